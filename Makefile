@@ -1,0 +1,57 @@
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+BAZEL ?= bazel
+DEMO := runs/demo
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint format bazel build bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## Create .venv with everything in it (the other targets do it by themselves)
+
+$(INSTALLED): setup.cfg constraints.txt
+	python3.11 -m venv $(VENV)
+	$(PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e ".[all]"
+	touch $@
+
+demo: install  ## Train, evaluate and export a small translator, then translate with it
+	rm -rf $(DEMO)
+	$(PYTHON) -m apps.train --config=demo_translation --workdir=$(DEMO)
+	$(PYTHON) -m apps.evaluate --workdir=$(DEMO)
+	$(PYTHON) -m apps.export --workdir=$(DEMO)
+	$(PYTHON) -m apps.predict --model=$(DEMO)/export/1 --alignment=$(DEMO)/alignment.png \
+		"Will the boy wash the cows?" \
+		"We do not think that she fed every cat yesterday."
+
+test: install  ## Run the tests (under ten minutes on two cores)
+	$(PYTHON) -m pytest
+
+test-slow: install  ## Run the tests that take longer
+	$(PYTHON) -m pytest -m slow
+
+lint: install  ## Check style and formatting
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+
+format: install  ## Mend style and formatting
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
+
+bazel: install  ## Run the tests through Bazel, which knows who may depend on whom
+	$(BAZEL) test //... --test_env=PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+build: install  ## Build the wheel into dist/
+	rm -rf .build dist
+	$(PYTHON) -m build --wheel
+
+bench: install  ## Measure speed
+	$(PYTHON) -m apps.bench
+
+clean:  ## Remove what was built (not .venv, not runs)
+	rm -rf .build dist *.egg-info .pytest_cache .ruff_cache
+	find kerasformer pipelines apps tests -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,27 @@
+"""Exports the model of a run as a SavedModel: `python -m apps.export --workdir=runs/demo`.
+
+Each call writes the next version, `workdir/export/1`, `2`, ..., with a model card in it.
+"""
+
+from absl import flags
+
+from apps import program
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+WEIGHTS = flags.DEFINE_enum(
+    "weights", None, ["average", "best", "last"], "Which weights; unset: as the config says."
+)
+
+
+def main(_):
+    from apps.tasks import TASKS
+    from pipelines import export, run_folder
+
+    config = run_folder.read_config(WORKDIR.value)
+    weights = WEIGHTS.value or config.decode.weights
+    path = export.export(TASKS[config.task], config, WORKDIR.value, weights)
+    print(f"Exported to {path}")
+
+
+if __name__ == "__main__":
+    program.run(main)

@@ -1,0 +1,80 @@
+"""How every program starts and ends: flags are parsed, and a user's mistake is one line of text.
+
+The exit code is 0, 1 for an error while running, 2 for a flag that cannot be right, 130 after
+Ctrl-C, and 141 when nobody reads the output any more, as in `python -m apps.predict ... | head`.
+An error of our own making keeps its stack trace; `--verbosity=1` shows it for every error.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+# What is raised for a user's mistake; anything else is ours.
+USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
+INTERRUPTED, CLOSED_PIPE = 128 + 2, 128 + 13  # as shells count: 128 plus the signal
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
+    """Parses the flags, calls `main(argv)` with the arguments that are left, and exits.
+
+    Flags must be defined by then. `ValueError`, `OSError`, `FloatingPointError` and `ImportError`
+    become the line `error: ...` on standard error and exit code 1.
+
+    Args:
+        main: function of the list of program name and arguments. What it returns is the exit
+            code, `None` for 0.
+    """
+
+    def guarded(argv: Sequence[str]) -> int | None:
+        try:
+            code = main(argv)
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except BrokenPipeError:
+            _close_stdout()
+            return CLOSED_PIPE
+        except USER_ERRORS as error:
+            logging.debug("This is where it happened:", exc_info=True)
+            _close_stdout()
+            _complain(error)
+            return 1
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def sentence(error: BaseException) -> str:
+    """Writes an exception as one line that a user can read."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        target = f" -> {error.filename2}" if error.filename2 is not None else ""
+        return f"{os.fsdecode(error.filename)}{target}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _complain(error: BaseException) -> None:
+    print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
+
+
+def _close_stdout() -> None:
+    """Writes what is left to write, and keeps Python from complaining at exit if it cannot."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _complain(error)
+    except (AttributeError, LookupError, TypeError, ValueError, OSError) as error:
+        # What ml_collections raises for `--config.KEY=VALUE`: its text begins with the key.
+        text = " ".join(str(part) for part in error.args) or type(error).__name__
+        _complain(ValueError(f"a --config flag does not fit the config: {text}"))
+    print("Pass --help to see the flags.", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,23 @@
+"""The tasks by name, and what every program does to load one."""
+
+import tensorflow as tf
+
+from pipelines import translation
+
+TASKS = {"translation": translation}
+
+
+def mirrored_strategy(replicas: int) -> tf.distribute.Strategy | None:
+    """Makes a strategy over the first devices, or `None` for one.
+
+    Raises:
+        ValueError: when the machine has fewer devices.
+    """
+    if replicas == 1:
+        return None
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) < replicas:
+        raise ValueError(
+            f"Expected at least replicas={replicas} devices, received {len(devices)}."
+        )
+    return tf.distribute.MirroredStrategy([device.name for device in devices[:replicas]])

@@ -1,0 +1,348 @@
+"""Multi-head attention: the pure functions first, then the layer that owns the weights.
+
+Letters: `B` batch, `T` query length, `S` key length, `N` query heads, `G` key and value heads
+(`G = N` unless grouped), `K` size of a head, `L` length of a decoding cache, `R` decoded rows
+(`R = B * beams`).
+"""
+
+import keras
+from keras import ops
+
+from kerasformer.layers.masks import causal_mask, combine_masks
+from kerasformer.layers.positions import RotaryEmbedding
+
+
+def attention_probabilities(query, key, mask=None, position_bias=None):
+    """Computes `softmax(Q Kᵀ / sqrt(K) + bias)` over the keys that the mask allows.
+
+    The softmax runs in float32 at least. A query with no key to look at gets a row of zeros.
+
+    Args:
+        query: float tensor `(B, N, T, K)`.
+        key: float tensor `(B, G, S, K)`; `G` divides `N`, and head `n` reads group `n * G // N`.
+        mask: boolean tensor that broadcasts to `(B, N, T, S)`, `True` = attend, or `None`.
+        position_bias: float tensor that broadcasts to `(B, N, T, S)`, added before the softmax.
+
+    Returns:
+        Float tensor `(B, N, T, S)` of the dtype of `query`.
+    """
+    _, num_heads, query_length, key_dim = ops.shape(query)
+    scores = _grouped_matmul(query / key_dim**0.5, ops.swapaxes(key, -1, -2))
+    dtype = keras.backend.result_type(query.dtype, "float32")
+    scores = ops.cast(scores, dtype)
+    if position_bias is not None:
+        scores = scores + ops.cast(position_bias, dtype)
+    if mask is None:
+        return ops.cast(ops.softmax(scores), query.dtype)
+    probabilities = ops.softmax(ops.where(mask, scores, -1e9))
+    return ops.cast(ops.where(mask, probabilities, 0.0), query.dtype)
+
+
+def scaled_dot_product_attention(
+    query, key, value, mask=None, position_bias=None, dropout=None
+):
+    """Averages the values with the attention probabilities (Vaswani et al., equation 1).
+
+    Args:
+        query: float tensor `(B, N, T, K)`.
+        key: float tensor `(B, G, S, K)`, `G` a divisor of `N`.
+        value: float tensor `(B, G, S, K)`.
+        mask: boolean tensor that broadcasts to `(B, N, T, S)`, `True` = attend, or `None`.
+        position_bias: float tensor that broadcasts to `(B, N, T, S)`, or `None`.
+        dropout: function applied to the probabilities, or `None`.
+
+    Returns:
+        Tuple of the outputs `(B, N, T, K)` and the probabilities `(B, N, T, S)` before dropout.
+
+    Example:
+
+    >>> query, key = ops.ones((1, 2, 3, 4)), ops.ones((1, 2, 5, 4))
+    >>> value = ops.ones((1, 2, 5, 4))
+    >>> outputs, probabilities = scaled_dot_product_attention(query, key, value)
+    >>> float(outputs[0, 0, 0, 0]), float(ops.round(probabilities[0, 0, 0, 0], 3))
+    (1.0, 0.20000000298023224)
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
+        - [Ainslie et al., 2023](https://arxiv.org/abs/2305.13245), grouped queries
+    """
+    probabilities = attention_probabilities(query, key, mask, position_bias)
+    weights = probabilities if dropout is None else dropout(probabilities)
+    return _grouped_matmul(weights, value), probabilities
+
+
+def _grouped_matmul(x, y):
+    """Multiplies `(B, N, T, a)` by `(B, G, a, b)`: the heads of a group share `y`, uncopied."""
+    batch, num_heads, length, width = ops.shape(x)
+    groups = y.shape[1]
+    if groups == num_heads:
+        return ops.matmul(x, y)
+    stacked = ops.reshape(x, (batch, groups, num_heads // groups * length, width))
+    return ops.reshape(ops.matmul(stacked, y), (batch, num_heads, length, ops.shape(y)[-1]))
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+class MultiHeadAttention(keras.layers.Layer):
+    """Lets each position of a sequence look at a sequence: its own, or a context.
+
+    Called with `inputs` alone it is self-attention and projects query, key and value in one
+    matrix product; called with a `context` it is cross-attention and projects key and value in
+    one. Which of the two a layer is, its first call decides. Glorot's initialisation of the
+    fused kernel equals that of separate ones with gain `1/sqrt(2)`.
+
+    Args:
+        hidden_dim: int. Size of the outputs.
+        num_heads: int. Number of query heads, `N`.
+        num_key_value_heads: int or `None`. Number of key and value heads `G`, a divisor of
+            `num_heads`; `None` means `num_heads`. 1 is multi-query attention.
+        key_dim: int or `None`. Size of a head, `K`; `None` means `hidden_dim // num_heads`.
+        use_bias: bool. Whether the projections add a bias.
+        dropout: float in `[0, 1)`. Rate at which attention probabilities are dropped.
+        use_rotary: bool. Whether query and key are turned by their positions
+            (`RotaryEmbedding`); self-attention only.
+        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: float tensor `(B, T, input_dim)`, the queries.
+        context: float tensor `(B, S, context_dim)`, or `None` for self-attention.
+        mask: boolean tensor `(B, T)`, the real positions of `inputs`; used as keys only.
+        context_mask: boolean tensor `(B, S)`, the real positions of `context`.
+        attention_mask: boolean tensor `(B, T, S)` or `(B, N, T, S)`.
+        use_causal_mask: bool. Whether a position may not look at later ones.
+        position_bias: float tensor that broadcasts to `(B, N, T, S)`.
+        return_attention_scores: bool. Whether to return `(outputs, scores)`.
+
+    Returns:
+        Float tensor `(B, T, hidden_dim)`; with `return_attention_scores=True` a tuple of it and
+        the probabilities `(B, N, T, S)` before dropout.
+
+    Masking: all masks given are joined by "and". Keras fills `mask` by itself when `inputs` is
+    the only tensor, and `context_mask` when there is a context; with an `attention_mask` or a
+    `position_bias` in self-attention, pass `mask` by hand. The mask of the queries is kept as
+    the mask of the outputs, but never used to hide a query.
+
+    Raises:
+        ValueError: when the sizes contradict each other, or a layer built for one kind of
+            attention is called for the other.
+
+    Example:
+
+    >>> layer = MultiHeadAttention(hidden_dim=6, num_heads=3)
+    >>> tuple(layer(ops.ones((2, 5, 6)), use_causal_mask=True).shape)
+    (2, 5, 6)
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.2
+    """
+
+    def __init__(
+        self,
+        hidden_dim,
+        num_heads,
+        num_key_value_heads=None,
+        key_dim=None,
+        use_bias=True,
+        dropout=0.0,
+        use_rotary=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.num_key_value_heads = num_key_value_heads
+        self.key_dim = key_dim
+        self.use_bias = use_bias
+        self.dropout = dropout
+        self.use_rotary = use_rotary
+        self.supports_masking = True
+        self._groups = num_heads if num_key_value_heads is None else num_key_value_heads
+        if num_heads < 1 or self._groups < 1 or num_heads % self._groups:
+            raise ValueError(
+                "Expected num_key_value_heads to divide num_heads, received "
+                f"num_heads={num_heads} and num_key_value_heads={num_key_value_heads}."
+            )
+        if key_dim is None and hidden_dim % num_heads:
+            raise ValueError(
+                "Expected num_heads to divide hidden_dim (or a key_dim), received "
+                f"hidden_dim={hidden_dim} and num_heads={num_heads}."
+            )
+        self._head_dim = key_dim or hidden_dim // num_heads
+        self.output_dense = self._dense(hidden_dim, "output_dense")
+        self.dropout_layer = keras.layers.Dropout(
+            dropout, name="dropout_layer", dtype=self.dtype_policy
+        )
+        self.rotary_embedding = (
+            RotaryEmbedding(name="rotary_embedding", dtype=self.dtype_policy)
+            if use_rotary
+            else None
+        )
+
+    def build(self, inputs_shape, context_shape=None):
+        # Which projections there are depends on the kind of attention, known only here.
+        query_dim = self.num_heads * self._head_dim
+        key_value_dim = 2 * self._groups * self._head_dim
+        self.is_cross_attention = context_shape is not None
+        if self.is_cross_attention:
+            if self.use_rotary:
+                raise ValueError(
+                    "Expected self-attention with use_rotary=True, received a context."
+                )
+            self.query_dense = self._dense(query_dim, "query_dense")
+            self.query_dense.build(inputs_shape)
+            self.key_value_dense = self._dense(key_value_dim, "key_value_dense")
+            self.key_value_dense.build(context_shape)
+        else:
+            self.query_key_value_dense = self._dense(
+                query_dim + key_value_dim, "query_key_value_dense"
+            )
+            self.query_key_value_dense.build(inputs_shape)
+        self.output_dense.build((*inputs_shape[:-1], query_dim))
+
+    def call(
+        self,
+        inputs,
+        context=None,
+        mask=None,
+        context_mask=None,
+        attention_mask=None,
+        use_causal_mask=False,
+        position_bias=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        self._check_kind(context is not None)
+        if context is None:
+            query, key, value = self._project_inputs(inputs)
+            if self.use_rotary:
+                query, key = self.rotary_embedding(query), self.rotary_embedding(key)
+        else:
+            query = self._split_heads(self.query_dense(inputs), self.num_heads)
+            key, value = self.project_context(context)
+        outputs, scores = scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            mask=combine_masks(
+                mask if context is None else context_mask,
+                attention_mask,
+                causal_mask(ops.shape(inputs)[1]) if use_causal_mask else None,
+            ),
+            position_bias=position_bias,
+            dropout=lambda x: self.dropout_layer(x, training=training),
+        )
+        outputs = self.output_dense(self._join_heads(outputs))
+        return (outputs, scores) if return_attention_scores else outputs
+
+    def init_cache(self, batch_size, max_length):
+        """Makes the empty cache of `self_step`: keys and values `(R, G, max_length, K)`."""
+        shape = (batch_size, self._groups, max_length, self._head_dim)
+        return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
+
+    def self_step(self, inputs, cache, positions):
+        """Attends from one new token a row to itself and the tokens before it.
+
+        Args:
+            inputs: float tensor `(R, 1, input_dim)`.
+            cache: tuple of keys and values `(R, G, L, K)`, as `init_cache` made it.
+            positions: int tensor `(R,)`, where each row's token goes, below `L`.
+
+        Returns:
+            Tuple of the outputs `(R, 1, hidden_dim)` and the cache with the token written to it.
+        """
+        self._check_kind(False)
+        query, key, value = self._project_inputs(inputs)
+        if self.use_rotary:
+            query = self.rotary_embedding(query, positions=positions[:, None])
+            key = self.rotary_embedding(key, positions=positions[:, None])
+        keys = _write(cache[0], key, positions)
+        values = _write(cache[1], value, positions)
+        seen = ops.arange(ops.shape(keys)[2], dtype="int32") <= positions[:, None]
+        outputs, _ = scaled_dot_product_attention(query, keys, values, mask=combine_masks(seen))
+        return self.output_dense(self._join_heads(outputs)), (keys, values)
+
+    def project_context(self, context):
+        """Computes the keys and values `(B, G, S, K)` of a context `(B, S, context_dim)` once."""
+        key_value = self._split_heads(self.key_value_dense(context), 2 * self._groups)
+        return key_value[:, : self._groups], key_value[:, self._groups :]
+
+    def cross_step(self, inputs, context_cache, context_mask=None):
+        """Attends from one new token a row to a context whose keys and values are known.
+
+        The rows of one sentence (its beams) become the queries of one product, so that keys and
+        values are never copied per beam.
+
+        Args:
+            inputs: float tensor `(R, 1, input_dim)`, `R` a multiple of `B`, batch-major.
+            context_cache: tuple of keys and values `(B, G, S, K)` from `project_context`.
+            context_mask: boolean tensor `(B, S)` or `None`.
+
+        Returns:
+            Float tensor `(R, 1, hidden_dim)`.
+        """
+        self._check_kind(True)
+        keys, values = context_cache
+        rows, batch = ops.shape(inputs)[0], ops.shape(keys)[0]
+        inputs = ops.reshape(inputs, (batch, rows // batch, inputs.shape[-1]))
+        query = self._split_heads(self.query_dense(inputs), self.num_heads)
+        outputs, _ = scaled_dot_product_attention(
+            query, keys, values, mask=combine_masks(context_mask)
+        )
+        outputs = self.output_dense(self._join_heads(outputs))
+        return ops.reshape(outputs, (rows, 1, self.hidden_dim))
+
+    def _dense(self, units, name):
+        return keras.layers.Dense(units, use_bias=self.use_bias, name=name, dtype=self.dtype_policy)
+
+    def _project_inputs(self, inputs):
+        heads = self._split_heads(
+            self.query_key_value_dense(inputs), self.num_heads + 2 * self._groups
+        )
+        end_of_keys = self.num_heads + self._groups
+        query, key = heads[:, : self.num_heads], heads[:, self.num_heads : end_of_keys]
+        return query, key, heads[:, end_of_keys:]
+
+    def _split_heads(self, x, num_heads):
+        batch, length, _ = ops.shape(x)
+        x = ops.reshape(x, (batch, length, num_heads, self._head_dim))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def _join_heads(self, x):
+        batch, num_heads, length, width = ops.shape(x)
+        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, num_heads * width))
+
+    def _check_kind(self, is_cross_attention):
+        if is_cross_attention != self.is_cross_attention:
+            kinds = {True: "cross-attention", False: "self-attention"}
+            raise ValueError(
+                f"Expected a call for {kinds[self.is_cross_attention]}, for which layer "
+                f"name={self.name!r} was built, received one for {kinds[is_cross_attention]}."
+            )
+
+    def compute_output_spec(self, *args, **kwargs):
+        # Traced, for the arguments decide how many tensors come out, and not the shapes alone.
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+
+    def compute_output_shape(self, inputs_shape, context_shape=None):
+        return (*inputs_shape[:-1], self.hidden_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "key_dim": self.key_dim,
+            "use_bias": self.use_bias,
+            "dropout": self.dropout,
+            "use_rotary": self.use_rotary,
+        }
+
+
+def _write(cache, entry, positions):
+    """Writes `(R, G, 1, K)` into a cache `(R, G, L, K)` at a position of each row's own."""
+    rows, groups, length, width = ops.shape(cache)
+    flat = ops.reshape(cache, (rows * groups, length, width))
+    index = ops.arange(rows * groups, dtype="int32")
+    where = ops.stack([index, ops.repeat(ops.cast(positions, "int32"), groups)], axis=1)
+    flat = ops.scatter_update(flat, where, ops.reshape(entry, (rows * groups, width)))
+    return ops.reshape(flat, (rows, groups, length, width))

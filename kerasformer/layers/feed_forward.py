@@ -1,0 +1,178 @@
+"""Position-wise feed-forward layers: the same small network at every position."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+def gelu_tanh(x):
+    """Computes the tanh approximation of GELU; `"gelu"` is the exact one.
+
+    Args:
+        x: float tensor of any shape.
+
+    Returns:
+        Float tensor of the same shape and dtype.
+
+    Example:
+
+    >>> round(float(gelu_tanh(ops.array(1.0))), 4)
+    0.8412
+
+    References:
+        - [Hendrycks and Gimpel, 2016](https://arxiv.org/abs/1606.08415), section 2
+    """
+    return keras.activations.gelu(x, approximate=True)
+
+
+def get_activation(identifier):
+    """Finds an activation: any name or function that Keras knows, or `"gelu_tanh"`.
+
+    Args:
+        identifier: str, dict or callable.
+
+    Returns:
+        A function of one tensor.
+
+    Raises:
+        ValueError: when Keras does not know the name.
+
+    Example:
+
+    >>> get_activation("gelu_tanh") is gelu_tanh
+    True
+    """
+    return gelu_tanh if identifier == "gelu_tanh" else keras.activations.get(identifier)
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+class FeedForward(keras.layers.Layer):
+    """Applies `activation(x W1 + b1) W2 + b2` at every position.
+
+    Args:
+        hidden_dim: int. Size of the outputs.
+        intermediate_dim: int. Size of the inner layer.
+        activation: str or callable. `"relu"`, `"gelu"` (exact), `"gelu_tanh"`, `"silu"`, ...
+        dropout: float in `[0, 1)`. Rate at which inner activations are dropped.
+        use_bias: bool. Whether both products add a bias.
+        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: float tensor `(B, T, input_dim)`.
+
+    Returns:
+        Float tensor `(B, T, hidden_dim)`.
+
+    Masking: the mask of the inputs is kept.
+
+    Example:
+
+    >>> tuple(FeedForward(hidden_dim=3, intermediate_dim=7)(ops.ones((2, 5, 3))).shape)
+    (2, 5, 3)
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), equation 2
+    """
+
+    # The gated form computes the gate and the value in one product, twice as wide.
+    _inner_products = 1
+
+    def __init__(
+        self,
+        hidden_dim,
+        intermediate_dim,
+        activation="relu",
+        dropout=0.0,
+        use_bias=True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.intermediate_dim = intermediate_dim
+        self.activation = activation
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self.supports_masking = True
+        self.activation_function = get_activation(activation)
+        self.inner_dense = self._dense(self._inner_products * intermediate_dim, "inner_dense")
+        self.output_dense = self._dense(hidden_dim, "output_dense")
+        self.dropout_layer = keras.layers.Dropout(
+            dropout, name="dropout_layer", dtype=self.dtype_policy
+        )
+
+    def build(self, inputs_shape):
+        self.inner_dense.build(inputs_shape)
+        self.output_dense.build((*inputs_shape[:-1], self.intermediate_dim))
+
+    def call(self, inputs, training=None):
+        x = self.dropout_layer(self._activate(self.inner_dense(inputs)), training=training)
+        return self.output_dense(x)
+
+    def _activate(self, x):
+        return self.activation_function(x)
+
+    def _dense(self, units, name):
+        return keras.layers.Dense(units, use_bias=self.use_bias, name=name, dtype=self.dtype_policy)
+
+    def compute_output_shape(self, inputs_shape):
+        return (*inputs_shape[:-1], self.hidden_dim)
+
+    def get_config(self):
+        activation = self.activation
+        if callable(activation):
+            activation = keras.saving.serialize_keras_object(activation)
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "intermediate_dim": self.intermediate_dim,
+            "activation": activation,
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+        }
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+class GatedFeedForward(FeedForward):
+    """Applies `(activation(x W1) * x V) W2` at every position (SwiGLU with `"silu"`).
+
+    Args:
+        hidden_dim: int. Size of the outputs.
+        intermediate_dim: int. Size of the inner layer.
+        activation: str or callable, of the gate.
+        dropout: float in `[0, 1)`. Rate at which inner activations are dropped.
+        use_bias: bool. Whether the products add a bias.
+        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: float tensor `(B, T, input_dim)`.
+
+    Returns:
+        Float tensor `(B, T, hidden_dim)`.
+
+    Masking: the mask of the inputs is kept.
+
+    Example:
+
+    >>> tuple(GatedFeedForward(hidden_dim=3, intermediate_dim=7)(ops.ones((2, 5, 3))).shape)
+    (2, 5, 3)
+
+    References:
+        - [Shazeer, 2020](https://arxiv.org/abs/2002.05202), equation 6
+    """
+
+    _inner_products = 2
+
+    def __init__(
+        self,
+        hidden_dim,
+        intermediate_dim,
+        activation="silu",
+        dropout=0.0,
+        use_bias=False,
+        **kwargs,
+    ):
+        super().__init__(hidden_dim, intermediate_dim, activation, dropout, use_bias, **kwargs)
+
+    def _activate(self, x):
+        gate, value = ops.split(x, 2, axis=-1)
+        return self.activation_function(gate) * value

@@ -1,0 +1,150 @@
+"""The residual connection, written once: normalisation, sublayer, dropout, addition."""
+
+import keras
+
+NORMALIZATIONS = {
+    "layer": keras.layers.LayerNormalization,
+    "rms": keras.layers.RMSNormalization,
+}
+
+
+def make_normalization(normalization, epsilon, name, dtype):
+    """Makes a normalisation layer over the last axis.
+
+    Args:
+        normalization: str. `"layer"` or `"rms"`.
+        epsilon: float. Added to the variance.
+        name: str. Name of the layer.
+        dtype: str or dtype policy of the layer.
+
+    Returns:
+        A Keras layer; its statistics are computed in float32 at least.
+
+    Raises:
+        ValueError: for another `normalization`.
+
+    Example:
+
+    >>> make_normalization("rms", 1e-6, "norm", "float32").name
+    'norm'
+    """
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"Expected normalization to be one of {sorted(NORMALIZATIONS)}, "
+            f"received normalization={normalization!r}."
+        )
+    return NORMALIZATIONS[normalization](epsilon=epsilon, name=name, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+class Residual(keras.layers.Layer):
+    """Adds what a sublayer computes to its inputs.
+
+    Pre-norm (`norm_first=True`): `x + dropout(sublayer(norm(x)))`.
+    Post-norm, as in 2017: `norm(x + dropout(sublayer(x)))`.
+
+    Args:
+        sublayer: Keras layer from `(B, T, hidden_dim)` to `(B, T, hidden_dim)`.
+        norm_first: bool. Whether to normalise before the sublayer or after the addition.
+        normalization: str. `"layer"` or `"rms"`.
+        epsilon: float. Added to the variance.
+        dropout: float in `[0, 1)`. Rate at which the sublayer's outputs are dropped.
+        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: float tensor `(B, T, hidden_dim)`.
+        context: float tensor `(B, S, context_dim)` for a sublayer that takes one, or `None`.
+
+    Returns:
+        Float tensor `(B, T, hidden_dim)`. When the sublayer returns a tuple, the residual acts on
+        its first entry and the others are returned behind it.
+
+    Masking: Keras's masks are kept and reach the sublayer. To hand it more arguments, call
+    `apply` with a function.
+
+    Example:
+
+    >>> from keras import ops
+    >>> layer = Residual(keras.layers.Dense(3), dropout=0.1)
+    >>> tuple(layer(ops.ones((2, 5, 3))).shape)
+    (2, 5, 3)
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1
+        - [Xiong et al., 2020](https://arxiv.org/abs/2002.04745), pre-norm and post-norm
+    """
+
+    def __init__(
+        self,
+        sublayer,
+        norm_first=True,
+        normalization="layer",
+        epsilon=1e-6,
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.sublayer = sublayer
+        self.norm_first = norm_first
+        self.normalization = normalization
+        self.epsilon = epsilon
+        self.dropout = dropout
+        self.supports_masking = True
+        self.norm = make_normalization(normalization, epsilon, "norm", self.dtype_policy)
+        self.dropout_layer = keras.layers.Dropout(
+            dropout, name="dropout_layer", dtype=self.dtype_policy
+        )
+
+    def build(self, inputs_shape, context_shape=None):
+        self.norm.build(inputs_shape)
+        if not self.sublayer.built:  # Keras builds it first when it loads a model.
+            shapes = (inputs_shape,) if context_shape is None else (inputs_shape, context_shape)
+            self.sublayer.build(*shapes)
+
+    def call(self, inputs, context=None):
+        if context is None:
+            return self.apply(inputs, self.sublayer)
+        return self.apply(inputs, lambda x: self.sublayer(x, context))
+
+    def apply(self, inputs, function):
+        """Puts the residual around any function: the sublayer with masks, or its cached step.
+
+        Args:
+            inputs: float tensor `(B, T, hidden_dim)`.
+            function: from a tensor like `inputs` to another, or to a tuple that starts with it.
+
+        Returns:
+            What `function` returns, with the residual around its first entry.
+        """
+        result = function(self.norm(inputs) if self.norm_first else inputs)
+        outputs, *others = result if isinstance(result, tuple) else (result,)
+        outputs = inputs + self.dropout_layer(outputs)
+        if not self.norm_first:
+            outputs = self.norm(outputs)
+        return (outputs, *others) if others else outputs
+
+    def compute_output_spec(self, *args, **kwargs):
+        # Traced, for the sublayer decides how many tensors come out, and not the shapes alone.
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+
+    def compute_output_shape(self, inputs_shape, context_shape=None):
+        return inputs_shape
+
+    def get_config(self):
+        sublayer = keras.saving.serialize_keras_object(self.sublayer)
+        # Its weights are made by the `build` above, under the name of this layer.
+        sublayer.pop("build_config", None)
+        return {
+            **super().get_config(),
+            "sublayer": sublayer,
+            "norm_first": self.norm_first,
+            "normalization": self.normalization,
+            "epsilon": self.epsilon,
+            "dropout": self.dropout,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the layer, its sublayer included, from what `get_config` returned."""
+        sublayer = keras.saving.deserialize_keras_object(config["sublayer"])
+        return cls(**{**config, "sublayer": sublayer})

@@ -1,0 +1,69 @@
+"""Cross-entropy from integer labels, with label smoothing and little memory."""
+
+from keras import ops
+
+
+def smoothed_cross_entropy(labels, logits, label_smoothing=0.0):
+    """Computes the cross-entropy of each label under a smoothed target distribution.
+
+    The target puts `1 - e + e/V` on the label and `e/V` on each other id, `e = label_smoothing`,
+    so that the loss of a label `y` is `logsumexp(z) - (1 - e) z_y - e mean(z)`. No one-hot labels,
+    no smoothed targets and no log-probabilities of the size of the logits are made: the backward
+    pass makes one array of that size, the gradient.
+
+    Args:
+        labels: int tensor `(B, T)`, or any shape.
+        logits: float tensor `(B, T, V)`: the shape of `labels` and the vocabulary.
+        label_smoothing: float in `[0, 1)`.
+
+    Returns:
+        float32 tensor `(B, T)`, in nats. Padding counts like any label: weight it by 0.
+
+    Raises:
+        ValueError: for a `label_smoothing` outside `[0, 1)`.
+
+    Example:
+
+    >>> loss = smoothed_cross_entropy(ops.array([1]), ops.array([[0.0, 0.0]]), 0.1)
+    >>> round(float(loss[0]), 4)
+    0.6931
+
+    References:
+        - [Szegedy et al., 2015](https://arxiv.org/abs/1512.00567), section 7
+    """
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(
+            f"Expected 0 <= label_smoothing < 1, received label_smoothing={label_smoothing}."
+        )
+    vocabulary_size = logits.shape[-1]
+    rows = ops.reshape(ops.cast(logits, "float32"), (-1, vocabulary_size))
+    row_labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    losses = _row_losses(rows, row_labels, label_smoothing)
+    return ops.reshape(losses, ops.shape(labels))
+
+
+def _row_losses(logits, labels, label_smoothing):
+    """Computes the loss `(R,)` of logits `(R, V)`, with a gradient written by hand."""
+    indices = ops.stack([ops.arange(ops.shape(labels)[0], dtype="int32"), labels], axis=1)
+    on_label, everywhere = 1.0 - label_smoothing, label_smoothing / logits.shape[-1]
+
+    @ops.custom_gradient
+    def loss(logits):
+        highest = ops.max(logits, axis=-1, keepdims=True)
+        normalizer = highest + ops.log(ops.sum(ops.exp(logits - highest), axis=-1, keepdims=True))
+        label_logits = ops.take_along_axis(logits, labels[:, None], axis=-1)
+        value = normalizer - on_label * label_logits
+        if label_smoothing:
+            value = value - label_smoothing * ops.mean(logits, axis=-1, keepdims=True)
+
+        def gradient(*args, upstream=None):
+            if upstream is None:
+                (upstream,) = args
+            upstream = upstream[:, None]
+            full = (ops.exp(logits - normalizer) - everywhere) * upstream
+            at_labels = ops.exp(label_logits - normalizer) - everywhere - on_label
+            return ops.scatter_update(full, indices, (at_labels * upstream)[:, 0])
+
+        return value[:, 0], gradient
+
+    return loss(logits)

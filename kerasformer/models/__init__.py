@@ -1,0 +1,3 @@
+"""Published systems, composed of the layers: one a file."""
+
+from kerasformer.models.transformer import Seq2SeqTransformer as Seq2SeqTransformer

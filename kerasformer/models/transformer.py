@@ -1,0 +1,322 @@
+"""The encoder-decoder Transformer of Vaswani et al. (2017), for token ids on both sides.
+
+Letters: `B` batch, `S` source length, `T` target length, `V` target vocabulary, `R` decoded rows.
+"""
+
+import keras
+from keras import ops
+
+from kerasformer.layers.embeddings import TokenEmbedding
+from kerasformer.layers.masks import padding_mask
+from kerasformer.layers.positions import SinusoidalPositionEncoding
+from kerasformer.layers.stacks import Decoder, Encoder
+
+# base and big: Vaswani et al. 2017, table 3; tiny: Wu et al. 2021 (arXiv 2105.14462) on Multi30k.
+VARIANTS = {
+    "tiny": {
+        "num_layers": 4,
+        "hidden_dim": 128,
+        "num_heads": 4,
+        "intermediate_dim": 256,
+        "dropout": 0.3,
+    },
+    "base": {
+        "num_layers": 6,
+        "hidden_dim": 512,
+        "num_heads": 8,
+        "intermediate_dim": 2048,
+        "dropout": 0.1,
+    },
+    "big": {
+        "num_layers": 6,
+        "hidden_dim": 1024,
+        "num_heads": 16,
+        "intermediate_dim": 4096,
+        "dropout": 0.3,
+    },
+}
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+class Seq2SeqTransformer(keras.Model):
+    """Predicts each target token from the source and the target tokens before it.
+
+    With shared embeddings the source, the target and the output use one matrix; without, the
+    source has one of its own, and the output is the target's matrix read backwards, or with
+    `tie_output=False` a matrix of its own.
+
+    Args:
+        vocabulary_size: int. Number of source ids (and of target ids, unless told otherwise).
+        num_layers: int. Blocks of the encoder, and of the decoder.
+        hidden_dim: int. Size of the sequences.
+        num_heads: int. Number of attention heads.
+        intermediate_dim: int. Inner size of the feed-forward layers.
+        target_vocabulary_size: int or `None`. Number of target ids, when the embeddings are not
+            shared.
+        share_embeddings: bool. Whether source and target use one embedding matrix.
+        tie_output: bool. Whether the output projection is the target embedding's transpose.
+        dropout: float. Rate after the embeddings and each sublayer.
+        attention_dropout: float. Rate of the attention probabilities.
+        activation_dropout: float. Rate of the inner feed-forward activations.
+        activation: str or callable. Activation of the feed-forward layers.
+        norm_first: bool. Pre-norm, or the paper's post-norm.
+        position_layout: str. Layout of the sinusoids, see `SinusoidalPositionEncoding`.
+        position_start: int. Position of the first token, 0 or 1.
+        **kwargs: passed to `keras.Model` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: dict of int tensors: `"source"` `(B, S)`, and `"target"` `(B, T)`, the target
+            behind its start token. Id 0 is padding.
+
+    Returns:
+        float32 logits `(B, T, V)`: row `t` predicts the token after `target[:, :t + 1]`.
+
+    Masking: made from the ids by hand, passed on by hand; padding of either side changes nothing.
+
+    Raises:
+        ValueError: when sizes or sharing contradict each other, or for an unknown variant.
+
+    Example:
+
+    >>> model = Seq2SeqTransformer.from_variant("tiny", vocabulary_size=11)
+    >>> ids = ops.array([[5, 7, 2]])
+    >>> tuple(model({"source": ids, "target": ids}).shape)
+    (1, 3, 11)
+
+    References:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        num_layers,
+        hidden_dim,
+        num_heads,
+        intermediate_dim,
+        target_vocabulary_size=None,
+        share_embeddings=True,
+        tie_output=True,
+        dropout=0.1,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        activation="relu",
+        norm_first=False,
+        position_layout="interleaved",
+        position_start=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if share_embeddings and target_vocabulary_size not in (None, vocabulary_size):
+            raise ValueError(
+                "Expected one vocabulary with share_embeddings=True, received "
+                f"vocabulary_size={vocabulary_size} and "
+                f"target_vocabulary_size={target_vocabulary_size}."
+            )
+        self.vocabulary_size = vocabulary_size
+        self.num_layers = num_layers
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.intermediate_dim = intermediate_dim
+        self.target_vocabulary_size = target_vocabulary_size
+        self.share_embeddings = share_embeddings
+        self.tie_output = tie_output
+        self.dropout = dropout
+        self.attention_dropout = attention_dropout
+        self.activation_dropout = activation_dropout
+        self.activation = activation
+        self.norm_first = norm_first
+        self.position_layout = position_layout
+        self.position_start = position_start
+
+        # === Front doors ===
+        self.target_embedding = TokenEmbedding(
+            target_vocabulary_size or vocabulary_size,
+            hidden_dim,
+            name="target_embedding",
+            dtype=self.dtype_policy,
+        )
+        self.source_embedding = (
+            self.target_embedding
+            if share_embeddings
+            else TokenEmbedding(
+                vocabulary_size, hidden_dim, name="source_embedding", dtype=self.dtype_policy
+            )
+        )
+        self.positions = SinusoidalPositionEncoding(
+            position_layout, position_start, name="positions", dtype=self.dtype_policy
+        )
+        self.dropout_layer = keras.layers.Dropout(
+            dropout, name="dropout_layer", dtype=self.dtype_policy
+        )
+
+        # === Sequence to sequence ===
+        stack = {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "num_heads": num_heads,
+            "intermediate_dim": intermediate_dim,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "activation_dropout": activation_dropout,
+            "activation": activation,
+            "norm_first": norm_first,
+            "dtype": self.dtype_policy,
+        }
+        self.encoder = Encoder(name="encoder", **stack)
+        self.decoder = Decoder(name="decoder", **stack)
+
+        # === Head ===
+        self.output_embedding = (
+            self.target_embedding
+            if tie_output
+            else TokenEmbedding(
+                target_vocabulary_size or vocabulary_size,
+                hidden_dim,
+                name="output_embedding",
+                dtype=self.dtype_policy,
+            )
+        )
+
+    @classmethod
+    def from_variant(cls, variant, vocabulary_size, **overrides):
+        """Makes a published model.
+
+        Args:
+            variant: str. `"tiny"`, `"base"` or `"big"`.
+            vocabulary_size: int. Number of ids.
+            **overrides: any argument of the constructor.
+
+        Returns:
+            A `Seq2SeqTransformer`.
+
+        Raises:
+            ValueError: for an unknown variant.
+        """
+        if variant not in VARIANTS:
+            raise ValueError(
+                f"Expected variant to be one of {sorted(VARIANTS)}, received variant={variant!r}."
+            )
+        return cls(vocabulary_size, **{**VARIANTS[variant], **overrides})
+
+    def build(self, inputs_shape=None):
+        sequence_shape = (None, None, self.hidden_dim)
+        self.target_embedding.build((None, None))
+        if not self.share_embeddings:
+            self.source_embedding.build((None, None))
+        if not self.tie_output:
+            self.output_embedding.build((None, None))
+        self.positions.build(sequence_shape)
+        self.encoder.build(sequence_shape)
+        self.decoder.build(sequence_shape, sequence_shape)
+
+    def call(self, inputs, training=None):
+        context, context_mask = self.encode(inputs["source"], training=training)
+        return self.decode(inputs["target"], context, context_mask, training=training)
+
+    def encode(self, source, training=None):
+        """Reads the source.
+
+        Args:
+            source: int tensor `(B, S)`, id 0 is padding.
+            training: bool or `None`. Whether dropout is active.
+
+        Returns:
+            Tuple of the context `(B, S, hidden_dim)` and its mask `(B, S)`.
+        """
+        mask = padding_mask(source)
+        x = self.dropout_layer(self.positions(self.source_embedding(source)), training=training)
+        return self.encoder(x, mask=mask, training=training), mask
+
+    def decode(
+        self, target, context, context_mask, training=None, return_attention_scores=False
+    ):
+        """Predicts the token after each target token.
+
+        Args:
+            target: int tensor `(B, T)` that begins with the start token; id 0 is padding.
+            context: float tensor `(B, S, hidden_dim)` from `encode`.
+            context_mask: boolean tensor `(B, S)` from `encode`.
+            training: bool or `None`. Whether dropout is active.
+            return_attention_scores: bool. Whether to return `(logits, scores)`.
+
+        Returns:
+            float32 logits `(B, T, V)`; with `return_attention_scores=True` a tuple of them and a
+            list of each block's attention to the context `(B, N, T, S)`.
+        """
+        x = self.dropout_layer(self.positions(self.target_embedding(target)), training=training)
+        x, scores = self.decoder(
+            x,
+            context,
+            inputs_mask=padding_mask(target),
+            context_mask=context_mask,
+            return_attention_scores=True,
+            training=training,
+        )
+        logits = self.output_embedding(x, reverse=True)
+        return (logits, scores) if return_attention_scores else logits
+
+    def start_decoding(self, source, max_length):
+        """Prepares the cached search for translations of a batch.
+
+        The encoder runs once, and so do the keys and values of its output; they stay in the
+        closure of `step`, shared by all hypotheses of a sentence.
+
+        Args:
+            source: int tensor `(B, S)`, id 0 is padding.
+            max_length: int. The longest translation, end token included.
+
+        Returns:
+            Tuple `(step, state)` as the searches of `kerasformer.decoding` take it:
+            `step(token_ids (R,), state) -> (logits (R, V), state)`, `R` a multiple of `B`.
+        """
+        context, context_mask = self.encode(source, training=False)
+        context_cache = self.decoder.project_context(context)
+        batch = ops.shape(source)[0]
+        state = {
+            "cache": self.decoder.init_cache(batch, max_length),
+            "positions": ops.zeros((batch,), dtype="int32"),
+        }
+
+        def step(token_ids, state):
+            positions = state["positions"]
+            x = self.positions(
+                self.target_embedding(token_ids[:, None]), positions=positions[:, None]
+            )
+            x, cache = self.decoder.step(
+                x, state["cache"], positions, context_cache, context_mask
+            )
+            logits = self.output_embedding(x, reverse=True)[:, 0]
+            return logits, {"cache": cache, "positions": positions + 1}
+
+        return step, state
+
+    def compute_output_spec(self, *args, **kwargs):
+        # Traced, for the logits are float32 under any dtype policy.
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+
+    def compute_output_shape(self, inputs_shape):
+        return (*inputs_shape["target"], self.output_embedding.vocabulary_size)
+
+    def get_config(self):
+        activation = self.activation
+        if callable(activation):
+            activation = keras.saving.serialize_keras_object(activation)
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "num_layers": self.num_layers,
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+            "intermediate_dim": self.intermediate_dim,
+            "target_vocabulary_size": self.target_vocabulary_size,
+            "share_embeddings": self.share_embeddings,
+            "tie_output": self.tie_output,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "activation_dropout": self.activation_dropout,
+            "activation": activation,
+            "norm_first": self.norm_first,
+            "position_layout": self.position_layout,
+            "position_start": self.position_start,
+        }

@@ -1,0 +1,341 @@
+"""SentencePiece tokenizers: text to token ids and back, alike in Python and in a TensorFlow graph.
+
+Training goes through the `sentencepiece` package and not through keras-nlp's
+`compute_sentence_piece_proto`, which fixes the ids of the special pieces at pad 0, unknown 1,
+start 2, end 3 and has no byte fallback, no normalization other than NFKC and no character coverage.
+A tokenizer that was trained with keras-nlp is taken in by `SentencePieceTokenizer.from_keras_nlp`.
+"""
+
+import gzip
+import io
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+try:
+    import sentencepiece
+    import tensorflow as tf
+    import tensorflow_text as tf_text
+    from sentencepiece import sentencepiece_model_pb2
+except ImportError as error:
+    raise ImportError(
+        "kerasformer.tokenizers needs tensorflow, tensorflow-text and sentencepiece, all of which "
+        'come with `pip install "kerasformer[pipelines]"`.'
+    ) from error
+
+PAD_ID, START_ID, END_ID, UNKNOWN_ID = 0, 1, 2, 3
+KINDS = ("unigram", "bpe")
+NORMALIZATIONS = ("nmt_nfkc", "nfkc", "identity")
+
+
+def train_sentencepiece(
+    sentences: Iterable[str],
+    vocabulary_size: int,
+    kind: str = "unigram",
+    lowercase: bool = False,
+    normalization: str = "nmt_nfkc",
+    byte_fallback: bool = True,
+    character_coverage: float = 1.0,
+) -> bytes:
+    """Trains a SentencePiece model; the same sentences always give the same bytes.
+
+    Args:
+        sentences: iterable of str, read once; sentences of more than 64 KiB teach nothing.
+        vocabulary_size: int. Number of ids, among them pad 0, start 1, end 2, unknown 3 and,
+            with `byte_fallback`, the 256 bytes.
+        kind: str. `"unigram"` or `"bpe"`.
+        lowercase: bool. Folds case before anything else, also in every text tokenized later.
+        normalization: str. `"nmt_nfkc"` (NFKC, and white space and control characters cleaned),
+            `"nfkc"` or `"identity"`.
+        byte_fallback: bool. Spells characters outside the vocabulary as their UTF-8 bytes, so
+            that nothing is ever unknown.
+        character_coverage: float in (0, 1]. Share of the characters read that get a piece of
+            their own; below 1 for languages with thousands of characters, or noisy text.
+
+    Returns:
+        Bytes, the serialized model that `SentencePieceTokenizer` takes.
+
+    Raises:
+        ValueError: if the sentences hold no text, if they cannot fill or cannot fit into
+            `vocabulary_size`, or if an argument is out of range.
+
+    Example:
+
+    >>> proto = train_sentencepiece(["der Hund schläft", "die Hunde schlafen"], 277)
+    >>> tokenizer = SentencePieceTokenizer(proto)
+    >>> tokenizer.decode(tokenizer.encode(["die Hunde"]))
+    ['die Hunde']
+
+    References:
+        - [Kudo, 2018](https://arxiv.org/abs/1804.10959) (unigram)
+        - [Sennrich et al., 2016](https://arxiv.org/abs/1508.07909) (BPE)
+    """
+    _check_options(vocabulary_size, kind, lowercase, normalization, character_coverage)
+    model, problems = io.BytesIO(), []
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_watched(sentences, problems),
+            model_writer=model,
+            vocab_size=vocabulary_size,
+            model_type=kind,
+            normalization_rule_name=normalization + ("_cf" if lowercase else ""),
+            byte_fallback=byte_fallback,
+            character_coverage=character_coverage,
+            pad_id=PAD_ID,
+            bos_id=START_ID,
+            eos_id=END_ID,
+            unk_id=UNKNOWN_ID,
+            max_sentence_length=1 << 16,
+            num_threads=4,  # sums are split by it: another number could give another model
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        if problems:  # raised by the iterable; the trainer hands on no more than its text
+            raise problems[0] from None
+        raise ValueError(_training_error(str(error), vocabulary_size)) from None
+    return model.getvalue()
+
+
+def train_sentencepiece_files(
+    paths: Sequence[str | os.PathLike], vocabulary_size: int, **options
+) -> bytes:
+    r"""Trains a SentencePiece model on text files, one sentence a line.
+
+    Args:
+        paths: sequence of paths to UTF-8 text, plain or ending in `.gz`. Only `\n` ends a line.
+        vocabulary_size: int. As in `train_sentencepiece`.
+        **options: the other arguments of `train_sentencepiece`.
+
+    Returns:
+        Bytes, the serialized model.
+
+    Raises:
+        ValueError: as `train_sentencepiece`; also if a file is missing, or a line is not UTF-8.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        raise ValueError(f"Expected a list of paths, received paths={paths!r}.")
+    lines = (line for path in paths for line in read_lines(path))
+    return train_sentencepiece(lines, vocabulary_size, **options)
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[str]:
+    r"""Yields the lines of a UTF-8 text file, plain or ending in `.gz`, without their ends.
+
+    Only `\n` and `\r\n` end a line: U+2028, U+0085 and their like are text. A byte order mark
+    at the start of the file is dropped.
+
+    Raises:
+        ValueError: if the file cannot be read, or a line of it is not UTF-8.
+    """
+    path = os.fspath(path)
+    try:
+        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                line = line.removesuffix(b"\n").removesuffix(b"\r")
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"Expected UTF-8 text, received other bytes in {path} line {number}."
+        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"Cannot read path={path!r}: {reason}.") from None
+
+
+class SentencePieceTokenizer(tf.Module):
+    """Turns text into token ids and back, with the same ids in Python and in a TensorFlow graph.
+
+    `encode` and `decode` are the Python side; `tokenize`, `detokenize` and `pieces` work on
+    tensors, in eager mode, in a `tf.function` and in a SavedModel. A SavedModel holds the model
+    itself and loads wherever `tensorflow` and `tensorflow_text` can be imported. No method adds
+    the start or the end token; bytes that are not UTF-8 are read as U+FFFD by both sides.
+
+    Args:
+        proto: bytes. A serialized SentencePiece model whose ids are pad 0, start 1, end 2,
+            unknown 3, as `train_sentencepiece` makes it.
+
+    Raises:
+        ValueError: if `proto` is no such model.
+
+    Example:
+
+    >>> words = ["ein Hund", "der Hund", "ein Ball", "der Ball", "ein roter Ball"]
+    >>> tokenizer = SentencePieceTokenizer(train_sentencepiece(words, 275, kind="bpe"))
+    >>> ids = tokenizer.tokenize(tf.constant(["ein Hund", "Ball"])).to_tensor()
+    >>> [text.decode() for text in tokenizer.detokenize(ids).numpy()]
+    ['ein Hund', 'Ball']
+
+    References:
+        - [Kudo and Richardson, 2018](https://arxiv.org/abs/1808.06226)
+    """
+
+    def __init__(self, proto: bytes, name: str = "tokenizer"):
+        super().__init__(name=name)
+        self.proto = proto
+        self.processor = _processor(proto)
+        ids = _special_ids(self.processor)
+        if ids != (PAD_ID, START_ID, END_ID, UNKNOWN_ID):
+            raise ValueError(
+                "Expected a SentencePiece model with the ids pad 0, start 1, end 2, unknown 3, "
+                "received one with pad {}, start {}, end {}, unknown {}.".format(*ids)
+            )
+        self.vocabulary_size = self.processor.get_piece_size()
+        self.vocabulary = tuple(map(self.processor.id_to_piece, range(self.vocabulary_size)))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike) -> "SentencePieceTokenizer":
+        """Reads a tokenizer from the file that holds its model."""
+        try:
+            with open(path, "rb") as file:
+                return cls(file.read())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"Cannot read a tokenizer from path={str(path)!r}: {error}") from None
+
+    @classmethod
+    def from_keras_nlp(cls, tokenizer) -> "SentencePieceTokenizer":
+        """Takes over the model of a keras-nlp or keras-hub `SentencePieceTokenizer`.
+
+        Its pad, start, end and unknown piece move to the ids 0 to 3; the others follow in order.
+
+        Raises:
+            ValueError: if the tokenizer has no model, or its model lacks one of the four pieces.
+        """
+        proto = getattr(tokenizer, "proto", None)
+        if not isinstance(proto, bytes):
+            raise ValueError(
+                "Expected a keras-nlp SentencePieceTokenizer that has a vocabulary, "
+                f"received tokenizer={tokenizer!r}."
+            )
+        return cls(_with_special_ids_first(proto))
+
+    def encode(self, texts: Sequence[str | bytes]) -> list[list[int]]:
+        """Splits texts into token ids, one list a text."""
+        if isinstance(texts, (str, bytes)):
+            raise ValueError(f"Expected a sequence of texts, received texts={texts!r:.80}.")
+        return self.processor.encode([_utf8(text) for text in texts], out_type=int)
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Joins token ids, `(B, T)` or lists of any length, to texts without the special tokens."""
+        dropped = (PAD_ID, START_ID, END_ID)
+        rows = [[int(i) for i in row if i not in dropped] for row in ids]
+        for wrong in (i for row in rows for i in row if not 0 <= i < self.vocabulary_size):
+            raise ValueError(
+                f"Expected ids from 0 to vocabulary_size - 1={self.vocabulary_size - 1}, "
+                f"received id={wrong}."
+            )
+        return [self.processor.decode(row) if row else "" for row in rows]
+
+    def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Splits a string tensor `(B,)` into a ragged int32 tensor `(B, None)` of token ids."""
+        return self._in_graph().tokenize(texts)
+
+    def detokenize(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Joins int32 token ids `(B, T)`, padded with 0, to a string tensor `(B,)`.
+
+        Pad, start and end tokens give no text, wherever they stand.
+        """
+        return self._in_graph().detokenize(token_ids)
+
+    def pieces(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Spells each token id as its piece, such as `▁Hund`; any shape in, the same shape out."""
+        # tf_text's own id_to_string ends the process on an id outside the vocabulary.
+        return tf.gather(tf.constant(self.vocabulary), token_ids)
+
+    def _in_graph(self) -> tf_text.SentencepieceTokenizer:
+        # Made anew where it is used, so that it belongs to the graph at hand. Kept as an attribute
+        # it dies with TensorFlow's caches, which every setting of the random seed clears, and of
+        # two in one SavedModel the second answers with the model of the first
+        # (https://github.com/tensorflow/text/issues/1304).
+        return tf_text.SentencepieceTokenizer(self.proto, out_type=tf.int32)
+
+
+def _check_options(vocabulary_size, kind, lowercase, normalization, character_coverage):
+    if kind not in KINDS:
+        raise ValueError(f"Expected one of {KINDS}, received {kind=}.")
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"Expected one of {NORMALIZATIONS}, received {normalization=}.")
+    if lowercase and normalization == "identity":
+        raise ValueError(
+            f"Expected another normalization with {lowercase=}, received {normalization=}."
+        )
+    if not 0 < character_coverage <= 1:
+        raise ValueError(
+            f"Expected character_coverage above 0, at most 1, received {character_coverage=}."
+        )
+    if vocabulary_size <= UNKNOWN_ID:
+        raise ValueError(f"Expected vocabulary_size above 3, received {vocabulary_size=}.")
+
+
+def _watched(sentences: Iterable[str], problems: list[Exception]) -> Iterator[bytes]:
+    """Yields sentences as UTF-8 and keeps the exception that stops them, if one does."""
+    try:
+        for sentence in sentences:
+            yield _utf8(sentence)
+    except Exception as error:
+        problems.append(error)
+        raise
+
+
+def _utf8(text: str | bytes) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    if not isinstance(text, str):
+        raise ValueError(f"Expected texts of type str, received text={text!r:.80}.")
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"Expected text without lone surrogates, received text={text!r:.80}."
+        ) from None
+
+
+def _training_error(message: str, vocabulary_size: int) -> str:
+    largest = re.search(r"too high.*<= (\d+)", message)
+    if largest:
+        return (
+            f"Expected vocabulary_size to be at most {largest[1]}, all that the sentences can "
+            f"fill, received {vocabulary_size=}."
+        )
+    smallest = re.search(r"smaller than required_chars\. \d+ vs (\d+)", message)
+    if smallest:
+        return (
+            f"Expected vocabulary_size to be at least {smallest[1]}, enough for every character "
+            f"of the sentences, received {vocabulary_size=}."
+        )
+    if "sentences_.empty()" in message or "all_chars_count" in message:
+        return "Expected sentences to train a vocabulary on, received no text at all."
+    return f"Cannot train with vocabulary_size={vocabulary_size}: {message}"
+
+
+def _processor(proto: bytes) -> sentencepiece.SentencePieceProcessor:
+    try:
+        if isinstance(proto, bytes) and proto:  # nothing at all would count as a model
+            return sentencepiece.SentencePieceProcessor(model_proto=proto)
+    except RuntimeError:
+        pass
+    raise ValueError(f"Expected a serialized SentencePiece model, received proto={proto!r:.60}")
+
+
+def _special_ids(processor: sentencepiece.SentencePieceProcessor) -> tuple[int, int, int, int]:
+    return processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id()
+
+
+def _with_special_ids_first(proto: bytes) -> bytes:
+    """Moves the pieces for pad, start, end and unknown to the ids 0, 1, 2 and 3."""
+    first = _special_ids(_processor(proto))
+    if min(first) < 0:
+        raise ValueError(
+            "Expected a SentencePiece model with a pad, a start, an end and an unknown piece, "
+            "received one with the ids pad {}, start {}, end {}, unknown {}.".format(*first)
+        )
+    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    pieces = list(model.pieces)
+    order = [*first, *(i for i in range(len(pieces)) if i not in first)]
+    # Protobuf cannot move elements of a repeated field; merging a message of ours appends copies.
+    moved = sentencepiece_model_pb2.ModelProto(pieces=[pieces[i] for i in order])
+    model.ClearField("pieces")
+    model.MergeFrom(moved)
+    spec = model.trainer_spec
+    spec.pad_id, spec.bos_id, spec.eos_id, spec.unk_id = PAD_ID, START_ID, END_ID, UNKNOWN_ID
+    return model.SerializeToString()

@@ -1,0 +1,139 @@
+"""Checkpoints: numbered folders that are whole or absent, newest last.
+
+A checkpoint is a folder `step-00001000` with `arrays.npz` (numpy, nothing pickled) and
+`state.json` (numbers and the SHA-256 of the arrays). It is written under a temporary name and
+renamed, so that a run killed at any moment leaves either the whole of it or nothing.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+class Checkpoints:
+    """Saves, lists, loads and averages the checkpoints of one folder.
+
+    Args:
+        folder: path. Made when the first checkpoint is saved.
+        keep: int. Number of newest checkpoints that are kept.
+    """
+
+    def __init__(self, folder: str | os.PathLike, keep: int = 3):
+        if keep < 1:
+            raise ValueError(f"Expected to keep at least one checkpoint, received keep={keep}.")
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def paths(self) -> list[Path]:
+        """Lists the checkpoints, oldest first."""
+        return sorted(self.folder.glob("step-*"))
+
+    def save(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping) -> Path:
+        """Writes a checkpoint and drops the ones that are too old.
+
+        Args:
+            step: int. Number of finished training steps.
+            arrays: numpy arrays by name.
+            state: what JSON can hold.
+
+        Returns:
+            The checkpoint's folder.
+
+        Raises:
+            OSError: when the disk is full or the folder cannot be written; the checkpoints that
+                were there stay.
+        """
+        path = self.folder / f"step-{step:08d}"
+        temporary = self.folder / f".tmp-step-{step:08d}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            _write_synced(temporary / "arrays.npz", lambda file: np.savez(file, **arrays))
+            record = {**state, "step": step, "sha256": _sha256(temporary / "arrays.npz")}
+            text = json.dumps(record, indent=1)
+            _write_synced(temporary / "state.json", lambda file: file.write(text.encode()))
+            shutil.rmtree(path, ignore_errors=True)
+            os.rename(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        for old in self.paths()[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return path
+
+    def load(self, path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
+        """Reads one checkpoint.
+
+        Args:
+            path: folder of the checkpoint.
+
+        Returns:
+            Tuple of the arrays by name and the state.
+
+        Raises:
+            ValueError: when a file is missing, cut short or altered.
+        """
+        path = Path(path)
+        try:
+            state = json.loads((path / "state.json").read_text())
+            if _sha256(path / "arrays.npz") != state["sha256"]:
+                raise ValueError("the checksum of arrays.npz differs")
+            with np.load(path / "arrays.npz", allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}, state
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"Checkpoint {path} is damaged: {error}.") from error
+
+    def load_newest(self) -> tuple[dict[str, np.ndarray], dict] | None:
+        """Reads the newest whole checkpoint; damaged ones are named in the log and passed over."""
+        for path in reversed(self.paths()):
+            try:
+                return self.load(path)
+            except ValueError as error:
+                logging.warning("%s The one before it is used.", error)
+        return None
+
+    def average(self, names: Sequence[str], last: int) -> dict[str, np.ndarray]:
+        """Averages arrays over the newest checkpoints, in float64.
+
+        Args:
+            names: names of the arrays.
+            last: int. Number of checkpoints; fewer are used when there are fewer.
+
+        Returns:
+            The averages by name, each of the dtype of the arrays.
+
+        Raises:
+            ValueError: when there is no checkpoint, or one of them is damaged.
+
+        References:
+            - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 6.1
+        """
+        paths = self.paths()[-last:]
+        if not paths:
+            raise ValueError(f"There is no checkpoint in {self.folder}; train first.")
+        sums: dict[str, np.ndarray] = {}
+        dtypes = {}
+        for path in paths:
+            arrays, _ = self.load(path)
+            for name in names:
+                dtypes[name] = arrays[name].dtype
+                sums[name] = sums.get(name, 0.0) + arrays[name].astype(np.float64)
+        return {name: (sums[name] / len(paths)).astype(dtypes[name]) for name in names}
+
+
+def _write_synced(path: Path, write) -> None:
+    with open(path, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

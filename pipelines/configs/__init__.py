@@ -1,0 +1,1 @@
+"""One config a file; each docstring carries the command, the time, the machine, the result."""

@@ -1,0 +1,28 @@
+"""A small English-German translator on the embedded corpus: what `make demo` trains.
+
+Command: `python -m apps.train --config=demo_translation --workdir=runs/demo`
+"""
+
+from pipelines import translation
+
+
+def get_config():
+    config = translation.default_config()
+    config.data.format = "embedded"
+    config.tokenizer.vocabulary_size = 600
+    config.tokenizer.byte_fallback = False
+    config.model.variant = "tiny"
+    config.model.num_layers = 2
+    config.model.dropout = 0.1
+    config.model.norm_first = True
+    config.train.steps = 1500
+    config.train.batch_tokens = 2048
+    config.train.learning_rate = 0.003
+    config.train.schedule = "cosine"
+    config.train.warmup_steps = 200
+    config.train.validate_every = 500
+    config.train.checkpoint_every = 500
+    config.decode.weights = "last"
+    config.decode.beam_size = 2
+    config.decode.num_hypotheses = 2
+    return config

@@ -1,0 +1,191 @@
+"""Scores of translations, and a table of the sentences that went worst and best.
+
+BLEU is reported on both scales of the field. sacreBLEU (13a, cased) compares detokenised text and
+is what translation papers report; BLEU of tokenised lower-cased text is what papers on Multi30k
+report, and several points higher. The two must never be compared with each other.
+"""
+
+import json
+import unicodedata
+from collections.abc import Sequence
+
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEUScore
+
+TABLE_HEAD = ("| chrF | text | |", "| ---: | :--- | :--- |")
+BREAKS = ("Cc", "Zl", "Zp")  # Unicode categories: control characters, line and paragraph ends.
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str], is_tokenized: bool) -> BLEUScore:
+    """Computes BLEU on the scale on which text of its kind is compared.
+
+    Args:
+        hypotheses: translations, one a sentence.
+        references: right translations, one a sentence.
+        is_tokenized: whether spaces split off the words already. Then BLEU takes the words as
+            they are, lower-cased; else sacreBLEU splits them by its rules "13a", cased.
+
+    Returns:
+        Score object of sacreBLEU, with `score`, `precisions`, `bp`, `sys_len` and `ref_len`.
+
+    Raises:
+        ValueError: for no sentences, or another number of hypotheses than of references.
+
+    Example:
+
+    >>> round(bleu(["a b c d e"], ["a b c d f"], is_tokenized=True).score, 2)
+    66.87
+
+    References:
+        - [Papineni et al., 2002](https://aclanthology.org/P02-1040), BLEU
+        - [Post, 2018](https://arxiv.org/abs/1804.08771), sacreBLEU
+    """
+    _check(hypotheses=hypotheses, references=references)
+    metric = _bleu_of_lowercase_words(is_tokenized) if is_tokenized else BLEU()
+    return metric.corpus_score(hypotheses, [references])
+
+
+def score(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    is_tokenized: bool,
+    bootstrap: int = 1000,
+) -> dict:
+    """Computes BLEU on both scales and chrF, with 95 % confidence intervals.
+
+    Args:
+        hypotheses: translations, one a sentence.
+        references: right translations, one a sentence.
+        is_tokenized: whether spaces split off the words already.
+        bootstrap: how many resamples of the sentences the intervals come from; the seed is
+            sacreBLEU's own and stands in the signatures. At most 1 gives intervals of no width.
+
+    Returns:
+        Dict that JSON can hold. `bleu` and `chrf` are cased; `bleu_lowercase_tokenized` is of the
+        lower-cased words. Each of the three has its signature (`signature`, `chrf_signature`,
+        `bleu_lowercase_tokenized_signature`); `bleu_interval` and `chrf_interval` are
+        `[low, high]`. `brevity_penalty`, `hypothesis_words`, `reference_words` and their
+        `length_ratio` belong to `bleu`; `sentences` counts the sentences.
+
+    Raises:
+        ValueError: for no sentences, or another number of hypotheses than of references.
+
+    Example:
+
+    >>> score(["Das ist gut so ."], ["Das ist gut so ."], is_tokenized=False)["bleu"]
+    100.0
+
+    References:
+        - [Koehn, 2004](https://aclanthology.org/W04-3250), bootstrap resampling
+        - [Popović, 2015](https://aclanthology.org/W15-3049), chrF
+    """
+    _check(hypotheses=hypotheses, references=references)
+    # Tokenised text is no mistake here, so `force` keeps sacreBLEU from warning of it.
+    cased, words = BLEU(force=is_tokenized), _bleu_of_lowercase_words(is_tokenized)
+    chrf = CHRF()
+    cased_score = cased.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)
+    chrf_score = chrf.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)
+    words_score = words.corpus_score(hypotheses, [references])
+    return {
+        "bleu": round(cased_score.score, 2),
+        "bleu_interval": _interval(cased, cased_score),
+        "signature": str(cased.get_signature()),
+        "chrf": round(chrf_score.score, 2),
+        "chrf_interval": _interval(chrf, chrf_score),
+        "chrf_signature": str(chrf.get_signature()),
+        "bleu_lowercase_tokenized": round(words_score.score, 2),
+        "bleu_lowercase_tokenized_signature": str(words.get_signature()),
+        "sentences": len(hypotheses),
+        "hypothesis_words": cased_score.sys_len,
+        "reference_words": cased_score.ref_len,
+        "length_ratio": round(cased_score.ratio, 3),
+        "brevity_penalty": round(cased_score.bp, 3),
+    }
+
+
+def table(
+    sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], count: int = 10
+) -> str:
+    """Writes the worst and the best sentences as Markdown that a terminal shows well too.
+
+    Sentences are ordered by their chrF, since BLEU of one sentence is mostly noise.
+
+    Args:
+        sources: what was translated, one a sentence.
+        hypotheses: translations.
+        references: right translations.
+        count: how many of the worst and how many of the best; no sentence is shown twice.
+
+    Returns:
+        Two tables under headings, three rows a sentence.
+
+    Raises:
+        ValueError: for no sentences, unequal numbers of them, or a `count` below 1.
+
+    Example:
+
+    >>> print(table(["good"], ["gut"], ["gut"]))
+    Worst sentences:
+    <BLANKLINE>
+    | chrF | text | |
+    | ---: | :--- | :--- |
+    | 100.0 | source | good |
+    | | reference | gut |
+    | | translation | gut |
+    """
+    _check(sources=sources, hypotheses=hypotheses, references=references)
+    if count < 1:
+        raise ValueError(f"Expected count to be at least 1, received count={count}.")
+    chrf = CHRF()
+    texts = list(zip(sources, references, hypotheses, strict=True))
+    scores = [chrf.sentence_score(text[2], [text[1]]).score for text in texts]
+    order = sorted(range(len(texts)), key=lambda index: scores[index])
+    worst = order[:count]
+    best = order[count:][-count:][::-1]
+    parts = []
+    for heading, indices in (("Worst", worst), ("Best", best)):
+        if indices:
+            rows = [_rows(scores[index], *texts[index]) for index in indices]
+            parts.append("\n".join([f"{heading} sentences:\n", *TABLE_HEAD, *rows]))
+    return "\n\n".join(parts)
+
+
+def _rows(chrf, source, reference, hypothesis):
+    return "\n".join(
+        f"|{mark} {name} | {_cell(text)} |"
+        for mark, name, text in (
+            (f" {chrf:.1f} |", "source", source),
+            (" |", "reference", reference),
+            (" |", "translation", hypothesis),
+        )
+    )
+
+
+def _cell(text):
+    """Escapes what would end a cell or a row, or move the cursor of a terminal."""
+    plain = "".join(
+        " " if unicodedata.category(character) in BREAKS else character for character in text
+    )
+    return plain.replace("\\", "\\\\").replace("|", "\\|")
+
+
+def _bleu_of_lowercase_words(is_tokenized):
+    return BLEU(lowercase=True, tokenize="none" if is_tokenized else "13a", force=True)
+
+
+def _interval(metric, metric_score):
+    """Reads `[low, high]` of a bootstrapped score; sacreBLEU gives its mean and half its width."""
+    signature = str(metric.get_signature())
+    found = json.loads(metric_score.format(width=6, signature=signature, is_json=True))
+    # Without a bootstrap, or when all resamples score 0, there is a score alone.
+    middle, margin = found.get("confidence_mean", found["score"]), found.get("confidence_var", 0.0)
+    return [round(max(middle - margin, 0.0), 2), round(min(middle + margin, 100.0), 2)]
+
+
+def _check(**texts):
+    counts = {name: len(sentences) for name, sentences in texts.items()}
+    received = ", ".join(f"{count} {name}" for name, count in counts.items())
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"Expected as many of each, received {received}.")
+    if not all(counts.values()):
+        raise ValueError(f"Expected at least one sentence, received {received}.")

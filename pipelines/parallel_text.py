@@ -1,0 +1,224 @@
+"""Sentence pairs from wherever they are kept: text files, one TSV, TFDS or the embedded corpus.
+
+`read_pairs` gives every pair as it stands, so that a test set is never touched; `clean` removes,
+from what a model trains on, the pairs that would teach it nothing, and counts them by reason.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from kerasformer.tokenizers import read_lines
+from pipelines import demo_corpus
+
+TFDS_HINT = (
+    'data.format="tfds" needs tensorflow-datasets, which comes with '
+    '`pip install "kerasformer[pipelines]"`.'
+)
+
+Pair = tuple[str, str]
+
+
+def read_pairs(data, split: str) -> list[Pair]:
+    """Reads the (source, target) sentence pairs of one split.
+
+    Args:
+        data: ConfigDict. Its `format` says which other keys count:
+            `"embedded"`: none, the corpus of `pipelines.demo_corpus`.
+            `"files"`: `train`, `validation` and `test`, each a (source file, target file), plain
+            or `.gz`, below `folder`; in a path `~` and environment variables are expanded.
+            `"tsv"`: `train`, `validation` and `test`, each one file below `folder`, and
+            `columns`, the (source, target) columns counted from 0.
+            `"tfds"`: `name` (such as `"ted_hrlr_translate/pt_to_en"`), `data_dir`,
+            `languages` (such as `("pt", "en")`), `download`, and in `train`, `validation` and
+            `test` the splits of that dataset. Data prepared in `data_dir` is read offline.
+        split: str. `"train"`, `"validation"` or `"test"`.
+
+    Returns:
+        List of (source, target) str pairs, in the order of the data.
+
+    Raises:
+        ValueError: if the data is missing, empty, or not what `data` says; the sentence names the
+            file and, where there is one, the line.
+    """
+    readers = {"embedded": _embedded, "files": _files, "tsv": _tsv, "tfds": _tfds}
+    name = _required(data, "format")
+    if name not in readers:
+        raise ValueError(f"Expected data.format to be one of {tuple(readers)}, received {name!r}.")
+    pairs = readers[name](data, split)
+    if not pairs:
+        raise ValueError(
+            f"Expected sentence pairs for split={split!r}, received none from data.format={name!r}"
+            f" with data.{split}={data.get(split)!r}."
+        )
+    return pairs
+
+
+def clean(
+    pairs: Iterable[Pair],
+    max_words: int | None = 250,
+    max_ratio: float | None = 9.0,
+    deduplicate: bool = True,
+) -> tuple[list[Pair], dict[str, int]]:
+    """Removes the pairs that should not be trained on and counts them by the first reason.
+
+    Args:
+        pairs: iterable of (source, target) str pairs.
+        max_words: int or None. Most words, split at white space, of either side.
+        max_ratio: float or None. How many times the words of one side the other may have. None
+            where one of the languages writes no spaces.
+        deduplicate: bool. Keeps only the first of equal pairs.
+
+    Returns:
+        The kept pairs in order, and a dict of the counts `read`, `empty`, `too_long`, `ratio`,
+        `duplicate` and `kept`.
+
+    Raises:
+        ValueError: if no pair is left.
+
+    Example:
+
+    >>> clean([("ein Hund", "a dog"), ("", "a cat"), ("ein Hund", "a dog")])[1]
+    {'read': 3, 'empty': 1, 'too_long': 0, 'ratio': 0, 'duplicate': 1, 'kept': 1}
+    """
+    counts = dict.fromkeys(("read", "empty", "too_long", "ratio", "duplicate", "kept"), 0)
+    kept, seen = [], set()
+    for pair in pairs:
+        counts["read"] += 1
+        shorter, longer = sorted(len(text.split()) for text in pair)
+        if shorter == 0:
+            reason = "empty"
+        elif max_words is not None and longer > max_words:
+            reason = "too_long"
+        elif max_ratio is not None and longer > max_ratio * shorter:
+            reason = "ratio"
+        elif deduplicate and pair in seen:
+            reason = "duplicate"
+        else:
+            reason = "kept"
+            kept.append(pair)
+            if deduplicate:
+                seen.add(pair)
+        counts[reason] += 1
+    if not kept:
+        removed = ", ".join(f"{name}={count}" for name, count in counts.items())
+        raise ValueError(f"Expected sentence pairs to train on, no sentence pairs left: {removed}.")
+    return kept, counts
+
+
+def _embedded(data, split: str) -> list[Pair]:
+    splits = demo_corpus.splits()
+    if split not in splits:
+        raise ValueError(f"Expected split to be one of {tuple(splits)}, received split={split!r}.")
+    return [tuple(pair) for pair in splits[split]]
+
+
+def _files(data, split: str) -> list[Pair]:
+    names = _required(data, split)
+    if isinstance(names, str) or len(names) != 2:
+        raise ValueError(
+            f"Expected data.{split} to be a (source file, target file), received {names!r}."
+        )
+    paths = [_path(data, name) for name in names]
+    sides = [list(read_lines(path)) for path in paths]
+    if len(sides[0]) != len(sides[1]):
+        raise ValueError(
+            f"Expected as many lines in both files, received {len(sides[0])} in {paths[0]} "
+            f"and {len(sides[1])} in {paths[1]}."
+        )
+    return list(zip(*sides, strict=True))
+
+
+def _tsv(data, split: str) -> list[Pair]:
+    path = _path(data, _required(data, split))
+    source, target = _two(data, "columns")
+    pairs = []
+    for number, line in enumerate(read_lines(path), start=1):
+        fields = line.split("\t")
+        if not 0 <= min(source, target) <= max(source, target) < len(fields):
+            raise ValueError(
+                f"Expected columns={(source, target)} counted from 0, received {len(fields)} "
+                f"column{'s'[: len(fields) > 1]} in {path} line {number}."
+            )
+        pairs.append((fields[source], fields[target]))
+    return pairs
+
+
+def _tfds(data, split: str) -> list[Pair]:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(TFDS_HINT) from error
+    name, tfds_split = _required(data, "name"), _required(data, split)
+    languages = _two(data, "languages")
+    try:
+        builder = _tfds_builder(tfds, data, name)
+        features = tuple(builder.info.features)
+        if not set(languages) <= set(features):
+            raise ValueError(f"data.languages={languages} are not among its features {features}")
+        dataset = builder.as_dataset(split=tfds_split, shuffle_files=False).batch(1024)
+        return list(_decoded(tfds.as_numpy(dataset), languages))
+    except Exception as error:  # TFDS, its readers and the network raise whatever they like
+        reason = str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__
+        raise ValueError(
+            f"Cannot read the TFDS dataset data.name={name!r}, split {tfds_split!r}: {reason}."
+        ) from error
+
+
+def _tfds_builder(tfds, data, name: str):
+    folder = _expanded(data.get("data_dir") or "")
+    prepared = _prepared_folder(Path(folder) / name) if folder else None
+    if prepared:  # asks neither for the code of the dataset nor for the network
+        return tfds.builder_from_directory(prepared)
+    builder = tfds.builder(name, data_dir=folder or None)
+    if data.get("download", True):
+        builder.download_and_prepare()
+    return builder
+
+
+def _decoded(batches, languages: tuple[str, str]) -> Iterator[Pair]:
+    number = 0
+    for batch in batches:
+        for pair in zip(*(batch[language] for language in languages), strict=True):
+            number += 1
+            try:
+                yield pair[0].decode("utf-8"), pair[1].decode("utf-8")
+            except UnicodeDecodeError:
+                raise ValueError(f"example {number} is not UTF-8 text") from None
+
+
+def _prepared_folder(folder: Path) -> Path | None:
+    """Finds what TFDS prepared in `folder`, or below it the newest version, or None."""
+    found = [p for p in (folder, *folder.glob("*.*.*")) if (p / "dataset_info.json").is_file()]
+    found = [p for p in found if re.fullmatch(r"\d+\.\d+\.\d+", p.name)]
+    return max(found, key=lambda p: [int(n) for n in p.name.split(".")], default=None)
+
+
+def _required(data, key: str):
+    value = data.get(key)
+    if value is None or value == "":
+        raise ValueError(f"Expected a value for data.{key}, received data.{key}={value!r}.")
+    return value
+
+
+def _two(data, key: str) -> tuple:
+    values = tuple(_required(data, key))
+    if len(values) != 2:
+        raise ValueError(f"Expected data.{key} to be a (source, target), received {values}.")
+    return values
+
+
+def _path(data, name: str) -> str:
+    return _expanded(os.path.join(data.get("folder") or "", name))
+
+
+def _expanded(path: str) -> str:
+    expanded = os.path.expandvars(os.path.expanduser(path))
+    unset = re.search(r"\$(\w+|\{\w+\})", expanded)
+    if unset:
+        raise ValueError(
+            f"Expected the environment variable {unset[1].strip('{}')} to be set, "
+            f"received path={path!r}."
+        )
+    return expanded

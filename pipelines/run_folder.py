@@ -1,0 +1,153 @@
+"""The folder of one run: `config.json`, `metrics.jsonl`, `curves.png`, all written atomically."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import ml_collections
+
+# A run can go on with other numbers of steps or another batch size, not with another model.
+FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model")
+
+
+def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> None:
+    """Writes a file under a temporary name beside it and renames it.
+
+    Args:
+        path: the file.
+        write: function that writes the file of the name it is given; the name has the suffix of
+            `path`.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        write(str(temporary))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file atomically, in UTF-8."""
+    write_atomically(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
+
+
+def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
+    """Reads the resolved config of a run.
+
+    Args:
+        workdir: folder of the run.
+
+    Returns:
+        The config.
+
+    Raises:
+        ValueError: when the folder holds no run, or its config cannot be read.
+    """
+    path = Path(workdir) / "config.json"
+    try:
+        return ml_collections.ConfigDict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ValueError(f"{workdir} holds no run: {path} does not exist.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+
+
+def start(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
+    """Makes the folder of a run, or checks that it belongs to the same run.
+
+    Args:
+        workdir: folder of the run.
+        config: the resolved config.
+
+    Raises:
+        ValueError: when the folder cannot be written, or holds a run of another task, other data
+            or another model; the sentence names the first key that differs.
+    """
+    workdir = Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if (workdir / "config.json").exists():
+            _check_same_run(workdir, read_config(workdir), config)
+        write_text(workdir / "config.json", config.to_json(indent=1))
+    except OSError as error:
+        raise ValueError(f"The folder {workdir} cannot be written: {error.strerror}.") from error
+
+
+def _check_same_run(workdir, old, new):
+    new = ml_collections.ConfigDict(json.loads(new.to_json()))
+    old, new = _flatten(old.to_dict()), _flatten(new.to_dict())
+    for key in sorted(old | new):
+        if key.split(".")[0] in FIXED_KEYS and old.get(key) != new.get(key):
+            raise ValueError(
+                f"{workdir} holds a run with {key}={old.get(key)!r}, not {new.get(key)!r}: "
+                "choose another --workdir or the same config."
+            )
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+class MetricsLog:
+    """Appends records to `metrics.jsonl`, one JSON object with a `step` a line.
+
+    Args:
+        workdir: folder of the run.
+        step: int. The step the run goes on from; records of later steps are dropped, so that a
+            resumed run logs no step twice.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, step: int):
+        self.path = Path(workdir) / "metrics.jsonl"
+        kept = [record for record in self.records() if record["step"] <= step]
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def append(self, record: dict) -> None:
+        """Writes one record through to the disk."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def records(self) -> list[dict]:
+        """Reads all whole records."""
+        if not self.path.exists():
+            return []
+        records = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue  # A run killed while it wrote leaves half a line at the end.
+        return records
+
+    def draw(self) -> None:
+        """Draws `curves.png`: losses, learning rate and scores over the steps."""
+        # pyplot would open a window system; the object interface draws to a file alone.
+        from matplotlib.figure import Figure
+
+        records = self.records()
+        names = sorted({name for record in records for name in record} - {"step", "seconds"})
+        groups = [
+            [name for name in names if name.endswith("loss")],
+            [name for name in names if not name.endswith("loss")],
+        ]
+        panels = groups[:1] + [[name] for name in groups[1]] if groups[0] else []
+        if not panels:
+            return
+        figure = Figure(figsize=(6, 2.2 * len(panels)), layout="constrained")
+        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, panel in zip(axes, panels, strict=True):
+            for name in panel:
+                points = [(r["step"], r[name]) for r in records if name in r]
+                axis.plot(*zip(*points, strict=True), label=name, marker=".", markersize=3)
+            axis.legend(frameon=False)
+            axis.grid(alpha=0.3)
+        axes[-1].set_xlabel("step")
+        write_atomically(self.path.parent / "curves.png", lambda name: figure.savefig(name))

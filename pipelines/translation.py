@@ -1,0 +1,270 @@
+"""The translation task: sentence pairs in, a model that turns strings into strings out.
+
+Letters: `B` sentences, `S` source tokens, `T` target tokens, `n` hypotheses.
+"""
+
+from pathlib import Path
+
+import keras
+import ml_collections
+import tensorflow as tf
+from keras import ops
+
+from kerasformer.losses import smoothed_cross_entropy
+from kerasformer.models import Seq2SeqTransformer
+from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
+from pipelines import batching, evaluation, parallel_text
+from pipelines.run_folder import write_atomically
+from pipelines.training import Data
+from pipelines.translator import Translator
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """Returns a config with every key that the task and the training loop read.
+
+    A config file changes what it needs to. `model` holds a variant and any argument of
+    `Seq2SeqTransformer`; `data` is what `parallel_text.read_pairs` reads.
+    """
+    config = ml_collections.ConfigDict()
+    config.task = "translation"
+    config.seed = 1
+    config.data = ml_collections.ConfigDict(
+        {
+            "format": "embedded",
+            "is_tokenized": False,  # Whether files hold words split off by spaces already.
+            "max_words": 250,
+            "max_ratio": 9.0,
+            "deduplicate": True,
+        }
+    )
+    config.tokenizer = ml_collections.ConfigDict(
+        {
+            "kind": "unigram",
+            "vocabulary_size": 8000,
+            "lowercase": False,
+            "normalization": "nmt_nfkc",
+            "byte_fallback": True,
+        }
+    )
+    config.model = ml_collections.ConfigDict({"variant": "base"}, allow_dotted_keys=False)
+    config.train = ml_collections.ConfigDict(
+        {
+            "steps": 100_000,
+            "batch_tokens": 4096,  # Of the longer side of a batch, padding counted.
+            "max_length": 256,  # Tokens of either side; longer pairs are dropped and counted.
+            "optimizer": "adam",
+            "learning_rate": 0.0007,
+            "schedule": "inverse_square_root",
+            "warmup_steps": 4000,
+            "beta_1": 0.9,
+            "beta_2": 0.98,
+            "epsilon": 1e-9,
+            "label_smoothing": 0.1,
+            "clip_norm": 1.0,  # 0 turns clipping off.
+            "precision": "float32",
+            "jit_compile": False,
+            "ema": 0.0,  # Momentum of the moving average of the weights; 0 turns it off.
+            "steps_per_call": 10,
+            "log_every": 50,
+            "validate_every": 500,
+            "checkpoint_every": 500,
+            "keep_checkpoints": 10,
+            "best_metric": "loss",  # Of the validation: "loss", "accuracy" or "bleu".
+            "patience": 0,  # Validations without progress before the run stops; 0 is never.
+        }
+    )
+    config.decode = ml_collections.ConfigDict(
+        {
+            "weights": "average",  # "average" of the kept checkpoints, "best" or "last".
+            "beam_size": 4,
+            "num_hypotheses": 4,
+            "length_penalty": "wu",
+            "alpha": 0.6,
+            "max_source_length": 256,  # Tokens of a sentence that are read; the rest is cut off.
+            "max_ratio": 1.5,  # A translation has at most max_ratio * source + extra tokens.
+            "max_extra": 10,
+            "batch_size": 32,
+        }
+    )
+    return config
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
+    """Trains the tokenizer of a run, unless the run has one.
+
+    Args:
+        config: the resolved config.
+        workdir: folder of the run; `tokenizer.model` is written there.
+    """
+    path = Path(workdir) / "tokenizer.model"
+    if path.exists():
+        return
+    pairs, _ = _training_pairs(config.data)
+    proto = train_sentencepiece(
+        (sentence for pair in pairs for sentence in pair), **config.tokenizer.to_dict()
+    )
+    write_atomically(path, lambda name: Path(name).write_bytes(proto))
+
+
+def datasets(config: ml_collections.ConfigDict, workdir: str, num_replicas: int = 1) -> Data:
+    """Reads, cleans, tokenizes and batches the sentence pairs.
+
+    Args:
+        config: the resolved config.
+        workdir: folder of the run, with its tokenizer.
+        num_replicas: int. Divides the rows of each batch.
+
+    Returns:
+        The datasets, of dicts of int tensors `source` `(B, S)`, `target` `(B, T)` (behind the
+        start token) and `labels` `(B, T)` (with the end token).
+    """
+    tokenizer = load_tokenizer(workdir)
+    pairs, counts = _training_pairs(config.data)
+    print("Training pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
+    train = batching.TokenizedPairs.from_texts(
+        pairs, tokenizer, tokenizer, config.train.max_length
+    )
+    validation = batching.TokenizedPairs.from_texts(
+        parallel_text.read_pairs(config.data, "validation"), tokenizer, tokenizer
+    )
+    if train.dropped:
+        print(f"Pairs over train.max_length={config.train.max_length}: {train.dropped} dropped.")
+    batches = {"batch_tokens": config.train.batch_tokens, "num_replicas": num_replicas}
+    longest = int(max(validation.source_lengths.max(), validation.target_lengths.max()))
+    return Data(
+        train=lambda epoch, batch: batching.dataset(
+            train, seed=config.seed, start_epoch=epoch, start_batch=batch, **batches
+        ),
+        validation=batching.dataset(
+            validation,
+            max(config.train.batch_tokens, longest + 1),
+            seed=0,
+            shuffle=False,
+            repeat=False,
+        ),
+        batches_per_epoch=batching.batches_per_epoch(train, **batches),
+        items="tokens",
+    )
+
+
+def _training_pairs(data):
+    return parallel_text.clean(
+        parallel_text.read_pairs(data, "train"), data.max_words, data.max_ratio, data.deduplicate
+    )
+
+
+def load_tokenizer(workdir: str) -> SentencePieceTokenizer:
+    """Loads the tokenizer of a run."""
+    return SentencePieceTokenizer.from_file(Path(workdir) / "tokenizer.model")
+
+
+def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
+    """Builds the model with fresh weights.
+
+    Raises:
+        ValueError: when `config.model` has a key that the model does not take.
+    """
+    arguments = config.model.to_dict()
+    try:
+        model = Seq2SeqTransformer.from_variant(
+            arguments.pop("variant"),
+            vocabulary_size=load_tokenizer(workdir).vocabulary_size,
+            name="transformer",
+            dtype=config.train.precision,
+            **arguments,
+        )
+    except TypeError as error:
+        raise ValueError(f"config.model={config.model.to_dict()} is wrong: {error}.") from error
+    model.build()
+    return model
+
+
+def loss(model: keras.Model, batch: dict, config: ml_collections.ConfigDict):
+    """Computes the smoothed cross-entropy of a training batch.
+
+    Returns:
+        Tuple of its sum over the real target tokens and their number, float32 scalars.
+    """
+    logits = model({"source": batch["source"], "target": batch["target"]}, training=True)
+    real = ops.cast(batch["labels"] != 0, "float32")
+    losses = smoothed_cross_entropy(batch["labels"], logits, config.train.label_smoothing)
+    return ops.sum(losses * real), ops.sum(real)
+
+
+def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) -> dict:
+    """Computes what a validation reports, as (sum, count) over real target tokens.
+
+    Returns:
+        Dict with `loss` (nats a token, not smoothed) and `accuracy` (of the next token).
+    """
+    logits = model({"source": batch["source"], "target": batch["target"]}, training=False)
+    real = ops.cast(batch["labels"] != 0, "float32")
+    right = ops.cast(ops.argmax(logits, axis=-1) == batch["labels"], "float32")
+    losses = smoothed_cross_entropy(batch["labels"], logits)
+    count = ops.sum(real)
+    return {"loss": (ops.sum(losses * real), count), "accuracy": (ops.sum(right * real), count)}
+
+
+def validation_score(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> dict:
+    """Translates the validation set greedily and computes its `bleu`, for the training loop."""
+    greedy = config.copy_and_resolve_references()
+    greedy.decode.beam_size = greedy.decode.num_hypotheses = 1
+    pairs = parallel_text.read_pairs(config.data, "validation")
+    found = translate(serving(model, greedy, workdir), [source for source, _ in pairs], greedy)
+    references = [target for _, target in pairs]
+    return {"bleu": evaluation.bleu(found, references, config.data.is_tokenized).score}
+
+
+def translate(module: tf.Module, sentences: list[str], config) -> list[str]:
+    """Translates sentences through the `translate` signature, batched by length.
+
+    Args:
+        module: what `serving` returns.
+        sentences: list of str.
+        config: the resolved config, for `decode.batch_size`.
+
+    Returns:
+        List of the best translation of each sentence, in the order of the sentences.
+    """
+    order = sorted(range(len(sentences)), key=lambda index: len(sentences[index]))
+    translations = [""] * len(sentences)
+    for first in range(0, len(order), config.decode.batch_size):
+        indices = order[first : first + config.decode.batch_size]
+        batch = tf.constant([sentences[index] for index in indices])
+        found = module.translate(batch)["translation"].numpy()
+        for index, text in zip(indices, found, strict=True):
+            translations[index] = text.decode("utf-8")
+    return translations
+
+
+def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> Translator:
+    """Makes the `tf.Module` whose signatures are exported."""
+    return Translator(model, load_tokenizer(workdir), config.decode)
+
+
+def example(module: Translator, config: ml_collections.ConfigDict) -> str:
+    """Works one example through the module, for the model card."""
+    source, reference = parallel_text.read_pairs(config.data, "test")[0]
+    found = module.translate(tf.constant([source]))
+    return (
+        f"- input: {source}\n- output: {found['translation'][0].numpy().decode()}\n"
+        f"- reference: {reference}\n"
+    )
+
+
+def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str = "test"):
+    """Translates a split and scores it.
+
+    Args:
+        module: what `serving` returns.
+        config: the resolved config.
+        split: `"test"` or `"validation"`.
+
+    Returns:
+        Tuple of the scores (a dict that JSON can hold) and a table of worst and best sentences.
+    """
+    pairs = parallel_text.read_pairs(config.data, split)
+    sources, references = zip(*pairs, strict=True)
+    hypotheses = translate(module, list(sources), config)
+    scores = evaluation.score(hypotheses, references, config.data.is_tokenized)
+    return scores, evaluation.table(sources, hypotheses, references)

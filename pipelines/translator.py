@@ -1,0 +1,147 @@
+"""The translator that is exported: strings in, strings out, tokenizer and search in the graph.
+
+Letters: `B` sentences, `S` source tokens, `T` target tokens, `n` hypotheses.
+"""
+
+import tensorflow as tf
+
+from kerasformer import decoding, inspect
+from kerasformer.tokenizers import END_ID, START_ID
+
+TEXT = tf.TensorSpec((None,), tf.string, name="text")
+
+
+class Translator(tf.Module):
+    """Translates UTF-8 strings with a trained model, in signatures that a SavedModel keeps.
+
+    An empty sentence (or one of spaces) has the empty translation. A sentence of more than
+    `max_source_length` tokens is cut off there and says so in `truncated`.
+
+    Args:
+        model: built `Seq2SeqTransformer`.
+        tokenizer: `SentencePieceTokenizer` of both languages.
+        decode: ConfigDict, the `decode` part of a translation config.
+    """
+
+    def __init__(self, model, tokenizer, decode):
+        super().__init__(name="translator")
+        self.model = model
+        self.tokenizer = tokenizer
+        self._decode = decode
+
+    @tf.function(input_signature=[TEXT])
+    def translate(self, text):
+        """Translates each sentence.
+
+        Args:
+            text: string tensor `(B,)`.
+
+        Returns:
+            Dict of `translation` string `(B,)`, `score` float32 `(B,)` (log-probability over the
+            length penalty) and `truncated` bool `(B,)`.
+        """
+        source, truncated = self._read(text)
+        found = self._search(source)
+        return {
+            "translation": self._write(found.token_ids[:, 0], text),
+            "score": found.scores[:, 0],
+            "truncated": truncated,
+        }
+
+    @tf.function(input_signature=[TEXT])
+    def translate_nbest(self, text):
+        """Gives the best hypotheses of each sentence, best first.
+
+        Args:
+            text: string tensor `(B,)`.
+
+        Returns:
+            Dict of `translations` string `(B, n)`, `scores` float32 `(B, n)` (`-inf` where there
+            are fewer than `n`) and `truncated` bool `(B,)`.
+        """
+        source, truncated = self._read(text)
+        found = self._search(source)
+        shape = tf.shape(found.scores)
+        flat = tf.reshape(found.token_ids, (shape[0] * shape[1], -1))
+        translations = self._write(flat, tf.repeat(text, shape[1]))
+        return {
+            "translations": tf.reshape(translations, shape),
+            "scores": found.scores,
+            "truncated": truncated,
+        }
+
+    @tf.function(input_signature=[TEXT])
+    def align(self, text):
+        """Translates each sentence and says where the decoder looked for each token.
+
+        Args:
+            text: string tensor `(B,)`.
+
+        Returns:
+            Dict of `translation` string `(B,)`, `source_tokens` string `(B, S)`, `target_tokens`
+            string `(B, T)` (both with the end token, then empty strings) and `alignment` float32
+            `(B, T, S)`, whose rows of real tokens sum to one.
+        """
+        source, _ = self._read(text)
+        token_ids = self._search(source).token_ids[:, 0]
+        real = tf.cast(token_ids != 0, tf.int32)
+        token_ids = token_ids[:, : tf.reduce_max(tf.reduce_sum(real, axis=1))]
+        start = tf.fill((tf.shape(source)[0], 1), START_ID)
+        target = tf.concat([start, token_ids], axis=1)[:, :-1]
+        context, context_mask = self.model.encode(source, training=False)
+        _, scores = self.model.decode(
+            target, context, context_mask, training=False, return_attention_scores=True
+        )
+        alignment = tf.cast(inspect.alignment(scores), tf.float32)
+        return {
+            "translation": self._write(token_ids, text),
+            "source_tokens": self._spell(source),
+            "target_tokens": self._spell(token_ids),
+            "alignment": alignment * tf.cast(token_ids != 0, tf.float32)[:, :, None],
+        }
+
+    def signatures(self) -> dict:
+        """Returns the functions to export under their names."""
+        return {
+            "serving_default": self.translate,
+            "translate": self.translate,
+            "translate_nbest": self.translate_nbest,
+            "align": self.align,
+        }
+
+    def _read(self, text):
+        """Tokenizes `(B,)` strings to ids `(B, S)` with the end token, cut to the limit."""
+        ids = self.tokenizer.tokenize(text)
+        limit = self._decode.max_source_length - 1
+        truncated = ids.row_lengths() > limit
+        ids = ids[:, :limit]
+        end = tf.fill((ids.nrows(), 1), END_ID)
+        return tf.concat([ids, end], axis=1).to_tensor(), truncated
+
+    def _search(self, source):
+        decode = self._decode
+        lengths = tf.reduce_sum(tf.cast(source != 0, tf.int32), axis=1)
+        limits = tf.cast(decode.max_ratio * tf.cast(lengths, tf.float32), tf.int32)
+        limits = limits + decode.max_extra
+        # The cache is as long as this batch needs, not as long as the longest batch there may be.
+        max_length = tf.reduce_max(limits)
+        step, state = self.model.start_decoding(source, max_length)
+        return decoding.beam_search(
+            step,
+            state,
+            tf.fill((tf.shape(source)[0],), START_ID),
+            max_length,
+            beam_size=decode.beam_size,
+            num_hypotheses=decode.num_hypotheses,
+            length_penalty=decode.length_penalty,
+            alpha=decode.alpha,
+            length_limit=limits,
+        )
+
+    def _write(self, token_ids, text):
+        """Joins ids `(B, T)` to strings `(B,)`; nothing for a source with nothing in it."""
+        translation = self.tokenizer.detokenize(token_ids)
+        return tf.where(self.tokenizer.tokenize(text).row_lengths() == 0, "", translation)
+
+    def _spell(self, token_ids):
+        return tf.where(token_ids == 0, "", self.tokenizer.pieces(token_ids))
