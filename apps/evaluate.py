@@ -8,7 +8,8 @@ import json
 
 from absl import flags
 
-from apps import program
+from apps import program, tasks
+from pipelines import export, run_folder
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "What to score.")
@@ -18,13 +19,10 @@ WEIGHTS = flags.DEFINE_enum(
 
 
 def main(_):
-    from apps.tasks import TASKS
-    from pipelines import export, run_folder
-
     config = run_folder.read_config(WORKDIR.value)
     weights = WEIGHTS.value or config.decode.weights
     scores, table = export.evaluate(
-        TASKS[config.task], config, WORKDIR.value, weights, SPLIT.value
+        tasks.TASKS[config.task], config, WORKDIR.value, weights, SPLIT.value
     )
     print(table)
     print(json.dumps(scores))

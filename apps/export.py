@@ -5,7 +5,8 @@ Each call writes the next version, `workdir/export/1`, `2`, ..., with a model ca
 
 from absl import flags
 
-from apps import program
+from apps import program, tasks
+from pipelines import export, run_folder
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 WEIGHTS = flags.DEFINE_enum(
@@ -14,12 +15,9 @@ WEIGHTS = flags.DEFINE_enum(
 
 
 def main(_):
-    from apps.tasks import TASKS
-    from pipelines import export, run_folder
-
     config = run_folder.read_config(WORKDIR.value)
     weights = WEIGHTS.value or config.decode.weights
-    path = export.export(TASKS[config.task], config, WORKDIR.value, weights)
+    path = export.export(tasks.TASKS[config.task], config, WORKDIR.value, weights)
     print(f"Exported to {path}")
 
 

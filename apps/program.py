@@ -6,22 +6,33 @@ An error of our own making keeps its stack trace; `--verbosity=1` shows it for e
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import tensorflow as tf
 from absl import app, flags, logging
 
-# What is raised for a user's mistake; anything else is ours.
-USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
+# What is raised for a user's mistake, or by their disk; anything else is ours.
+USER_ERRORS = (
+    ValueError,
+    OSError,
+    FloatingPointError,
+    ImportError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.DataLossError,
+)
 INTERRUPTED, CLOSED_PIPE = 128 + 2, 128 + 13  # as shells count: 128 plus the signal
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     """Parses the flags, calls `main(argv)` with the arguments that are left, and exits.
 
-    Flags must be defined by then. `ValueError`, `OSError`, `FloatingPointError` and `ImportError`
-    become the line `error: ...` on standard error and exit code 1.
+    Flags must be defined by then. `USER_ERRORS` become the line `error: ...` on standard error
+    and exit code 1.
 
     Args:
         main: function of the list of program name and arguments. What it returns is the exit
@@ -49,10 +60,14 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
 
 def sentence(error: BaseException) -> str:
     """Writes an exception as one line that a user can read."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        target = f" -> {error.filename2}" if error.filename2 is not None else ""
-        return f"{os.fsdecode(error.filename)}{target}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return where + error.strerror
+    text = str(error)
+    if isinstance(error, tf.errors.OpError):
+        # Graph nodes stand before the message, the operation and the graph behind it.
+        text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\].*", "", error.message.partition("\n")[0])
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _complain(error: BaseException) -> None:
@@ -72,9 +87,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
         return flags.FLAGS(argv)
     except flags.Error as error:
         _complain(error)
-    except (AttributeError, LookupError, TypeError, ValueError, OSError) as error:
-        # What ml_collections raises for `--config.KEY=VALUE`: its text begins with the key.
-        text = " ".join(str(part) for part in error.args) or type(error).__name__
-        _complain(ValueError(f"a --config flag does not fit the config: {text}"))
+    except (AttributeError, LookupError) as error:
+        # From ml_collections, for `--config.KEY=VALUE`; it wraps one exception in another.
+        while error.args and isinstance(error.args[0], Exception):
+            error = error.args[0]
+        key, _, hint = str(error.args[0]).partition("\n")
+        _complain(ValueError(f"The config has no key {key}. {hint}"))
     print("Pass --help to see the flags.", file=sys.stderr)
     sys.exit(2)

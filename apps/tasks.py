@@ -17,7 +17,5 @@ def mirrored_strategy(replicas: int) -> tf.distribute.Strategy | None:
         return None
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if len(devices) < replicas:
-        raise ValueError(
-            f"Expected at least replicas={replicas} devices, received {len(devices)}."
-        )
+        raise ValueError(f"Expected at least replicas={replicas} devices, received {len(devices)}.")
     return tf.distribute.MirroredStrategy([device.name for device in devices[:replicas]])

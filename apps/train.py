@@ -12,7 +12,8 @@ from absl import flags
 from ml_collections import config_flags
 
 import pipelines.configs
-from apps import program
+from apps import program, tasks
+from pipelines import training
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name or path of the run's config.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
@@ -22,13 +23,9 @@ REPLICAS = flags.DEFINE_integer(
 
 
 def main(_):
-    from apps.tasks import TASKS, mirrored_strategy
-    from pipelines import training
-
     config = CONFIG.value
-    summary = training.train(
-        TASKS[config.task], config, WORKDIR.value, mirrored_strategy(REPLICAS.value)
-    )
+    strategy = tasks.mirrored_strategy(REPLICAS.value)
+    summary = training.train(tasks.TASKS[config.task], config, WORKDIR.value, strategy)
     print(json.dumps(summary))
 
 

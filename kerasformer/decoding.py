@@ -30,6 +30,7 @@ All three return `Hypotheses`, `n` for each sentence, best first:
 """
 
 import collections
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,7 @@ def length_penalty(lengths: Tensor, alpha: float, kind: str | None) -> Tensor:
 
 def repeated_ngrams(token_ids: Tensor, position: Tensor, size: int) -> Tensor:
     """Returns the tokens that would repeat an n-gram of `(R, T)`, as `(R, W)` filled up with 0."""
-    windows = token_ids.shape[1] - size + 1
+    windows = ops.shape(token_ids)[1] - size + 1
     seen = ops.arange(windows) + size <= position
     for offset in range(size - 1):
         tail = ops.take(token_ids, ops.maximum(position - size + 1 + offset, 0), axis=1)
@@ -71,14 +72,13 @@ def repeated_ngrams(token_ids: Tensor, position: Tensor, size: int) -> Tensor:
 def constrain(logits: Tensor, token_ids: Tensor, position: Tensor, rules: Rules) -> Tensor:
     """Returns log-probabilities `(R, V)`, -inf where the rules forbid a token at a position.
 
-    The position counts from 0, the hypotheses so far are `token_ids` `(R, T)`, and `rules.prefix`
-    is `(R, T)` or None.
+    The position counts from 0; `token_ids` `(R, T)` are the hypotheses up to there.
     """
     log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     ids = ops.arange(log_probs.shape[-1], dtype="int32")
     too_early = (ids == rules.end_id) & (position < rules.min_length)
     constrained = ops.where((ids <= START_ID) | too_early, IMPOSSIBLE, log_probs)
-    if 0 < rules.no_repeat_ngram <= token_ids.shape[1]:
+    if 0 < rules.no_repeat_ngram <= (token_ids.shape[1] or rules.no_repeat_ngram):
         # A window that repeats nothing names the pad id, which is forbidden already.
         tokens = repeated_ngrams(token_ids, position, rules.no_repeat_ngram)
         rows = _rows(ops.zeros_like(tokens), 1)
@@ -111,7 +111,7 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def nucleus(odds: Tensor, top_p: float) -> Tensor:
     """Sets to 0 all but the largest odds of `(R, V)` that make up the share `top_p` of their sum.
 
-    The least that is kept is found by bisection, without sorting; its equals are kept too.
+    The least kept is found by bisection ([Holtzman et al., 2020](https://arxiv.org/abs/1904.09751)).
     """
     low, high = ops.zeros_like(odds[:, :1]), ops.max(odds, axis=-1, keepdims=True)
     wanted = top_p * ops.sum(odds, axis=-1, keepdims=True)
@@ -146,7 +146,8 @@ def greedy_search(
         step: function `(token_ids, state) -> (logits, state)`, see the module.
         state: nested structure of tensors with first axis `B`.
         start_ids: int tensor `(B,)`. The first token that `step` gets for each sentence.
-        max_length: int. Most tokens of a hypothesis, the end token included.
+        max_length: int. Most tokens of a hypothesis, the end token included. In a TensorFlow
+            graph also a scalar int32 tensor, of at least 1.
         **rules: the fields of `Rules`.
 
     Returns:
@@ -182,13 +183,11 @@ def sample(
 
     Args:
         step, state, start_ids, max_length, **rules: as in `greedy_search`.
-        seed: int for the same samples at each call, `keras.random.SeedGenerator` for new ones;
-            compiled by XLA, TensorFlow draws others.
+        seed: int for the same samples at each call (others under XLA), or a `SeedGenerator`.
         num_samples: int. How many for each sentence, independently; two may be equal.
         temperature: float. Divides the log-probabilities.
         top_k: int or None. Then only the `top_k` most probable tokens stay.
-        top_p: float or None. Of these only the most probable stay, just enough to sum to `top_p`
-            ([Holtzman et al., 2020](https://arxiv.org/abs/1904.09751)).
+        top_p: float or None. Of these, only the most probable that sum to `top_p`: see `nucleus`.
 
     Returns:
         `Hypotheses` with `n = num_samples`, by log-probability (at temperature 1, before any cut)
@@ -247,8 +246,7 @@ def beam_search(
         length_penalty, alpha: str or None, and float of either sign. See the function of that name.
 
     Returns:
-        `Hypotheses` with `n = num_hypotheses`; those closed without an end token come after all
-        others, and only where fewer than `n` were finished.
+        `Hypotheses`: finished ones, and only where fewer were found than wanted, unfinished ones.
     """
     _require(beam_size >= 1, "beam_size >= 1", beam_size)
     _require(1 <= num_hypotheses <= beam_size, f"num_hypotheses in 1..{beam_size}", num_hypotheses)
@@ -257,8 +255,7 @@ def beam_search(
     last, state, rules = _begin(beam_size, state, start_ids, max_length, Rules(**rules))
     limits, places = ops.reshape(rules.length_limit, (-1, beam_size))[:, :1], ops.arange(max_length)
 
-    def score(log_probs, lengths):
-        return _penalised(log_probs, lengths, alpha, length_penalty)
+    score = functools.partial(_penalised, alpha=alpha, kind=length_penalty)
 
     def advance(active, position, last, totals, token_ids, scores, found, state):
         logits, state = step(last, state)
@@ -301,9 +298,11 @@ def beam_search(
 def _begin(copies, state, start_ids, max_length, rules):
     """Returns start ids, state and rules for `R` rows; `length_limit` becomes a tensor."""
     end_id, min_length, _, prefix, size = rules
-    _require(max_length >= 1, "max_length >= 1", max_length)
+    if isinstance(max_length, int):  # A tensor's value is not known here.
+        _require(max_length >= 1, "max_length >= 1", max_length)
+        _require(min_length <= max_length, f"min_length <= max_length={max_length}", min_length)
     _require(end_id > START_ID, f"end_id > {START_ID}", end_id)
-    _require(0 <= min_length <= max_length, f"min_length in 0..{max_length}", min_length)
+    _require(min_length >= 0, "min_length >= 0", min_length)
     _require(size >= 0, "no_repeat_ngram >= 0", size)
 
     def rows(x):
@@ -351,5 +350,4 @@ def _rows(indices, count):
 
 def _gather(x, indices):
     """Returns `x[b, indices[b, n]]` as `(B, n, ...)`."""
-    flat = ops.reshape(x, (-1, *x.shape[2:]))
-    return ops.take(flat, _rows(indices, x.shape[1]), axis=0)
+    return ops.take(ops.reshape(x, (-1, *ops.shape(x)[2:])), _rows(indices, x.shape[1]), axis=0)

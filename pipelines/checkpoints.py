@@ -35,7 +35,7 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*"))
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping) -> Path:
-        """Writes a checkpoint and drops the ones that are too old.
+        """Writes a checkpoint and drops those that are too old, and those of later steps.
 
         Args:
             step: int. Number of finished training steps.
@@ -60,11 +60,14 @@ class Checkpoints:
             _write_synced(temporary / "state.json", lambda file: file.write(text.encode()))
             shutil.rmtree(path, ignore_errors=True)
             os.rename(temporary, path)
-        except BaseException:
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        for old in self.paths()[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        # Later steps are of a run that was given up, say because they are damaged.
+        kept = [other for other in self.paths() if other.name <= path.name][-self.keep :]
+        for other in set(self.paths()).difference(kept):
+            shutil.rmtree(other, ignore_errors=True)
         return path
 
     def load(self, path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
@@ -86,7 +89,7 @@ class Checkpoints:
                 raise ValueError("the checksum of arrays.npz differs")
             with np.load(path / "arrays.npz", allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}, state
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"Checkpoint {path} is damaged: {error}.") from error
 
     def load_newest(self) -> tuple[dict[str, np.ndarray], dict] | None:
@@ -109,7 +112,8 @@ class Checkpoints:
             The averages by name, each of the dtype of the arrays.
 
         Raises:
-            ValueError: when there is no checkpoint, or one of them is damaged.
+            ValueError: when there is no checkpoint, or one of them is damaged or has no array of
+                that name.
 
         References:
             - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 6.1
@@ -122,6 +126,8 @@ class Checkpoints:
         for path in paths:
             arrays, _ = self.load(path)
             for name in names:
+                if name not in arrays:
+                    raise ValueError(f"Checkpoint {path} has no {name}.")
                 dtypes[name] = arrays[name].dtype
                 sums[name] = sums.get(name, 0.0) + arrays[name].astype(np.float64)
         return {name: (sums[name] / len(paths)).astype(dtypes[name]) for name in names}

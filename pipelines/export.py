@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from pipelines import run_folder
 from pipelines.checkpoints import Checkpoints
-from pipelines.training import assign, model_variables
+from pipelines.trainer import assign, model_variables
 
 WEIGHTS = ("average", "best", "last")
 

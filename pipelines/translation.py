@@ -121,9 +121,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, num_replicas: int 
     tokenizer = load_tokenizer(workdir)
     pairs, counts = _training_pairs(config.data)
     print("Training pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
-    train = batching.TokenizedPairs.from_texts(
-        pairs, tokenizer, tokenizer, config.train.max_length
-    )
+    train = batching.TokenizedPairs.from_texts(pairs, tokenizer, tokenizer, config.train.max_length)
     validation = batching.TokenizedPairs.from_texts(
         parallel_text.read_pairs(config.data, "validation"), tokenizer, tokenizer
     )

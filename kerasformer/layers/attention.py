@@ -34,13 +34,14 @@ def attention_probabilities(query, key, mask=None, position_bias=None):
         scores = scores + ops.cast(position_bias, dtype)
     if mask is None:
         return ops.cast(ops.softmax(scores), query.dtype)
-    probabilities = ops.softmax(ops.where(mask, scores, -1e9))
-    return ops.cast(ops.where(mask, probabilities, 0.0), query.dtype)
+    # Adding to all scores is cheaper than selecting among them, forwards and backwards; the
+    # product makes rows without any key zero.
+    real = ops.cast(mask, dtype)
+    probabilities = ops.softmax(scores + 1e9 * (real - 1.0)) * real
+    return ops.cast(probabilities, query.dtype)
 
 
-def scaled_dot_product_attention(
-    query, key, value, mask=None, position_bias=None, dropout=None
-):
+def scaled_dot_product_attention(query, key, value, mask=None, position_bias=None, dropout=None):
     """Averages the values with the attention probabilities (Vaswani et al., equation 1).
 
     Args:
@@ -256,7 +257,7 @@ class MultiHeadAttention(keras.layers.Layer):
             key = self.rotary_embedding(key, positions=positions[:, None])
         keys = _write(cache[0], key, positions)
         values = _write(cache[1], value, positions)
-        seen = ops.arange(ops.shape(keys)[2], dtype="int32") <= positions[:, None]
+        seen = ops.less_equal(ops.arange(ops.shape(keys)[2], dtype="int32"), positions[:, None])
         outputs, _ = scaled_dot_product_attention(query, keys, values, mask=combine_masks(seen))
         return self.output_dense(self._join_heads(outputs)), (keys, values)
 

@@ -120,7 +120,7 @@ class SinusoidalPositionEncoding(keras.layers.Layer):
 
     def build(self, inputs_shape):
         if inputs_shape[-1] % 2:
-            raise ValueError(f"Expected an even hidden_dim, received hidden_dim={inputs_shape[-1]}.")
+            raise ValueError(f"Expected hidden_dim to be even, received {inputs_shape[-1]}.")
 
     def call(self, inputs, positions=None):
         if positions is None:
@@ -181,7 +181,7 @@ class LearnedPositionEmbedding(keras.layers.Layer):
         length = inputs.shape[1]
         if length is not None and length > self.max_length:
             raise ValueError(
-                f"Expected at most max_length={self.max_length} positions, received length={length}."
+                f"Expected at most max_length={self.max_length} positions, received {length}."
             )
         if positions is None:
             positions = ops.arange(ops.shape(inputs)[1], dtype="int32")

@@ -33,7 +33,10 @@ def make_normalization(normalization, epsilon, name, dtype):
             f"Expected normalization to be one of {sorted(NORMALIZATIONS)}, "
             f"received normalization={normalization!r}."
         )
-    return NORMALIZATIONS[normalization](epsilon=epsilon, name=name, dtype=dtype)
+    norm = NORMALIZATIONS[normalization](epsilon=epsilon, name=name, dtype=dtype)
+    # Keras's RMSNormalization would drop the mask on its way to the sublayer.
+    norm.supports_masking = True
+    return norm
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")

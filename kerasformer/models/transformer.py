@@ -228,9 +228,7 @@ class Seq2SeqTransformer(keras.Model):
         x = self.dropout_layer(self.positions(self.source_embedding(source)), training=training)
         return self.encoder(x, mask=mask, training=training), mask
 
-    def decode(
-        self, target, context, context_mask, training=None, return_attention_scores=False
-    ):
+    def decode(self, target, context, context_mask, training=None, return_attention_scores=False):
         """Predicts the token after each target token.
 
         Args:
@@ -283,9 +281,7 @@ class Seq2SeqTransformer(keras.Model):
             x = self.positions(
                 self.target_embedding(token_ids[:, None]), positions=positions[:, None]
             )
-            x, cache = self.decoder.step(
-                x, state["cache"], positions, context_cache, context_mask
-            )
+            x, cache = self.decoder.step(x, state["cache"], positions, context_cache, context_mask)
             logits = self.output_embedding(x, reverse=True)[:, 0]
             return logits, {"cache": cache, "positions": positions + 1}
 

@@ -9,6 +9,7 @@ from pipelines import translation
 def get_config():
     config = translation.default_config()
     config.data.format = "embedded"
+    config.tokenizer.kind = "bpe"
     config.tokenizer.vocabulary_size = 600
     config.tokenizer.byte_fallback = False
     config.model.variant = "tiny"

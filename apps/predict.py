@@ -1,0 +1,237 @@
+"""Translates with an exported model: `python -m apps.predict --model=runs/demo/export "A boy."`
+
+The sentences are the arguments (behind `--` where they begin with a dash), or the lines of
+`--file`, or the lines of standard input. Each gets one line on standard output, an empty one an
+empty line; notes go to standard error. With `--nbest=N` each gets up to N lines `score<TAB>
+translation`, best first, and an empty line behind them.
+
+`--alignment=picture.png` also draws which source words were read for each word of the translation:
+of one sentence in picture.png, of several in picture-1.png, picture-2.png and so on.
+"""
+
+import io
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
+from absl import flags
+
+from apps import program
+from kerasformer import inspect
+
+MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "Folder of an exported model, or of its numbered versions (the newest is used).",
+    required=True,
+)
+FILE = flags.DEFINE_string("file", None, "UTF-8 text file with a sentence in each line.")
+NBEST = flags.DEFINE_integer(
+    "nbest", None, "Number of translations of each sentence, with scores.", lower_bound=1
+)
+ALIGNMENT = flags.DEFINE_string("alignment", None, "Picture to draw: .png, .pdf or .svg.")
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size",
+    32,
+    "Sentences that are translated, and then printed, at a time; those typed in go one by one.",
+    lower_bound=1,
+)
+
+
+class Model:
+    """A translator as it was exported, called by its signatures.
+
+    Args:
+        folder: path of the SavedModel, or of the folder of its numbered versions.
+        names: str. The signatures that will be called.
+
+    Raises:
+        ValueError: when there is no SavedModel with such signatures.
+    """
+
+    def __init__(self, folder: str | os.PathLike, names: list[str]):
+        folder = newest_version(Path(folder))
+        try:
+            self._loaded = tf.saved_model.load(str(folder))  # owns the variables
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            text = program.sentence(error)
+            raise ValueError(f"--model={folder} cannot be loaded: {text}") from error
+        missing = sorted(set(names) - set(self._loaded.signatures))
+        if missing:
+            raise ValueError(
+                f"--model={folder} holds no translator that can do this: expected signatures "
+                f"{missing}, received {sorted(self._loaded.signatures)}."
+            )
+
+    def call(self, name: str, batch: list[str]) -> dict:
+        """Calls a signature with sentences and returns its outputs as NumPy arrays."""
+        outputs = self._loaded.signatures[name](text=tf.constant(batch, tf.string))
+        return {key: output.numpy() for key, output in outputs.items()}
+
+
+def newest_version(folder: Path) -> Path:
+    """Finds the SavedModel in a folder, or the one with the highest number in folders in it."""
+    if not folder.is_dir():
+        raise ValueError(f"--model={folder} is no folder.")
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    versions = [path.parent for path in folder.glob("*/saved_model.pb")]
+    versions = [path for path in versions if path.name.isdecimal()]
+    if not versions:
+        raise ValueError(
+            f"--model={folder} holds no SavedModel: expected saved_model.pb in it, or in a "
+            "numbered folder in it such as 1."
+        )
+    return max(versions, key=lambda path: int(path.name))
+
+
+def decoded(lines: Iterable[bytes], place: str) -> Iterator[str]:
+    """Reads lines as UTF-8, without their ends and without a byte order mark.
+
+    Raises:
+        ValueError: for a line that is not UTF-8, with its number.
+    """
+    for number, line in enumerate(lines, start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{place} {number} is not UTF-8: {error.reason}.") from None
+        yield text.rstrip("\r\n")
+
+
+def sentences(arguments: list[str], file: str | None, stdin: BinaryIO) -> Iterable[str]:
+    """Takes the arguments, or the lines of a file, or else those of standard input."""
+    if arguments and file is not None:
+        raise ValueError(
+            f"Expected sentences or --file, received both: {len(arguments)} and --file={file}."
+        )
+    if arguments:
+        return decoded(map(os.fsencode, arguments), "argument")
+    if file is not None:
+        # Read to its end at once: a line that is not UTF-8 is found before anything is printed.
+        with open(file, "rb") as lines:
+            return list(decoded(lines, f"{file}, line"))
+    return decoded(stdin, "standard input, line")
+
+
+def batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Splits sentences into lists of at most `size`, each as soon as it is full."""
+    sentences = iter(sentences)
+    return iter(lambda: list(itertools.islice(sentences, size)), [])
+
+
+def best(model: Model, batch: list[str]) -> tuple[list[str], Iterable[bool]]:
+    """Translates a batch: the lines to print, and which sentences were cut off."""
+    outputs = model.call("translate", batch)
+    return [one_line(text) for text in outputs["translation"]], outputs["truncated"]
+
+
+def several(model: Model, batch: list[str], count: int) -> tuple[list[str], Iterable[bool]]:
+    """Translates a batch in up to `count` ways: the same, with the lines of `--nbest`."""
+    outputs = model.call("translate_nbest", batch)
+    available = outputs["scores"].shape[1]
+    if count > available:
+        raise ValueError(
+            f"Expected --nbest of at most {available}, all that the exported model gives, "
+            f"received --nbest={count}."
+        )
+    lines = []
+    for sentence, translations, scores in zip(
+        batch, outputs["translations"], outputs["scores"], strict=True
+    ):
+        # A sentence of spaces has one translation only, the empty one.
+        found = list(zip(translations, scores, strict=True))[: count if sentence.strip() else 1]
+        real = [f"{score:.4f}\t{one_line(text)}" for text, score in found if score > -float("inf")]
+        lines.append("\n".join([*real, ""]))
+    return lines, outputs["truncated"]
+
+
+def one_line(text: bytes) -> str:
+    """Keeps a translation on its line, should the model have spelled the end of one."""
+    return text.decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")
+
+
+def draw(model: Model, batch: list[str], paths: list[Path | None]) -> None:
+    """Draws the alignments of a batch; notes which sentences have none."""
+    outputs = model.call("align", batch)
+    names = ("alignment", "source_tokens", "target_tokens")
+    for path, weights, *pieces in zip(paths, *(outputs[name] for name in names), strict=True):
+        source, target = ([piece.decode("utf-8", "replace") for piece in row] for row in pieces)
+        matrix, source, target = inspect.word_alignment(weights, source, target)
+        if matrix.size:
+            inspect.draw_alignment(matrix, source, target, path)
+        else:
+            note(f"{path} is not drawn: the sentence or its translation has no words.")
+
+
+def picture_paths(path: str | os.PathLike, count: int) -> list[Path]:
+    """Names the pictures of `count` sentences.
+
+    Raises:
+        ValueError: when they cannot be written, before any work is done.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in inspect.PICTURES:
+        raise ValueError(f"--alignment={path} should end in one of {inspect.PICTURES}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"--alignment={path} cannot be written: {path.parent} is no folder.")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--alignment={path} cannot be written there.")
+    if count == 1:
+        return [path]
+    return [path.with_stem(f"{path.stem}-{number}") for number in range(1, count + 1)]
+
+
+def note(text: str) -> None:
+    """Tells the user something that is not a translation."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def predict(
+    folder: str | os.PathLike,
+    texts: Iterable[str],
+    nbest: int | None = None,
+    alignment: str | os.PathLike | None = None,
+    batch_size: int = 32,
+) -> None:
+    """Prints the translations of sentences; the arguments are the flags of the program.
+
+    Raises:
+        ValueError: for a flag that asks for what cannot be.
+    """
+    pictures = None
+    if alignment is not None:
+        texts = list(texts)
+        pictures = picture_paths(alignment, len(texts))
+    main_signature = "translate_nbest" if nbest else "translate"
+    model = Model(folder, [main_signature] + ["align"] * bool(pictures))
+    number = 0
+    for batch in batches(texts, batch_size):
+        lines, truncated = several(model, batch, nbest) if nbest else best(model, batch)
+        print(*lines, sep="\n", flush=True)
+        for index in np.flatnonzero(truncated):
+            note(f"sentence {number + index + 1} is longer than the model reads and was cut off.")
+        if pictures:
+            draw(model, batch, pictures[number : number + len(batch)])
+        number += len(batch)
+
+
+def main(argv):
+    sys.stdout.reconfigure(encoding="utf-8")
+    batch_size = BATCH_SIZE.value
+    stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
+    if len(argv) == 1 and FILE.value is None and stdin.isatty():
+        batch_size = 1
+        note("a sentence in each line is translated at once; Ctrl-D ends.")
+    texts = sentences(argv[1:], FILE.value, stdin)
+    predict(MODEL.value, texts, NBEST.value, ALIGNMENT.value, batch_size)
+
+
+if __name__ == "__main__":
+    program.run(main)

@@ -1,0 +1,199 @@
+"""One training step on one or many replicas, and the state that it changes.
+
+In this order: gradients of a loss summed over real items; sum over all replicas of the gradients
+and of the item count; division by the global count; one finiteness check; one global clip; apply.
+One or many replicas then give the same numbers.
+"""
+
+import contextlib
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasformer import schedules
+
+SCHEDULES = {
+    "constant": lambda train: train.learning_rate,
+    "inverse_square_root": lambda train: schedules.InverseSquareRoot(
+        train.learning_rate, train.warmup_steps
+    ),
+    "linear": lambda train: schedules.WarmUpLinear(
+        train.learning_rate, train.steps, train.warmup_steps
+    ),
+    "cosine": lambda train: schedules.WarmUpCosine(
+        train.learning_rate, train.steps, train.warmup_steps
+    ),
+}
+
+
+def check(train_config, strategy: tf.distribute.Strategy) -> None:
+    """Refuses a `config.train` that contradicts itself or the strategy, with a `ValueError`."""
+    if train_config.schedule not in SCHEDULES:
+        raise ValueError(
+            f"Expected train.schedule to be one of {sorted(SCHEDULES)}, "
+            f"received train.schedule={train_config.schedule!r}."
+        )
+    if train_config.precision not in ("float32", "mixed_bfloat16"):
+        raise ValueError(
+            "Expected train.precision to be 'float32' or 'mixed_bfloat16', "
+            f"received train.precision={train_config.precision!r}."
+        )
+    if train_config.jit_compile and strategy.num_replicas_in_sync > 1:
+        raise ValueError(
+            "Expected train.jit_compile=False with several replicas, received "
+            f"train.jit_compile=True with {strategy.num_replicas_in_sync}."
+        )
+
+
+class Trainer:
+    """Owns model, optimizer and moving average, and runs their steps as one `tf.function`.
+
+    Args:
+        task: module of a task.
+        config: the resolved config.
+        model: a built Keras model, made inside the strategy's scope.
+        strategy: `tf.distribute.Strategy`.
+    """
+
+    def __init__(self, task, config, model, strategy):
+        self.task, self.config, self.model, self.strategy = task, config, model, strategy
+        self.learning_rate = SCHEDULES[config.train.schedule](config.train)
+        self.optimizer = keras.optimizers.Adam(
+            self.learning_rate,
+            beta_1=config.train.beta_1,
+            beta_2=config.train.beta_2,
+            epsilon=config.train.epsilon,
+        )
+        self.optimizer.build(model.trainable_variables)
+        self.ema = None
+        if config.train.ema:
+            self.ema = [tf.Variable(v.value, trainable=False) for v in model.trainable_variables]
+        self._gradients = (
+            tf.function(self._replica_gradients, jit_compile=True)
+            if config.train.jit_compile
+            else self._replica_gradients
+        )
+
+    @tf.function(reduce_retracing=True)
+    def steps(self, iterator, count):
+        """Runs `count` steps; returns the sums of losses and items, and the last gradient norm."""
+        loss = items = norm = tf.constant(0.0)
+        for _ in tf.range(count):
+            step_loss, step_items, norm = self._step(next(iterator))
+            loss, items = loss + step_loss, items + step_items
+        return loss, items, norm
+
+    def _step(self, batch):
+        gradients, loss, items = self.strategy.run(self._gradients, (batch,))
+        gradients, loss, items = self._sum_over_replicas((gradients, loss, items))
+        gradients = [gradient / tf.maximum(items, 1.0) for gradient in gradients]
+        norm = tf.linalg.global_norm(gradients)
+        factor = tf.where(tf.math.is_finite(norm), 1.0, 0.0)
+        if self.config.train.clip_norm:
+            factor *= self.config.train.clip_norm / tf.maximum(norm, self.config.train.clip_norm)
+        # A gradient that is not finite must not reach the moments: infinity times zero is not 0.
+        gradients = [tf.where(tf.math.is_finite(norm), g * factor, 0.0) for g in gradients]
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+        if self.ema is not None:
+            rate = 1.0 - self.config.train.ema
+            for average, variable in zip(self.ema, self.model.trainable_variables, strict=True):
+                average.assign_add(rate * (variable.value - average))
+        return tf.where(tf.math.is_finite(norm), loss, math.nan), items, norm
+
+    def _replica_gradients(self, batch):
+        context = tf.distribute.get_replica_context()
+        replicas = self.strategy.num_replicas_in_sync
+        if replicas > 1:
+            first = context.replica_id_in_sync_group
+            batch = tf.nest.map_structure(lambda x: x[first::replicas], batch)
+        with tf.GradientTape() as tape:
+            loss, items = self.task.loss(self.model, batch, self.config)
+        gradients = tape.gradient(loss, self.model.trainable_weights)
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], loss, items
+
+    def _sum_over_replicas(self, values):
+        if self.strategy.num_replicas_in_sync == 1:
+            return values
+        flat = tf.nest.flatten(values)
+        flat = [self.strategy.reduce(tf.distribute.ReduceOp.SUM, x, axis=None) for x in flat]
+        return tf.nest.pack_sequence_as(values, flat)
+
+    @tf.function(reduce_retracing=True)
+    def _batch_metrics(self, batch):
+        return self.task.metrics(self.model, batch, self.config)
+
+    def validate(self, dataset) -> dict[str, float]:
+        """Computes the task's metrics over a dataset, with the averaged weights if there are."""
+        totals = {}
+        with self.averaged_weights():
+            for batch in dataset:
+                for name, (value, count) in self._batch_metrics(batch).items():
+                    old_value, old_count = totals.get(name, (0.0, 0.0))
+                    totals[name] = (old_value + float(value), old_count + float(count))
+        return {name: value / count for name, (value, count) in totals.items()}
+
+    @contextlib.contextmanager
+    def averaged_weights(self):
+        """Puts the moving average into the model for the length of a `with` block."""
+        if self.ema is None:
+            yield
+            return
+        own = [variable.numpy() for variable in self.model.trainable_variables]
+        for variable, average in zip(self.model.trainable_variables, self.ema, strict=True):
+            variable.assign(average.numpy())
+        try:
+            yield
+        finally:
+            for variable, value in zip(self.model.trainable_variables, own, strict=True):
+                variable.assign(value)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns all state as numpy arrays by name: model, optimizer, moving average."""
+        return {name: variable.numpy() for name, variable in self._variables().items()}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Sets all state from the arrays of a checkpoint."""
+        assign(self._variables(), arrays)
+
+    def _variables(self):
+        averages = {f"ema/{index:04d}": v for index, v in enumerate(self.ema or [])}
+        return {
+            **model_variables(self.model),
+            **{f"optimizer/{i:04d}": v for i, v in enumerate(self.optimizer.variables)},
+            **averages,
+        }
+
+
+def model_variables(model: keras.Model) -> dict:
+    """Names a model's variables by their order, random states included.
+
+    Args:
+        model: a built Keras model.
+
+    Returns:
+        Dict from names such as `model/0007` to the variables.
+    """
+    return {f"model/{index:04d}": variable for index, variable in enumerate(model.variables)}
+
+
+def assign(variables: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Sets variables by name, all or none.
+
+    Args:
+        variables: Keras or TensorFlow variables by name.
+        arrays: numpy arrays by name; further names are ignored.
+
+    Raises:
+        ValueError: when an array is missing or of another shape; nothing has been set then.
+    """
+    for name, variable in variables.items():
+        found = arrays[name].shape if name in arrays else None
+        if found != tuple(variable.shape):
+            raise ValueError(
+                f"The checkpoint does not fit the model: expected {name} of shape "
+                f"{tuple(variable.shape)}, received {found}."
+            )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
