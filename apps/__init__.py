@@ -25,8 +25,9 @@ def silent_stderr():
         os.close(nowhere)
 
 
-# Level 2 leaves TensorFlow's errors, but the notes of its first seconds heed no level at all.
-quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") >= "2"
+# What TensorFlow logs as an error is seldom one, and a real one is raised in Python too. The notes
+# of its first seconds heed no level at all.
+quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") >= "2"
 try:
     with silent_stderr() if quiet else contextlib.nullcontext():
         import tensorflow as tf

@@ -59,7 +59,7 @@ class Model:
         folder = newest_version(Path(folder))
         try:
             self._loaded = tf.saved_model.load(str(folder))  # owns the variables
-        except (OSError, ValueError, tf.errors.OpError) as error:
+        except Exception as error:  # a damaged file may raise anything, IndexError too
             text = program.sentence(error)
             raise ValueError(f"--model={folder} cannot be loaded: {text}") from error
         missing = sorted(set(names) - set(self._loaded.signatures))
@@ -194,23 +194,21 @@ def note(text: str) -> None:
 
 
 def predict(
-    folder: str | os.PathLike,
+    model: Model,
     texts: Iterable[str],
     nbest: int | None = None,
-    alignment: str | os.PathLike | None = None,
+    pictures: list[Path] | None = None,
     batch_size: int = 32,
 ) -> None:
-    """Prints the translations of sentences; the arguments are the flags of the program.
+    """Prints the translations of sentences.
 
-    Raises:
-        ValueError: for a flag that asks for what cannot be.
+    Args:
+        model: with the signatures `translate` or `translate_nbest`, and with pictures `align`.
+        texts: str for each sentence.
+        nbest: int or `None`. How many translations with scores, or one without.
+        pictures: path for each sentence to draw its alignment, or `None`.
+        batch_size: int. How many sentences are translated at a time.
     """
-    pictures = None
-    if alignment is not None:
-        texts = list(texts)
-        pictures = picture_paths(alignment, len(texts))
-    main_signature = "translate_nbest" if nbest else "translate"
-    model = Model(folder, [main_signature] + ["align"] * bool(pictures))
     number = 0
     for batch in batches(texts, batch_size):
         lines, truncated = several(model, batch, nbest) if nbest else best(model, batch)
@@ -224,13 +222,17 @@ def predict(
 
 def main(argv):
     sys.stdout.reconfigure(encoding="utf-8")
-    batch_size = BATCH_SIZE.value
+    nbest, batch_size, pictures = NBEST.value, BATCH_SIZE.value, None
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
     if len(argv) == 1 and FILE.value is None and stdin.isatty():
         batch_size = 1
         note("a sentence in each line is translated at once; Ctrl-D ends.")
     texts = sentences(argv[1:], FILE.value, stdin)
-    predict(MODEL.value, texts, NBEST.value, ALIGNMENT.value, batch_size)
+    if ALIGNMENT.value is not None:
+        texts = list(texts)
+        pictures = picture_paths(ALIGNMENT.value, len(texts))
+    names = ["translate_nbest" if nbest else "translate"] + ["align"] * bool(pictures)
+    predict(Model(MODEL.value, names), texts, nbest, pictures, batch_size)
 
 
 if __name__ == "__main__":

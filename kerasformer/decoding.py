@@ -61,7 +61,7 @@ def length_penalty(lengths: Tensor, alpha: float, kind: str | None) -> Tensor:
 
 def repeated_ngrams(token_ids: Tensor, position: Tensor, size: int) -> Tensor:
     """Returns the tokens that would repeat an n-gram of `(R, T)`, as `(R, W)` filled up with 0."""
-    windows = ops.shape(token_ids)[1] - size + 1
+    windows = ops.shape(token_ids[:, size - 1 :])[1]
     seen = ops.arange(windows) + size <= position
     for offset in range(size - 1):
         tail = ops.take(token_ids, ops.maximum(position - size + 1 + offset, 0), axis=1)
@@ -78,7 +78,7 @@ def constrain(logits: Tensor, token_ids: Tensor, position: Tensor, rules: Rules)
     ids = ops.arange(log_probs.shape[-1], dtype="int32")
     too_early = (ids == rules.end_id) & (position < rules.min_length)
     constrained = ops.where((ids <= START_ID) | too_early, IMPOSSIBLE, log_probs)
-    if 0 < rules.no_repeat_ngram <= (token_ids.shape[1] or rules.no_repeat_ngram):
+    if rules.no_repeat_ngram > 0:
         # A window that repeats nothing names the pad id, which is forbidden already.
         tokens = repeated_ngrams(token_ids, position, rules.no_repeat_ngram)
         rows = _rows(ops.zeros_like(tokens), 1)
@@ -137,9 +137,7 @@ def draw(log_probs: Tensor, uniform: Tensor, temperature: float, top_k, top_p) -
     return drawn if token_ids is None else _gather(token_ids, drawn[:, None])[:, 0]
 
 
-def greedy_search(
-    step: Callable, state: Any, start_ids: Tensor, max_length: int, **rules
-) -> Hypotheses:
+def greedy_search(step: Callable, state: Any, start_ids: Tensor, max_length, **rules) -> Hypotheses:
     """Follows the most probable token at each step.
 
     Args:
@@ -190,8 +188,7 @@ def sample(
         top_p: float or None. Of these, only the most probable that sum to `top_p`: see `nucleus`.
 
     Returns:
-        `Hypotheses` with `n = num_samples`, by log-probability (at temperature 1, before any cut)
-        and not in the order drawn.
+        `Hypotheses`, most probable first (at temperature 1, before any cut), not as drawn.
     """
     _require(num_samples >= 1, "num_samples >= 1", num_samples)
     _require(temperature > 0, "temperature > 0", temperature)
@@ -246,7 +243,7 @@ def beam_search(
         length_penalty, alpha: str or None, and float of either sign. See the function of that name.
 
     Returns:
-        `Hypotheses`: finished ones, and only where fewer were found than wanted, unfinished ones.
+        `Hypotheses`, the unfinished ones last, and only where too few were finished.
     """
     _require(beam_size >= 1, "beam_size >= 1", beam_size)
     _require(1 <= num_hypotheses <= beam_size, f"num_hypotheses in 1..{beam_size}", num_hypotheses)
@@ -268,7 +265,6 @@ def beam_search(
         finished = score(ops.where(ended & active, best, IMPOSSIBLE)[:, :beam_size], position + 1)
         scores, order = ops.top_k(ops.concatenate([scores, finished], axis=1), num_hypotheses)
         found = _gather(ops.concatenate([found, grown[:, :beam_size]], axis=1), order)
-
         best, order = ops.top_k(ops.where(ended, IMPOSSIBLE, best), beam_size)
         totals = ops.where(active, best, totals)
         token_ids = ops.where(active[:, :, None], _gather(grown, order), token_ids)

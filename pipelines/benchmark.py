@@ -5,6 +5,7 @@ side is timed in turn with one call of the other: a machine gets faster and slow
 from one run holds where two figures from two runs do not.
 """
 
+import contextlib
 import gc
 import statistics
 import time
@@ -180,7 +181,12 @@ def keras_hub_training(work: Work, jit_compile: bool, precision: str) -> Callabl
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0),
         jit_compile=jit_compile,
     )
-    return lambda: float(model.train_on_batch([source, target[:, :-1]], target[:, 1:]))
+
+    def step():
+        with _lost_masks_allowed():
+            return float(model.train_on_batch([source, target[:, :-1]], target[:, 1:]))
+
+    return step
 
 
 def keras_hub_transformer(work: Work, precision: str) -> keras.Model:
@@ -199,9 +205,7 @@ def keras_hub_transformer(work: Work, precision: str) -> keras.Model:
         for length in (work.source_length, work.target_length)
     ]
     inputs = [keras.Input((None,), dtype="int32") for _ in doors]
-    with warnings.catch_warnings():
-        # Its layers warn that masks are lost inside of them, where they pass them on by hand.
-        warnings.simplefilter("ignore")
+    with _lost_masks_allowed():
         context, sequence = (door(ids) for door, ids in zip(doors, inputs, strict=True))
         for _ in range(work.num_layers):
             context = keras_nlp.layers.TransformerEncoder(**block)(context)
@@ -256,6 +260,14 @@ def keras_hub_search(work: Work, jit_compile: bool, precision: str) -> Callable[
         return np.asarray(found)[:, prompt_length:]
 
     return run
+
+
+@contextlib.contextmanager
+def _lost_masks_allowed():
+    """Silences keras-hub's layers, which warn of masks that they pass on by hand."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*destroy the mask")
+        yield
 
 
 def _model_sizes(work):

@@ -135,9 +135,8 @@ def place_phrase(preposition: str, noun: Noun, determiner: Determiner = THE, **k
     case = "accusative" if preposition == "into" else "dative"
     phrase = noun_phrase(noun, determiner, case, **kwargs)
     german = f"{lexicon.PREPOSITIONS[preposition][0]} {phrase.german}"
-    if determiner is THE:
-        for full, short in lexicon.CONTRACTIONS.items():
-            german = german.replace(full, short)
+    for full, short in lexicon.CONTRACTIONS.items():
+        german = german.replace(full, short)
     return dataclasses.replace(phrase, english=f"{preposition} {phrase.english}", german=german)
 
 

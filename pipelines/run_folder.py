@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ml_collections
+from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
 # A run can go on with other numbers of steps or another batch size, not with another model.
 FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model")
@@ -68,7 +69,8 @@ def start(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None
     workdir = Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / "config.json").exists():
+        # A run that came to nothing, say for a wrong path in its config, may be put right.
+        if {path.name for path in workdir.iterdir()} > {"config.json"}:
             _check_same_run(workdir, read_config(workdir), config)
         write_text(workdir / "config.json", config.to_json(indent=1))
     except OSError as error:
@@ -129,9 +131,6 @@ class MetricsLog:
 
     def draw(self) -> None:
         """Draws `curves.png`: losses, learning rate and scores over the steps."""
-        # pyplot would open a window system; the object interface draws to a file alone.
-        from matplotlib.figure import Figure
-
         records = self.records()
         names = sorted({name for record in records for name in record} - {"step", "seconds"})
         groups = [

@@ -30,11 +30,18 @@ SCHEDULES = {
 
 def check(train_config, strategy: tf.distribute.Strategy) -> None:
     """Refuses a `config.train` that contradicts itself or the strategy, with a `ValueError`."""
+    periods = ("log_every", "validate_every", "checkpoint_every")
+    for key in ("steps", "steps_per_call", "keep_checkpoints", *periods):
+        if train_config[key] < 1:
+            raise ValueError(
+                f"Expected train.{key} to be at least 1, received train.{key}={train_config[key]}."
+            )
     if train_config.schedule not in SCHEDULES:
         raise ValueError(
             f"Expected train.schedule to be one of {sorted(SCHEDULES)}, "
             f"received train.schedule={train_config.schedule!r}."
         )
+    SCHEDULES[train_config.schedule](train_config)  # Checks its arguments.
     if train_config.precision not in ("float32", "mixed_bfloat16"):
         raise ValueError(
             "Expected train.precision to be 'float32' or 'mixed_bfloat16', "

@@ -75,6 +75,8 @@ class _Loop:
             arrays, state = found
             trainer.restore(arrays)
             self.state = {key: state[key] for key in self.state}
+            # Other batches than before may be fewer.
+            self.state["batch"] = min(self.state["batch"], data.batches_per_epoch)
             print(f"Going on from step {self.state['step']} in {workdir}.", flush=True)
         self.log = run_folder.MetricsLog(workdir, self.state["step"])
         self.scalars = tf.summary.create_file_writer(str(workdir))
@@ -119,11 +121,11 @@ class _Loop:
         }
 
     def _run_until_log(self, iterator, bar):
-        """Runs to the next multiple of `log_every`; returns loss sum, items, last norm."""
+        """Runs until something is due; returns loss sum, items, last norm."""
         state, config = self.state, self.config
         loss_sum = item_sum = norm = 0.0
-        log_every = config.log_every
-        stop = min((state["step"] // log_every + 1) * log_every, config.steps)
+        periods = (config.log_every, config.validate_every, config.checkpoint_every)
+        stop = min(config.steps, *((state["step"] // n + 1) * n for n in periods))
         while state["step"] < stop:
             count = min(config.steps_per_call, stop - state["step"])
             loss, items, norm = self.trainer.steps(iterator, tf.constant(count))

@@ -3,6 +3,7 @@
 Letters: `B` sentences, `S` source tokens, `T` target tokens, `n` hypotheses.
 """
 
+import copy
 from pathlib import Path
 
 import keras
@@ -18,6 +19,60 @@ from pipelines.run_folder import write_atomically
 from pipelines.training import Data
 from pipelines.translator import Translator
 
+DEFAULTS = {
+    "task": "translation",
+    "seed": 1,
+    "data": {
+        "format": "embedded",
+        "is_tokenized": False,  # Whether the text holds words split off by spaces already.
+        "max_words": 250,
+        "max_ratio": 9.0,
+        "deduplicate": True,
+    },
+    "tokenizer": {
+        "kind": "unigram",
+        "vocabulary_size": 8000,
+        "lowercase": False,
+        "normalization": "nmt_nfkc",
+        "byte_fallback": True,
+    },
+    "model": {"variant": "base"},
+    "train": {
+        "steps": 100_000,
+        "batch_tokens": 4096,  # Of the longer side of a batch, padding counted.
+        "max_length": 256,  # Tokens of either side; longer pairs are dropped and counted.
+        "learning_rate": 0.0007,
+        "schedule": "inverse_square_root",
+        "warmup_steps": 4000,
+        "beta_1": 0.9,
+        "beta_2": 0.98,
+        "epsilon": 1e-9,
+        "label_smoothing": 0.1,
+        "clip_norm": 1.0,  # 0 turns clipping off.
+        "precision": "float32",
+        "jit_compile": False,
+        "ema": 0.0,  # Momentum of the moving average of the weights; 0 turns it off.
+        "steps_per_call": 10,
+        "log_every": 50,
+        "validate_every": 500,
+        "checkpoint_every": 500,
+        "keep_checkpoints": 10,
+        "best_metric": "loss",  # Of the validation: "loss", "accuracy" or "bleu".
+        "patience": 0,  # Validations without progress before the run stops; 0 is never.
+    },
+    "decode": {
+        "weights": "average",  # "average" of the kept checkpoints, "best" or "last".
+        "beam_size": 4,
+        "num_hypotheses": 4,
+        "length_penalty": "wu",
+        "alpha": 0.6,
+        "max_source_length": 256,  # Tokens of a sentence that are read; the rest is cut off.
+        "max_ratio": 1.5,  # A translation has at most max_ratio * source + extra tokens.
+        "max_extra": 10,
+        "batch_size": 32,
+    },
+}
+
 
 def default_config() -> ml_collections.ConfigDict:
     """Returns a config with every key that the task and the training loop read.
@@ -25,68 +80,7 @@ def default_config() -> ml_collections.ConfigDict:
     A config file changes what it needs to. `model` holds a variant and any argument of
     `Seq2SeqTransformer`; `data` is what `parallel_text.read_pairs` reads.
     """
-    config = ml_collections.ConfigDict()
-    config.task = "translation"
-    config.seed = 1
-    config.data = ml_collections.ConfigDict(
-        {
-            "format": "embedded",
-            "is_tokenized": False,  # Whether files hold words split off by spaces already.
-            "max_words": 250,
-            "max_ratio": 9.0,
-            "deduplicate": True,
-        }
-    )
-    config.tokenizer = ml_collections.ConfigDict(
-        {
-            "kind": "unigram",
-            "vocabulary_size": 8000,
-            "lowercase": False,
-            "normalization": "nmt_nfkc",
-            "byte_fallback": True,
-        }
-    )
-    config.model = ml_collections.ConfigDict({"variant": "base"}, allow_dotted_keys=False)
-    config.train = ml_collections.ConfigDict(
-        {
-            "steps": 100_000,
-            "batch_tokens": 4096,  # Of the longer side of a batch, padding counted.
-            "max_length": 256,  # Tokens of either side; longer pairs are dropped and counted.
-            "optimizer": "adam",
-            "learning_rate": 0.0007,
-            "schedule": "inverse_square_root",
-            "warmup_steps": 4000,
-            "beta_1": 0.9,
-            "beta_2": 0.98,
-            "epsilon": 1e-9,
-            "label_smoothing": 0.1,
-            "clip_norm": 1.0,  # 0 turns clipping off.
-            "precision": "float32",
-            "jit_compile": False,
-            "ema": 0.0,  # Momentum of the moving average of the weights; 0 turns it off.
-            "steps_per_call": 10,
-            "log_every": 50,
-            "validate_every": 500,
-            "checkpoint_every": 500,
-            "keep_checkpoints": 10,
-            "best_metric": "loss",  # Of the validation: "loss", "accuracy" or "bleu".
-            "patience": 0,  # Validations without progress before the run stops; 0 is never.
-        }
-    )
-    config.decode = ml_collections.ConfigDict(
-        {
-            "weights": "average",  # "average" of the kept checkpoints, "best" or "last".
-            "beam_size": 4,
-            "num_hypotheses": 4,
-            "length_penalty": "wu",
-            "alpha": 0.6,
-            "max_source_length": 256,  # Tokens of a sentence that are read; the rest is cut off.
-            "max_ratio": 1.5,  # A translation has at most max_ratio * source + extra tokens.
-            "max_extra": 10,
-            "batch_size": 32,
-        }
-    )
-    return config
+    return ml_collections.ConfigDict(copy.deepcopy(DEFAULTS))
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:

@@ -264,7 +264,7 @@ class MultiHeadAttention(keras.layers.Layer):
     def project_context(self, context):
         """Computes the keys and values `(B, G, S, K)` of a context `(B, S, context_dim)` once."""
         key_value = self._split_heads(self.key_value_dense(context), 2 * self._groups)
-        return key_value[:, : self._groups], key_value[:, self._groups :]
+        return tuple(ops.split(key_value, 2, axis=1))
 
     def cross_step(self, inputs, context_cache, context_mask=None):
         """Attends from one new token a row to a context whose keys and values are known.
@@ -295,12 +295,10 @@ class MultiHeadAttention(keras.layers.Layer):
         return keras.layers.Dense(units, use_bias=self.use_bias, name=name, dtype=self.dtype_policy)
 
     def _project_inputs(self, inputs):
-        heads = self._split_heads(
-            self.query_key_value_dense(inputs), self.num_heads + 2 * self._groups
-        )
-        end_of_keys = self.num_heads + self._groups
-        query, key = heads[:, : self.num_heads], heads[:, self.num_heads : end_of_keys]
-        return query, key, heads[:, end_of_keys:]
+        heads = self.num_heads + 2 * self._groups
+        x = self._split_heads(self.query_key_value_dense(inputs), heads)
+        # `split`, not slices: the gradient of a slice is an array of zeros as large as `x`.
+        return ops.split(x, [self.num_heads, self.num_heads + self._groups], axis=1)
 
     def _split_heads(self, x, num_heads):
         batch, length, _ = ops.shape(x)

@@ -129,53 +129,40 @@ class Seq2SeqTransformer(keras.Model):
         self.position_layout = position_layout
         self.position_start = position_start
 
-        # === Front doors ===
+        target_size = target_vocabulary_size or vocabulary_size
+        policy = self.dtype_policy
         self.target_embedding = TokenEmbedding(
-            target_vocabulary_size or vocabulary_size,
-            hidden_dim,
-            name="target_embedding",
-            dtype=self.dtype_policy,
+            target_size, hidden_dim, name="target_embedding", dtype=policy
         )
-        self.source_embedding = (
-            self.target_embedding
-            if share_embeddings
-            else TokenEmbedding(
-                vocabulary_size, hidden_dim, name="source_embedding", dtype=self.dtype_policy
+        self.source_embedding = self.output_embedding = self.target_embedding
+        if not share_embeddings:
+            self.source_embedding = TokenEmbedding(
+                vocabulary_size, hidden_dim, name="source_embedding", dtype=policy
             )
-        )
+        if not tie_output:
+            self.output_embedding = TokenEmbedding(
+                target_size, hidden_dim, name="output_embedding", dtype=policy
+            )
         self.positions = SinusoidalPositionEncoding(
-            position_layout, position_start, name="positions", dtype=self.dtype_policy
+            position_layout, position_start, name="positions", dtype=policy
         )
-        self.dropout_layer = keras.layers.Dropout(
-            dropout, name="dropout_layer", dtype=self.dtype_policy
-        )
+        self.dropout_layer = keras.layers.Dropout(dropout, name="dropout_layer", dtype=policy)
+        self.encoder = self._stack(Encoder, "encoder")
+        self.decoder = self._stack(Decoder, "decoder")
 
-        # === Sequence to sequence ===
-        stack = {
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "num_heads": num_heads,
-            "intermediate_dim": intermediate_dim,
-            "dropout": dropout,
-            "attention_dropout": attention_dropout,
-            "activation_dropout": activation_dropout,
-            "activation": activation,
-            "norm_first": norm_first,
-            "dtype": self.dtype_policy,
-        }
-        self.encoder = Encoder(name="encoder", **stack)
-        self.decoder = Decoder(name="decoder", **stack)
-
-        # === Head ===
-        self.output_embedding = (
-            self.target_embedding
-            if tie_output
-            else TokenEmbedding(
-                target_vocabulary_size or vocabulary_size,
-                hidden_dim,
-                name="output_embedding",
-                dtype=self.dtype_policy,
-            )
+    def _stack(self, stack_class, name):
+        return stack_class(
+            self.num_layers,
+            self.hidden_dim,
+            self.num_heads,
+            self.intermediate_dim,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            activation_dropout=self.activation_dropout,
+            activation=self.activation,
+            norm_first=self.norm_first,
+            name=name,
+            dtype=self.dtype_policy,
         )
 
     @classmethod

@@ -10,13 +10,13 @@ def get_config():
     config = translation.default_config()
     config.data.format = "embedded"
     config.tokenizer.kind = "bpe"
-    config.tokenizer.vocabulary_size = 600
+    config.tokenizer.vocabulary_size = 1500
     config.tokenizer.byte_fallback = False
     config.model.variant = "tiny"
     config.model.num_layers = 2
     config.model.dropout = 0.1
     config.model.norm_first = True
-    config.train.steps = 1500
+    config.train.steps = 1000
     config.train.batch_tokens = 2048
     config.train.learning_rate = 0.003
     config.train.schedule = "cosine"

@@ -31,10 +31,12 @@ def get_config(text="tok"):
     config.tokenizer.vocabulary_size = 6000
     config.tokenizer.normalization = "identity" if text == "tok" else "nmt_nfkc"
     config.model.variant = "tiny"
-    config.train.steps = 6000
+    config.model.norm_first = True
+    config.train.steps = 4000
     config.train.batch_tokens = 4096
-    config.train.learning_rate = 0.005
-    config.train.warmup_steps = 2000
+    config.train.learning_rate = 0.004
+    config.train.schedule = "cosine"
+    config.train.warmup_steps = 600
     config.train.validate_every = 250
     config.train.checkpoint_every = 250
     config.train.keep_checkpoints = 10

@@ -1,0 +1,161 @@
+"""Every shipped config: constructed, compared with what is read, and its model made."""
+
+import importlib
+import inspect
+import json
+from pathlib import Path
+
+import ml_collections
+import pytest
+import tensorflow as tf
+
+import pipelines.configs
+from apps.tasks import TASKS
+from kerasformer.models import Seq2SeqTransformer
+from kerasformer.models.transformer import VARIANTS
+from kerasformer.schedules import Noam
+from kerasformer.tokenizers import train_sentencepiece
+from pipelines import export, parallel_text, trainer, translation
+
+NAMES = sorted(
+    path.stem for path in Path(pipelines.configs.__path__[0]).glob("*.py") if path.stem[0] != "_"
+)
+SPLITS = {"train", "validation", "test"}
+DATA_KEYS = {
+    "embedded": set(),
+    "files": {"folder"} | SPLITS,
+    "tsv": {"folder", "columns"} | SPLITS,
+    "tfds": {"name", "data_dir", "languages", "download"} | SPLITS,
+}
+SENTENCES = ["der Hund schläft", "die Hunde schlafen", "the dog sleeps", "the dogs sleep"]
+
+
+def module(name):
+    return importlib.import_module(f"pipelines.configs.{name}")
+
+
+def load(name):
+    return module(name).get_config()
+
+
+def through_json(config):
+    return ml_collections.ConfigDict(json.loads(config.to_json()))
+
+
+def test_the_configs_of_the_issue_are_there():
+    expected = {"demo_translation", "multi30k_en_de", "ted_pt_en"}
+    assert expected | {"wmt14_en_de_base", "wmt14_en_de_big"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+class EveryConfigTest:
+    def test_its_docstring_has_the_command_that_runs_it(self, name):
+        assert f"`python -m apps.train --config={name} " in module(name).__doc__
+
+    def test_it_survives_json(self, name):
+        config = load(name)
+        again = through_json(config)
+        assert again.to_json() == config.to_json()
+        assert through_json(again).to_dict() == again.to_dict()
+
+    def test_its_keys_are_those_that_are_read(self, name):
+        config, default = load(name), translation.default_config()
+        assert config.keys() == default.keys()
+        for part in ("tokenizer", "train", "decode"):
+            assert config[part].keys() == default[part].keys()
+        assert set(config.data) == set(default.data) | DATA_KEYS[config.data.format]
+        arguments = set(inspect.signature(Seq2SeqTransformer).parameters) - {"vocabulary_size"}
+        assert set(config.model) <= {"variant"} | arguments
+
+    def test_its_values_are_of_the_kind_of_the_defaults(self, name):
+        config, default = load(name), translation.default_config()
+        for part in ("tokenizer", "train", "decode"):
+            for key, value in default[part].items():
+                assert type(config[part][key]) is type(value), key
+
+    def test_it_contradicts_neither_itself_nor_the_programs(self, name):
+        config = load(name)
+        trainer.check(config.train, tf.distribute.get_strategy())
+        assert config.task in TASKS
+        assert config.train.best_metric in ("loss", "accuracy", "bleu")
+        assert config.decode.weights in export.WEIGHTS
+        assert 1 <= config.decode.num_hypotheses <= config.decode.beam_size
+        # Else the longest pair would not fit into a batch.
+        assert config.train.max_length <= config.train.batch_tokens
+
+    def test_its_model_is_made_of_its_arguments(self, name):
+        config = load(name)
+        arguments = config.model.to_dict()
+        variant = arguments.pop("variant")
+        model = Seq2SeqTransformer.from_variant(variant, vocabulary_size=29, **arguments)
+        found = model.get_config()
+        for key, value in (VARIANTS[variant] | arguments).items():
+            assert found[key] == value
+
+
+# The others are of the published sizes, whose parameters are counted where the model is tested.
+@pytest.mark.parametrize("name", ["demo_translation", "multi30k_en_de", "ted_pt_en"])
+def test_a_small_model_is_built_from_its_config(name, tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(
+        train_sentencepiece(SENTENCES, 23, byte_fallback=False)
+    )
+    config = load(name)
+    model = translation.build(config, str(tmp_path))
+    ids = tf.constant([[5, 7, 11, 2]])
+    loss, tokens = translation.loss(
+        model, {"source": ids, "target": ids[:, :3], "labels": ids[:, 1:]}, config
+    )
+    assert int(tokens) == 3 and float(loss) > 0
+
+
+class DemoTest:
+    def test_its_data_are_at_hand(self):
+        for split in SPLITS:
+            assert len(parallel_text.read_pairs(load("demo_translation").data, split)) > 100
+
+
+class Multi30kTest:
+    @pytest.mark.parametrize(("text", "is_tokenized"), [("tok", True), ("raw", False)])
+    def test_it_reads_the_files_below_kerasformer_data(
+        self, tmp_path, monkeypatch, text, is_tokenized
+    ):
+        monkeypatch.setenv("KERASFORMER_DATA", str(tmp_path))
+        config = module("multi30k_en_de").get_config(text)
+        assert config.data.is_tokenized is is_tokenized
+        with pytest.raises(ValueError, match=f"{tmp_path}/multi30k/{text}/train"):
+            parallel_text.read_pairs(config.data, "train")
+
+    def test_the_folder_may_be_given(self, tmp_path):
+        config = load("multi30k_en_de")
+        config.data.folder = str(tmp_path)
+        (tmp_path / "tok").mkdir()
+        for language in ("en", "de"):
+            name = f"tok/test_2016_flickr.lc.norm.tok.{language}"
+            (tmp_path / name).write_text(f"text in {language}\n")
+        assert parallel_text.read_pairs(config.data, "test") == [("text in en", "text in de")]
+
+    def test_without_the_variable_it_is_named(self, monkeypatch):
+        monkeypatch.delenv("KERASFORMER_DATA", raising=False)
+        with pytest.raises(ValueError, match="KERASFORMER_DATA"):
+            parallel_text.read_pairs(load("multi30k_en_de").data, "train")
+
+    def test_another_text_is_one_sentence(self):
+        with pytest.raises(ValueError, match="Expected .*:tok or :raw, received 'cooked'"):
+            module("multi30k_en_de").get_config("cooked")
+
+
+class Wmt14Test:
+    @pytest.mark.parametrize(("name", "hidden_dim"), [("base", 512), ("big", 1024)])
+    def test_the_learning_rate_is_that_of_the_paper(self, name, hidden_dim):
+        schedule = trainer.SCHEDULES["inverse_square_root"](load(f"wmt14_en_de_{name}").train)
+        paper = Noam(hidden_dim, warmup_steps=4000)
+        for step in (0, 7, 3999, 100_003):
+            assert float(schedule(step)) == pytest.approx(float(paper(step)), rel=1e-5)
+
+    @pytest.mark.parametrize(("name", "last", "dropout"), [("base", 5, 0.1), ("big", 20, 0.3)])
+    def test_averaging_search_and_dropout_are_those_of_the_paper(self, name, last, dropout):
+        config = load(f"wmt14_en_de_{name}")
+        assert (config.decode.weights, config.train.keep_checkpoints) == ("average", last)
+        assert (config.decode.beam_size, config.decode.alpha) == (4, 0.6)
+        assert VARIANTS[config.model.variant]["dropout"] == dropout
+        assert config.train.label_smoothing == 0.1

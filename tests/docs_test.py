@@ -1,0 +1,188 @@
+"""What the documentation says is tried: examples run, sections are there, commands exist."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import pytest
+
+import kerasformer
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = [kerasformer] + [
+    importlib.import_module(found.name)
+    for found in pkgutil.walk_packages(kerasformer.__path__, "kerasformer.")
+]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"-m apps\.(\w+)([^`#|;&\n]*)")
+
+
+def public_objects():
+    """Lists the public classes and functions of the library, each where it is defined."""
+    for module in MODULES:
+        for name, value in vars(module).items():
+            is_code = inspect.isclass(value) or inspect.isfunction(value)
+            if is_code and not name.startswith("_") and value.__module__ == module.__name__:
+                yield pytest.param(value, id=f"{module.__name__}.{name}")
+
+
+def examples():
+    """Lists the docstrings that hold examples, and gives each what a reader would have imported."""
+    for module in MODULES:
+        public = {name: value for name, value in vars(module).items() if name[0] != "_"}
+        for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+            if test.examples:
+                test.globs = {"keras": keras, "ops": keras.ops, **public}
+                yield pytest.param(test, id=test.name)
+
+
+def section(docstring, title):
+    """Returns what stands under a title of a docstring, or None."""
+    found = re.search(rf"^{title}:\n(.*?)(?=^\S|\Z)", docstring, re.MULTILINE | re.DOTALL)
+    return found and found[1]
+
+
+def undocumented(docstring, title, function, implied=("self", "training")):
+    """Lists the parameters of a function that a section does not explain."""
+    names = [str(p).split(":")[0].split("=")[0] for p in parameters(function)]
+    said = re.findall(r"^    ([*\w]+): ", section(docstring, title) or "", re.MULTILINE)
+    return [name for name in names if name not in (*said, *implied)]
+
+
+def parameters(function):
+    return list(inspect.signature(function).parameters.values())
+
+
+def is_hinted(function):
+    """Says whether hints give the type of every argument and of the result."""
+    hints = [p.annotation for p in parameters(function)]
+    return inspect.Parameter.empty not in (*hints, inspect.signature(function).return_annotation)
+
+
+def returns_something(function):
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    return any(isinstance(node, ast.Return) and node.value for node in ast.walk(tree))
+
+
+@pytest.mark.parametrize("documented", list(public_objects()))
+class DocstringTest:
+    def test_it_begins_with_what_it_does(self, documented):
+        first, *rest = inspect.cleandoc(documented.__doc__).splitlines()
+        verb = first.split()[0].rstrip(",")
+        assert verb.endswith("s") and verb[0].isupper(), f"begin with an active verb: {first}"
+        assert first.endswith((".", ":")) and not (rest and rest[0]), first
+
+    def test_it_explains_arguments_result_and_errors(self, documented):
+        docstring = inspect.cleandoc(documented.__doc__)
+        if inspect.isclass(documented):
+            if "__init__" in vars(documented):
+                assert not undocumented(docstring, "Args", documented.__init__)
+            if issubclass(documented, keras.layers.Layer) and "call" in vars(documented):
+                assert not undocumented(docstring, "Call arguments", documented.call)
+                assert section(docstring, "Returns") and "\nMasking: " in docstring
+        elif not is_hinted(documented):
+            assert not undocumented(docstring, "Args", documented)
+            assert section(docstring, "Returns") or not returns_something(documented)
+        if "raise ValueError" in inspect.getsource(documented):
+            assert re.search(r"^ *Raises:$", inspect.getsource(documented), re.MULTILINE)
+
+    def test_it_shows_an_example(self, documented):
+        if inspect.isclass(documented) or not is_hinted(documented):
+            assert re.search(
+                r"^Example:\n\n>>> ", inspect.cleandoc(documented.__doc__), re.MULTILINE
+            )
+
+    def test_its_methods_are_documented_where_keras_does_not_do_it(self, documented):
+        if inspect.isclass(documented):
+            for name, method in inspect.getmembers(documented, inspect.isroutine):
+                if not name.startswith("_") and method.__module__ == documented.__module__:
+                    assert inspect.getdoc(method), name
+
+
+class ExampleTest:
+    @pytest.mark.parametrize("example", list(examples()))
+    def test_example_prints_what_it_says(self, example):
+        options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        report = []
+        doctest.DocTestRunner(optionflags=options).run(example, out=report.append)
+        assert not report, "".join(report)
+
+
+class ReadmeTest:
+    def test_python_blocks_run_one_after_the_other(self, tmp_path):
+        text = README.read_text(encoding="utf-8")
+        lines = [""] * len(text.splitlines())
+        for block in FENCE.finditer(text):
+            assert block[1] in ("python", "sh", "text"), f"unknown kind of block: {block[0]}"
+            if block[1] == "python":
+                start = text[: block.start(2)].count("\n")
+                code = block[2].splitlines()
+                lines[start : start + len(code)] = code
+        assert any(lines), "README.md has no Python block"
+        # Line numbers of an error are those of the README.
+        (tmp_path / "README.py").write_text("\n".join(lines), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "README.py"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    def test_links_lead_to_files(self):
+        for document in DOCUMENTS:
+            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
+                assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def commands():
+    """Maps each program that a document runs to `(document, flag)` of all flags given to it."""
+    programs = {}
+    for document in DOCUMENTS:
+        text = document.read_text("utf-8") if document.exists() else ""
+        for program, rest in COMMAND.findall(text.replace("\\\n", " ")):
+            flags = re.findall(r"(?<=\s)--([\w.]+)", rest)
+            programs.setdefault(program, []).extend((document.name, flag) for flag in flags)
+    return programs
+
+
+class CommandTest:
+    def test_the_readme_runs_programs(self):
+        assert README.exists() and {"train", "evaluate", "export", "predict"} <= set(commands())
+
+    @pytest.mark.parametrize(("program", "given"), commands().items())
+    def test_every_flag_of_a_command_exists(self, program, given):
+        command = [sys.executable, "-m", f"apps.{program}", "--help"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        flags = re.findall(r"^  (?:-\w,)?--(?:\[no\])?(\w+):", done.stdout, re.MULTILINE)
+        assert flags, done.stderr
+        for document, flag in given:
+            # A key of a config is a flag too; the programs check it against the config.
+            name = flag.split(".")[0]
+            assert name in flags or name.removeprefix("no") in flags, f"{document}: --{flag}"
+
+    def test_every_config_of_a_command_exists_and_has_its_keys(self):
+        for document in DOCUMENTS:
+            text = document.read_text("utf-8").replace("\\\n", " ")
+            for _, rest in COMMAND.findall(text):
+                found = re.search(r"--config=(\w+)", rest)
+                # `my_config.py` stands for a copy of a config that the reader has changed.
+                name = found and found[1].replace("my_config", "multi30k_en_de")
+                if name is None:
+                    continue
+                config = importlib.import_module(f"pipelines.configs.{name}").get_config()
+                for key in re.findall(r"--config\.([\w.]+)", rest):
+                    for part in key.split("."):
+                        config = config[part]

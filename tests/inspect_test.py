@@ -1,0 +1,222 @@
+"""Tests of alignments: from attention to pieces, from pieces to words, from words to a picture."""
+
+import builtins
+import os
+
+import keras
+import matplotlib.image
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasformer import inspect, layers
+from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
+
+B, N, T, S = 2, 3, 5, 7
+TEXT = ["der große Hund schläft", "die Straßen sind naß", "ein Hund und noch ein Hund"]
+
+
+def probabilities(*shape):
+    values = np.random.default_rng(11).random(shape, "float32")
+    return values / values.sum(axis=-1, keepdims=True)
+
+
+class AlignmentTest:
+    def test_heads_of_the_last_but_one_layer_are_averaged(self):
+        scores = [probabilities(B, N, T, S) ** power for power in (3, 2, 1)]
+        found = keras.ops.convert_to_numpy(inspect.alignment(scores))
+        np.testing.assert_allclose(found, scores[1].mean(axis=1), rtol=1e-6)
+
+    def test_a_single_layer_is_taken(self):
+        scores = [probabilities(B, N, T, S)]
+        found = keras.ops.convert_to_numpy(inspect.alignment(scores))
+        np.testing.assert_allclose(found, scores[0].mean(axis=1), rtol=1e-6)
+
+    def test_layers_count_from_both_ends(self):
+        scores = [probabilities(B, N, T, S) ** power for power in (3, 2, 1)]
+        np.testing.assert_array_equal(
+            inspect.alignment(scores, layer=0), inspect.alignment(scores, layer=-3)
+        )
+
+    @pytest.mark.parametrize(("count", "layer"), [(2, 2), (2, -3), (1, 1), (1, -3), (0, -2)])
+    def test_a_layer_that_is_not_there_is_named(self, count, layer):
+        with pytest.raises(ValueError, match=f"{count} of scores, received layer={layer}"):
+            inspect.alignment([probabilities(B, N, T, S)] * count, layer=layer)
+
+    def test_a_graph_of_unknown_sizes_gives_what_eager_code_gives(self):
+        scores = [probabilities(B, N, T, S), probabilities(B, N, T, S)]
+        spec = tf.TensorSpec((None, None, None, None))
+        graph = tf.function(lambda *given: inspect.alignment(given), input_signature=[spec] * 2)
+        np.testing.assert_allclose(graph(*scores), inspect.alignment(scores), rtol=1e-6)
+
+    def test_rows_sum_to_one_in_float32_from_a_half_precision_decoder(self):
+        decoder = layers.Decoder(2, 12, N, 13, dtype="mixed_bfloat16")
+        _, scores = decoder(
+            keras.random.normal((B, T, 12)),
+            keras.random.normal((B, S, 12)),
+            return_attention_scores=True,
+        )
+        found = inspect.alignment(scores)
+        assert found.shape == (B, T, S)
+        assert found.dtype == "float32"
+        np.testing.assert_allclose(np.sum(found, axis=-1), np.ones((B, T)), atol=0.02)
+
+
+class MergePiecesTest:
+    def test_words_are_those_of_the_text_for_a_real_tokenizer(self):
+        tokenizer = SentencePieceTokenizer(train_sentencepiece(TEXT * 3, 285))
+        for text in [*TEXT, "naß 👩‍👧 日本語 €uro", "🇩🇪"]:
+            pieces = [tokenizer.vocabulary[i] for i in tokenizer.encode([text])[0]]
+            words, groups = inspect.merge_pieces(pieces)
+            assert words == text.split()
+            assert sum(groups, []) == list(range(len(pieces)))
+
+    def test_special_pieces_and_padding_belong_to_no_word(self):
+        pieces = ["<s>", "▁a", "b", "</s>", "<pad>", "", "▁c"]
+        assert inspect.merge_pieces(pieces) == (["ab", "c"], [[1, 2], [6]])
+
+    def test_an_unknown_piece_is_shown_within_its_word(self):
+        assert inspect.merge_pieces(["▁a", "<unk>", "b"]) == (["a⁇b"], [[0, 1, 2]])
+
+    def test_bytes_are_joined_to_characters_and_broken_ones_are_marked(self):
+        pieces = ["▁", "<0xE2>", "<0x82>", "<0xAC>", "▁x", "<0xE2>", "y"]
+        assert inspect.merge_pieces(pieces) == (["€", "x\ufffdy"], [[0, 1, 2, 3], [4, 5, 6]])
+
+    def test_a_lone_marker_goes_with_a_neighbour(self):
+        assert inspect.merge_pieces(["▁", "▁a", "▁"]) == (["a"], [[0, 1, 2]])
+        assert inspect.merge_pieces(["▁"]) == ([], [])
+
+    def test_the_marker_may_be_another_and_nothing_gives_nothing(self):
+        assert inspect.merge_pieces(["_a", "b", "_c"], marker="_")[0] == ["ab", "c"]
+        assert inspect.merge_pieces([]) == ([], [])
+
+    def test_text_without_a_first_marker_is_one_word(self):
+        assert inspect.merge_pieces(["日", "本"]) == (["日本"], [[0, 1]])
+
+
+class WordAlignmentTest:
+    SOURCE = ["▁the", "▁dog", "s", "▁sle", "ep", "</s>", ""]
+    TARGET = ["▁Hund", "e", "▁schlafen", "</s>", ""]
+
+    def test_sources_are_summed_and_targets_averaged(self):
+        pieces = probabilities(T, S)
+        matrix, source, target = inspect.word_alignment(pieces, self.SOURCE, self.TARGET)
+        assert (source, target) == (["the", "dogs", "sleep"], ["Hunde", "schlafen"])
+        rows = np.stack([(pieces[0] + pieces[1]) / 2, pieces[2]])
+        expected = np.stack([rows[:, 0], rows[:, 1:3].sum(1), rows[:, 3:5].sum(1)], axis=1)
+        expected /= expected.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(matrix, expected, rtol=1e-5)
+        np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=1e-6)
+
+    def test_end_and_padding_change_nothing_but_the_scale(self):
+        pieces = probabilities(T, S)
+        before = inspect.word_alignment(pieces, self.SOURCE, self.TARGET)[0]
+        pieces[:, 5:] = 0
+        pieces[3:] = 0
+        after = inspect.word_alignment(pieces, self.SOURCE, self.TARGET)[0]
+        np.testing.assert_array_equal(before, after)
+
+    def test_a_row_that_reads_the_end_alone_is_zero_and_not_nan(self):
+        pieces = probabilities(T, S)
+        pieces[2] = np.eye(S)[5]
+        matrix = inspect.word_alignment(pieces, self.SOURCE, self.TARGET)[0]
+        np.testing.assert_array_equal(matrix[1], [0, 0, 0])
+
+    def test_sentences_without_words_give_an_empty_matrix(self):
+        matrix, source, target = inspect.word_alignment(np.ones((1, 2)), ["▁a", "</s>"], ["</s>"])
+        assert matrix.shape == (0, 1)
+        assert (source, target) == (["a"], [])
+
+    def test_a_wrong_number_of_pieces_is_named(self):
+        with pytest.raises(ValueError, match=r"\(5, 7\), received alignment.shape=\(7, 5\)"):
+            inspect.word_alignment(probabilities(S, T), self.SOURCE, self.TARGET)
+
+
+class DrawAlignmentTest:
+    def test_darkness_follows_the_matrix(self, tmp_path):
+        path = tmp_path / "picture.png"
+        inspect.draw_alignment(np.eye(2), ["a", "b"], ["c", "d"], path)
+        light = matplotlib.image.imread(path)[..., :3].sum(axis=-1)
+        dark = np.argwhere(light < 1.1)  # the dark blue of 1; letters are dark too, but thin
+        rows, columns = light.shape
+        middle = np.median(dark, axis=0)
+        upper = dark[dark[:, 0] < middle[0]]
+        lower = dark[dark[:, 0] > middle[0]]
+        assert np.median(upper[:, 1]) < middle[1] < np.median(lower[:, 1])
+        assert len(dark) > rows * columns / 8
+
+    def test_the_picture_grows_with_the_labels_but_not_without_end(self, tmp_path):
+        sizes = []
+        for count in (3, 41, 211, 997):
+            labels = [f"w{i}" for i in range(count)]
+            path = tmp_path / f"{count}.png"
+            inspect.draw_alignment(np.eye(count, 5), list("abcde"), labels, path)
+            sizes.append(matplotlib.image.imread(path).shape[0])
+        assert sizes[0] < sizes[1] < sizes[2]
+        assert sizes[3] < 1.1 * sizes[2]
+        assert sizes[1] > 41 * 30  # pixels for a label
+
+    @pytest.mark.parametrize("kind", ["png", "svg", "pdf", "PNG"])
+    def test_hard_labels_are_drawn_without_a_warning(self, tmp_path, kind):
+        words = [
+            "مرحبا",
+            "שלום",
+            "👩‍👩‍👧‍👦",
+            "日本語",
+            "$a_{$",
+            "\ud800",
+            "a\nb\t",
+            "x" * 997,
+            "",
+            "⁇",
+        ]
+        path = tmp_path / f"picture.{kind}"
+        inspect.draw_alignment(np.eye(len(words)), words, words[::-1], path, title="$\\x$ 日本")
+        assert path.stat().st_size > 1000
+        assert os.listdir(tmp_path) == [path.name]
+
+    def test_a_picture_that_was_there_is_replaced_whole_or_not_at_all(self, tmp_path, monkeypatch):
+        path = tmp_path / "picture.png"
+        inspect.draw_alignment(np.eye(2), "ab", "cd", path)
+        before = path.read_bytes()
+
+        def full(*_):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            inspect.draw_alignment(np.eye(3), "abc", "def", path)
+        monkeypatch.undo()
+        assert path.read_bytes() == before
+        assert os.listdir(tmp_path) == ["picture.png"]
+        inspect.draw_alignment(np.eye(3), "abc", "def", path)
+        assert path.read_bytes() != before
+
+    @pytest.mark.parametrize(
+        ("matrix", "name", "message"),
+        [
+            (np.eye(3), "a.png", r"\(2, 2\).*received matrix.shape=\(3, 3\)"),
+            (np.eye(2), "a.doc", "'.png'.*received path="),
+            (np.eye(2), "picture", "'.png'.*received path="),
+        ],
+    )
+    def test_what_cannot_be_drawn_is_named(self, tmp_path, matrix, name, message):
+        with pytest.raises(ValueError, match=message):
+            inspect.draw_alignment(matrix, "ab", "cd", tmp_path / name)
+        assert not os.listdir(tmp_path)
+
+    def test_an_empty_matrix_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match="neither of them 0"):
+            inspect.draw_alignment(np.zeros((0, 2)), "ab", "", tmp_path / "a.png")
+
+    def test_without_matplotlib_the_error_says_how_to_install_it(self, tmp_path, monkeypatch):
+        find = builtins.__import__
+
+        def missing(name, *rest):
+            if name.startswith("matplotlib"):
+                raise ImportError(name)
+            return find(name, *rest)
+
+        monkeypatch.setattr(builtins, "__import__", missing)
+        with pytest.raises(ImportError, match="pip install"):
+            inspect.draw_alignment(np.eye(2), "ab", "cd", tmp_path / "a.png")

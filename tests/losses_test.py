@@ -1,0 +1,145 @@
+"""The loss and its handwritten gradient against Keras and automatic differentiation."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from kerasformer.losses import smoothed_cross_entropy
+
+BATCH, LENGTH, VOCABULARY = 2, 5, 11
+
+
+def example(scale=3.0):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, VOCABULARY, (BATCH, LENGTH))
+    logits = scale * random.standard_normal((BATCH, LENGTH, VOCABULARY))
+    return labels, logits.astype("float32"), random.random((BATCH, LENGTH)).astype("float32")
+
+
+def value_and_gradient(loss, logits, weights):
+    logits = tf.convert_to_tensor(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        losses = loss(logits)
+        total = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
+    return losses, tape.gradient(total, logits)
+
+
+def naive(labels, logits, label_smoothing):
+    """The definition, with all its large arrays, in float64."""
+    logits = tf.cast(logits, "float64")
+    targets = tf.one_hot(labels, VOCABULARY, dtype="float64")
+    targets = (1 - label_smoothing) * targets + label_smoothing / VOCABULARY
+    return -tf.reduce_sum(targets * tf.nn.log_softmax(logits), axis=-1)
+
+
+def arrays_kept_for_backward(loss):
+    """Counts the arrays of the logits' size that are made before the gradient and used by it."""
+    kept = set()
+
+    def is_large(x):
+        return x.shape.num_elements() == BATCH * LENGTH * VOCABULARY
+
+    @tf.function(autograph=False)
+    def gradient(labels, logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            total = tf.reduce_sum(loss(labels, logits, 0.1))
+        before = logits.graph.get_operations()
+        gradient = tape.gradient(total, logits)
+        for operation in logits.graph.get_operations()[len(before) :]:
+            kept.update(x.ref() for x in operation.inputs if x.op in before and is_large(x))
+        return gradient
+
+    labels, logits, _ = example()
+    gradient(tf.cast(labels, "int32"), tf.constant(logits))
+    return len(kept)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 0.7])
+class OracleTest:
+    def test_it_equals_the_loss_of_keras_on_one_hot_labels(self, label_smoothing):
+        labels, logits, _ = example()
+        oracle = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=label_smoothing, reduction="none"
+        )
+        np.testing.assert_allclose(
+            smoothed_cross_entropy(labels, logits, label_smoothing),
+            oracle(ops.one_hot(labels, VOCABULARY), logits),
+            rtol=1e-5,
+        )
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+    def test_value_and_gradient_equal_those_of_the_definition(self, label_smoothing, dtype):
+        labels, logits, weights = example()
+        logits = tf.cast(logits, dtype)
+        losses, gradient = value_and_gradient(
+            lambda x: smoothed_cross_entropy(labels, x, label_smoothing), logits, weights
+        )
+        expected, expected_gradient = value_and_gradient(
+            lambda x: naive(labels, x, label_smoothing), logits, weights
+        )
+        assert losses.dtype == "float32"
+        assert gradient.dtype == dtype
+        np.testing.assert_allclose(losses, expected, rtol=1e-5)
+        np.testing.assert_allclose(
+            tf.cast(gradient, "float32"),
+            tf.cast(expected_gradient, "float32"),
+            atol=1e-6 if dtype == "float32" else 1e-2,
+        )
+
+    def test_extreme_logits_give_finite_numbers(self, label_smoothing):
+        labels, logits, weights = example(scale=1e30)
+        losses, gradient = value_and_gradient(
+            lambda x: smoothed_cross_entropy(labels, x, label_smoothing), logits, weights
+        )
+        assert np.isfinite(losses).all()
+        assert np.isfinite(gradient).all()
+        # Each row of the gradient sums to zero, for probabilities and targets sum to one.
+        np.testing.assert_allclose(tf.reduce_sum(gradient, axis=-1), 0, atol=1e-5)
+
+    def test_it_is_the_same_compiled(self, label_smoothing):
+        labels, logits, weights = example()
+
+        def run():
+            return value_and_gradient(
+                lambda x: smoothed_cross_entropy(labels, x, label_smoothing), logits, weights
+            )
+
+        for eager, compiled in zip(run(), tf.function(run, jit_compile=True)(), strict=True):
+            np.testing.assert_allclose(eager, compiled, rtol=1e-5, atol=1e-6)
+
+
+class PropertyTest:
+    def test_the_best_logits_reach_the_entropy_of_the_targets(self):
+        targets = np.full(VOCABULARY, 0.1 / VOCABULARY)
+        targets[3] += 0.9
+        loss = smoothed_cross_entropy([3], np.log(targets)[np.newaxis], 0.1)
+        assert float(loss[0]) == pytest.approx(-np.sum(targets * np.log(targets)), rel=1e-5)
+
+    def test_labels_of_any_shape_keep_it(self):
+        labels, logits, _ = example()
+        losses = smoothed_cross_entropy(labels, logits, 0.1)
+        assert losses.shape == (BATCH, LENGTH)
+        np.testing.assert_array_equal(smoothed_cross_entropy(labels[0], logits[0], 0.1), losses[0])
+        assert smoothed_cross_entropy(labels[0, 0], logits[0, 0], 0.1).shape == ()
+
+    def test_the_backward_pass_needs_no_large_array_but_the_logits(self):
+        assert arrays_kept_for_backward(naive) > 1
+        assert arrays_kept_for_backward(smoothed_cross_entropy) == 1
+
+    def test_batch_and_length_may_be_known_only_when_a_graph_runs(self):
+        labels, logits, _ = example()
+        signature = [tf.TensorSpec([None, None], "int32"), tf.TensorSpec([None, None, VOCABULARY])]
+        loss = tf.function(lambda y, z: smoothed_cross_entropy(y, z, 0.1), signature)
+        np.testing.assert_allclose(
+            loss(tf.cast(labels, "int32"), logits), naive(labels, logits, 0.1), rtol=1e-5
+        )
+
+    @pytest.mark.parametrize("label_smoothing", [-0.1, 1.0])
+    def test_an_impossible_smoothing_is_refused(self, label_smoothing):
+        message = f"Expected 0 <= label_smoothing < 1, received label_smoothing={label_smoothing}."
+        with pytest.raises(ValueError, match=message):
+            smoothed_cross_entropy([1], np.zeros((1, 2), "float32"), label_smoothing)

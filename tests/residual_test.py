@@ -1,0 +1,160 @@
+"""The residual connection against numpy, with all that a sublayer may be."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasformer.layers.attention import MultiHeadAttention
+from kerasformer.layers.residual import Residual, make_normalization
+
+BATCH, LENGTH, CONTEXT, HIDDEN = 2, 5, 7, 3
+EPSILON = 0.01
+
+
+def example(length=LENGTH):
+    return np.random.default_rng(length).standard_normal((BATCH, length, HIDDEN)).astype("float32")
+
+
+def layer_norm(x, scale, shift):
+    centred = x - x.mean(-1, keepdims=True)
+    return scale * centred / np.sqrt((centred**2).mean(-1, keepdims=True) + EPSILON) + shift
+
+
+def rms_norm(x, scale):
+    return scale * x / np.sqrt((x**2).mean(-1, keepdims=True) + EPSILON)
+
+
+NORMS = {"layer": layer_norm, "rms": rms_norm}
+
+
+def random_residual(sublayer=None, **arguments):
+    """A built `Residual` whose scales and biases are not the trivial ones and zeros."""
+    layer = Residual(sublayer or keras.layers.Dense(HIDDEN), epsilon=EPSILON, **arguments)
+    layer.build((None, None, HIDDEN))
+    random = np.random.default_rng(1)
+    layer.set_weights([random.standard_normal(weight.shape) for weight in layer.weights])
+    return layer
+
+
+@keras.saving.register_keras_serializable(package="kerasformer_test")
+class Pair(keras.layers.Layer):
+    """A sublayer that returns two more things than its outputs."""
+
+    def build(self, inputs_shape):
+        pass
+
+    def call(self, inputs):
+        return 2 * inputs, inputs + 1, ops.sum(inputs, axis=-1)
+
+
+@pytest.mark.parametrize("normalization", NORMS)
+class OracleTest:
+    def parts(self, normalization, norm_first):
+        layer = random_residual(norm_first=norm_first, normalization=normalization)
+        kernel, bias = layer.sublayer.get_weights()
+        norm_weights = layer.norm.get_weights()
+        return (
+            layer,
+            lambda x: NORMS[normalization](x, *norm_weights),
+            lambda x: x @ kernel + bias,
+        )
+
+    def test_pre_norm(self, normalization):
+        layer, norm, dense = self.parts(normalization, norm_first=True)
+        x = example()
+        np.testing.assert_allclose(layer(x), x + dense(norm(x)), rtol=1e-4, atol=1e-5)
+
+    def test_post_norm(self, normalization):
+        layer, norm, dense = self.parts(normalization, norm_first=False)
+        x = example()
+        np.testing.assert_allclose(layer(x), norm(x + dense(x)), rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("norm_first", [True, False])
+    def test_apply_takes_any_function(self, normalization, norm_first):
+        layer, *_ = self.parts(normalization, norm_first)
+        outputs, extra = layer.apply(example(), lambda x: (layer.sublayer(x), "extra"))
+        np.testing.assert_array_equal(outputs, layer(example()))
+        assert extra == "extra"
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+class ResidualTest:
+    def test_nothing_is_dropped_in_inference(self, norm_first):
+        dropping = random_residual(norm_first=norm_first, dropout=0.9)
+        keeping = random_residual(norm_first=norm_first)
+        np.testing.assert_array_equal(dropping(example(), training=False), keeping(example()))
+
+    def test_dropping_nearly_all_leaves_the_inputs(self, norm_first):
+        layer = random_residual(norm_first=norm_first, dropout=0.99999)
+        expected = example() if norm_first else layer.norm(example())
+        np.testing.assert_allclose(layer(example(), training=True), expected)
+
+    def test_a_tuple_passes_behind_its_first_entry(self, norm_first):
+        layer = random_residual(Pair(), norm_first=norm_first)
+        x = example()
+        outputs, plus_one, total = layer(x)
+        seen = layer.norm(x) if norm_first else x
+        expected = x + 2 * seen if norm_first else layer.norm(x + 2 * x)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-5)
+        np.testing.assert_allclose(plus_one, seen + 1)
+        np.testing.assert_allclose(total, np.sum(seen, axis=-1))
+
+    def test_a_tuple_passes_in_a_functional_model_too(self, norm_first):
+        layer = random_residual(Pair(), norm_first=norm_first)
+        inputs = keras.Input((LENGTH, HIDDEN))
+        model = keras.Model(inputs, layer(inputs))
+        for symbolic, eager in zip(model(example()), layer(example()), strict=True):
+            np.testing.assert_array_equal(symbolic, eager)
+
+    def test_a_context_reaches_the_sublayer_as_it_is(self, norm_first):
+        layer = Residual(MultiHeadAttention(HIDDEN, 1), norm_first=norm_first)
+        x, context = example(), example(CONTEXT)
+        outputs = layer(x, context)
+        attended = layer.sublayer(layer.norm(x) if norm_first else x, context)
+        expected = x + attended if norm_first else layer.norm(x + attended)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+
+    def test_masks_of_keras_reach_the_sublayer_and_go_on(self, norm_first):
+        attention = MultiHeadAttention(HIDDEN, 1)
+        layer = Residual(attention, norm_first=norm_first)
+        masking = keras.layers.Masking()
+        x = example()
+        x[1, 3:] = 0  # what Masking calls padding
+        outputs = layer(masking(x))
+        mask = np.any(x != 0, axis=-1)
+        np.testing.assert_array_equal(
+            outputs, layer.apply(x, lambda x: attention(x, mask=ops.array(mask)))
+        )
+        assert np.abs(outputs - layer(x))[1].max() > 1e-3
+        # A layer that takes a mask sees that it went on.
+        pooled = keras.layers.GlobalAveragePooling1D()(outputs)
+        np.testing.assert_allclose(pooled[1], np.mean(outputs[1, :3], axis=0), rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("sequences", [(example(),), (example(), example(CONTEXT))])
+    def test_a_stored_residual_makes_its_sublayer_again(self, norm_first, sequences, tmp_path):
+        attention = MultiHeadAttention(HIDDEN, 1)
+        layer = Residual(attention, norm_first, "rms", epsilon=EPSILON, dropout=0.3)
+        inputs = [keras.Input(x.shape[1:]) for x in sequences]
+        model = keras.Model(inputs, layer(*inputs))
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(again(list(sequences)), model(list(sequences)))
+        assert again.layers[-1].sublayer.get_config() == attention.get_config()
+        assert again.layers[-1].dropout == 0.3
+
+
+class NormalizationTest:
+    @pytest.mark.parametrize("normalization", NORMS)
+    def test_statistics_do_not_suffer_from_16_bits(self, normalization):
+        # In bfloat16 the mean of 1000, 1001, ... would be off by whole units.
+        x = np.array([[[1000.0, 1008.0, 1016.0]]])
+        norm = make_normalization(normalization, 1e-6, "norm", "mixed_bfloat16")
+        exact = make_normalization(normalization, 1e-6, "norm", "float32")
+        difference = ops.cast(norm(x), "float32") - exact(x)
+        assert np.abs(difference).max() < 0.01
+
+    def test_an_unknown_normalization_is_refused(self):
+        message = r"one of \['layer', 'rms'\], received normalization='batch'"
+        with pytest.raises(ValueError, match=message):
+            Residual(keras.layers.Dense(HIDDEN), normalization="batch")

@@ -1,0 +1,220 @@
+"""Stacks of blocks: what flows through them, and what may not."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasformer.layers.embeddings import TokenEmbedding
+from kerasformer.layers.positions import SinusoidalPositionEncoding
+from kerasformer.layers.stacks import Decoder, Encoder
+
+BATCH, LENGTH, CONTEXT, HIDDEN, CONTEXT_DIM, HEADS, INNER, LAYERS = 2, 5, 7, 12, 14, 3, 13, 2
+VOCABULARY = 11
+OPTIONS = {
+    "pre-norm": {},
+    "post-norm": {"norm_first": False},
+    "rotary, gated, rms, grouped": {
+        "normalization": "rms",
+        "use_gate": True,
+        "use_rotary": True,
+        "num_key_value_heads": 1,
+    },
+}
+every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+
+
+def sequence(length=LENGTH, width=HIDDEN):
+    shape = (BATCH, length, width)
+    return np.random.default_rng(length).standard_normal(shape).astype("float32")
+
+
+def context():
+    return sequence(CONTEXT, CONTEXT_DIM)
+
+
+def make_stack(kind, **options):
+    """Makes a built stack whose weights are random, scales and biases included."""
+    stack = kind(LAYERS, HIDDEN, HEADS, INNER, epsilon=0.01, **options)
+    widths = [HIDDEN] if kind is Encoder else [HIDDEN, CONTEXT_DIM]
+    stack.build(*((None, None, width) for width in widths))
+    random = np.random.default_rng(1)
+    stack.set_weights([0.4 * random.standard_normal(weight.shape) for weight in stack.weights])
+    return stack
+
+
+def padding(length):
+    return np.arange(length) < np.array([[length], [length - 2]])
+
+
+def assert_close(ours, theirs):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def moved(before, after):
+    """Says which positions of which sequence differ, in any bit."""
+    return np.any(np.array(before) != np.array(after), axis=-1)
+
+
+@every_option
+class CompositionTest:
+    def test_an_encoder_is_its_blocks_in_order(self, options):
+        encoder = make_stack(Encoder, **options)
+        masks = {"mask": padding(LENGTH), "use_causal_mask": True}
+        x, expected_scores = sequence(), []
+        for block in encoder.blocks:
+            x, block_scores = block(x, return_attention_scores=True, **masks)
+            expected_scores.append(block_scores)
+        x = encoder.final_norm(x) if encoder.norm_first else x
+        outputs, scores = encoder(sequence(), return_attention_scores=True, **masks)
+        assert_close(outputs, x)
+        assert_close(scores, expected_scores)
+        assert_close(encoder(sequence(), **masks), outputs)
+
+    def test_a_decoder_is_its_blocks_in_order(self, options):
+        decoder = make_stack(Decoder, **options)
+        masks = {"inputs_mask": padding(LENGTH), "context_mask": padding(CONTEXT)}
+        x, expected_scores = sequence(), []
+        for block in decoder.blocks:
+            x, block_scores = block(x, context(), return_attention_scores=True, **masks)
+            expected_scores.append(block_scores)
+        x = decoder.final_norm(x) if decoder.norm_first else x
+        outputs, scores = decoder(sequence(), context(), return_attention_scores=True, **masks)
+        assert_close(outputs, x)
+        assert_close(scores, expected_scores)
+
+    @pytest.mark.parametrize("beams", [1, 3])
+    def test_steps_equal_the_full_pass(self, options, beams):
+        decoder = make_stack(Decoder, **options)
+        rows = np.random.default_rng(2).standard_normal((BATCH * beams, LENGTH, HIDDEN))
+        context_mask = padding(CONTEXT)
+        repeated = [np.repeat(x, beams, axis=0) for x in (context(), context_mask)]
+        expected = decoder(rows, repeated[0], context_mask=repeated[1])
+        context_cache = decoder.project_context(context())
+        cache = decoder.init_cache(BATCH * beams, LENGTH + 2)
+        for position in range(LENGTH):
+            positions = ops.full((BATCH * beams,), position, dtype="int32")
+            token = ops.array(rows[:, position : position + 1], "float32")
+            outputs, cache = decoder.step(token, cache, positions, context_cache, context_mask)
+            assert_close(outputs[:, 0], expected[:, position])
+
+    def test_every_block_gets_the_arguments(self, options):
+        for kind in (Encoder, Decoder):
+            stack = make_stack(kind, dropout=0.1, activation="gelu", **options)
+            assert len(stack.blocks) == LAYERS
+            for block in stack.blocks:
+                assert block.block_arguments() == stack.block_arguments()
+            assert options.items() <= stack.get_config().items()
+
+    def test_only_a_pre_norm_stack_ends_with_a_normalization(self, options):
+        for kind in (Encoder, Decoder):
+            names = [weight.path for weight in make_stack(kind, **options).weights]
+            has_one = any("final_norm" in name for name in names)
+            assert has_one == options.get("norm_first", True)
+
+
+class PerturbationTest:
+    @every_option
+    def test_a_future_token_cannot_change_the_past(self, options):
+        decoder = make_stack(Decoder, **options)
+        changed = sequence()
+        changed[:, 3] += 1
+        after = decoder(changed, context())
+        expected = [[False, False, False, True, True]] * BATCH
+        assert moved(decoder(sequence(), context()), after).tolist() == expected
+
+    @every_option
+    def test_the_last_real_context_token_moves_the_first_output(self, options):
+        decoder = make_stack(Decoder, **options)
+        before = decoder(sequence(), context(), context_mask=padding(CONTEXT))
+        for position, moves in ((CONTEXT - 3, True), (CONTEXT - 2, False)):
+            changed = context()
+            changed[1, position] += 1  # the last real one of the second sequence, then padding
+            after = decoder(sequence(), changed, context_mask=padding(CONTEXT))
+            assert moved(before, after).tolist() == [[False] * LENGTH, [moves] * LENGTH]
+
+    @every_option
+    def test_padding_of_the_encoder_changes_nothing(self, options):
+        encoder, mask = make_stack(Encoder, **options), padding(LENGTH)
+        changed = np.where(mask[..., np.newaxis], sequence(), 100.0)
+        differ = moved(encoder(sequence(), mask=mask), encoder(changed, mask=mask))
+        np.testing.assert_array_equal(differ, ~mask)
+
+    @pytest.mark.parametrize("norm_first", [True, False])
+    def test_without_positions_order_means_nothing(self, norm_first):
+        encoder = make_stack(Encoder, norm_first=norm_first)
+        order = np.array([3, 0, 4, 2, 1])
+        permuted = encoder(sequence()[:, order])
+        assert_close(permuted, np.array(encoder(sequence()))[:, order])
+
+    def test_with_positions_order_means_something(self):
+        order = np.array([3, 0, 4, 2, 1])
+        rotary = make_stack(Encoder, use_rotary=True)
+        positions, encoder = SinusoidalPositionEncoding(), make_stack(Encoder)
+        for encode in (rotary, lambda x: encoder(positions(x))):
+            outputs, permuted = np.array(encode(sequence())), encode(sequence()[:, order])
+            assert np.abs(permuted - outputs[:, order]).max() > 0.1
+
+    def test_dropping_every_sublayer_leaves_the_normalized_inputs(self):
+        for kind, inputs in ((Encoder, [sequence()]), (Decoder, [sequence(), context()])):
+            stack = make_stack(kind, dropout=0.99999)
+            assert_close(stack(*inputs, training=True), stack.final_norm(sequence()))
+
+
+class KerasMaskTest:
+    token_ids = np.array([[3, 1, 4, 1, 5], [2, 7, 1, 0, 0]])
+    context_ids = np.array([[3, 1, 4, 1, 5, 9, 2], [2, 7, 1, 8, 2, 0, 0]])
+
+    @every_option
+    def test_the_front_doors_find_it(self, options):
+        embedding, context_embedding = (
+            TokenEmbedding(VOCABULARY, d) for d in (HIDDEN, CONTEXT_DIM)
+        )
+        encoder, decoder = make_stack(Encoder, **options), make_stack(Decoder, **options)
+        inputs = [keras.Input((None,), dtype="int32") for _ in range(2)]
+        encoded = encoder(embedding(inputs[0]))
+        decoded = decoder(embedding(inputs[0]), context_embedding(inputs[1]))
+        model = keras.Model(inputs, [encoded, decoded])
+        encoded, decoded = model([self.token_ids, self.context_ids])
+        # Arrays carry no mask, so that what follows has only those given by hand.
+        x, context = embedding(self.token_ids).numpy(), context_embedding(self.context_ids).numpy()
+        masks = {"inputs_mask": self.token_ids != 0, "context_mask": self.context_ids != 0}
+        assert_close(encoded, encoder(x, mask=self.token_ids != 0))
+        assert_close(decoded, decoder(x, context, **masks))
+        assert np.abs(encoded - encoder(x)).max() > 1e-3
+        assert np.abs(decoded - decoder(x, context)).max() > 1e-3
+
+    def test_it_goes_from_stack_to_stack(self):
+        embedding = TokenEmbedding(VOCABULARY, CONTEXT_DIM)
+        encoder = Encoder(LAYERS, CONTEXT_DIM, 2, INNER)
+        decoder = make_stack(Decoder)
+        inputs = [keras.Input((None, HIDDEN)), keras.Input((None,), dtype="int32")]
+        model = keras.Model(inputs, decoder(inputs[0], encoder(embedding(inputs[1]))))
+        mask = self.context_ids != 0
+        encoded = encoder(embedding(self.context_ids).numpy(), mask=mask).numpy()
+        expected = decoder(sequence(), encoded, context_mask=mask)
+        assert_close(model([sequence(), self.context_ids]), expected)
+
+
+class WordsAndPixelsTest:
+    def test_an_image_captioner_is_made_of_the_same_parts(self):
+        """Only the front doors know what came in: pixels for the encoder, words for the decoder."""
+        images = keras.Input((6, 8, 3))
+        patches = keras.layers.Conv2D(HIDDEN, kernel_size=2, strides=2)(images)
+        patches = keras.layers.Reshape((12, HIDDEN))(patches)
+        token_ids = keras.Input((None,), dtype="int32")
+        words = TokenEmbedding(VOCABULARY, HIDDEN)
+        context = Encoder(LAYERS, HIDDEN, HEADS, INNER)(patches)
+        decoded = Decoder(LAYERS, HIDDEN, HEADS, INNER)(words(token_ids), context)
+        model = keras.Model([images, token_ids], words(decoded, reverse=True))
+
+        pixels = np.random.default_rng(0).random((BATCH, 6, 8, 3)).astype("float32")
+        caption = np.array([[1, 5, 7, 3, 2], [1, 4, 2, 0, 0]])
+        before = model([pixels, caption])
+        assert before.shape == (BATCH, 5, VOCABULARY)
+        changed = pixels.copy()
+        changed[0, -1, -1] += 1  # the last patch of the first image
+        assert moved(before, model([changed, caption])).tolist() == [[True] * 5, [False] * 5]
+        caption[1, 2] = 9
+        after = moved(before, model([pixels, caption])).tolist()
+        assert after == [[False] * 5, [False, False, True, True, True]]

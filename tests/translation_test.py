@@ -1,0 +1,296 @@
+"""The translation task end to end on a language of six words, and input that nobody expects."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasformer import decoding
+from pipelines import parallel_text, training, translation
+from pipelines.export import load_model
+
+WORDS = {
+    "eins": "one",
+    "zwei": "two",
+    "drei": "three",
+    "vier": "four",
+    "fünf": "five",
+    "acht": "eight",
+}
+PAIRS = [
+    (" ".join(words), " ".join(WORDS[word] for word in words))
+    for length in (1, 2, 3)
+    for words in itertools.product(WORDS, repeat=length)
+]
+WORDS_OF = dict(PAIRS)
+SPLITS = {"train": PAIRS[::2] + PAIRS[1::4], "validation": PAIRS[3::8], "test": PAIRS[7::8]}
+STRANGE = [
+    "",
+    "  \t ",
+    "eins 👩‍👩‍👧 zwei",
+    "שלום עולם",
+    "مرحبا \u202e drei",
+    "e\u0301ins\u0000vier",
+    "\u2028\u200b\ufeff",
+    "<s> </s> <pad> ▁",
+]
+
+
+def make_config(folder, **changes):
+    config = translation.default_config()
+    config.data.update(format="tsv", folder=str(folder), columns=(0, 1))
+    config.data.update({split: f"{split}.tsv" for split in SPLITS})
+    config.tokenizer.update(vocabulary_size=31, byte_fallback=False)
+    config.model.update(variant="tiny", num_layers=1, hidden_dim=16, num_heads=2, dropout=0.0)
+    config.model.update(intermediate_dim=29)
+    config.train.update(steps=250, batch_tokens=1009, learning_rate=0.02, warmup_steps=50)
+    config.train.update(validate_every=250, checkpoint_every=250)
+    config.decode.update(max_source_length=23, batch_size=7, weights="last")
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """The folder of a run with a trained model, and of its data."""
+    folder = tmp_path_factory.mktemp("run")
+    for split, pairs in SPLITS.items():
+        (folder / f"{split}.tsv").write_text("\n".join(map("\t".join, pairs)))
+    training.train(translation, make_config(folder), str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(workdir):
+    return make_config(workdir)
+
+
+@pytest.fixture(scope="module")
+def module(workdir, config):
+    model = load_model(translation, config, str(workdir), "last")
+    return translation.serving(model, config, str(workdir))
+
+
+def call(function, *sentences):
+    """Calls a signature on sentences; returns numpy arrays."""
+    return {name: value.numpy() for name, value in function(tf.constant(sentences)).items()}
+
+
+class PrepareTest:
+    def test_the_tokenizer_of_a_run_is_trained_once(self, workdir, config):
+        before = (workdir / "tokenizer.model").read_bytes()
+        other = make_config(workdir, **{"tokenizer.kind": "bpe"})
+        translation.prepare(other, str(workdir))
+        assert (workdir / "tokenizer.model").read_bytes() == before
+        assert translation.load_tokenizer(str(workdir)).vocabulary_size == 31
+
+    def test_a_vocabulary_larger_than_the_corpus_allows_leaves_no_file(self, workdir, tmp_path):
+        config = make_config(workdir, **{"tokenizer.vocabulary_size": 5003})
+        with pytest.raises(ValueError, match="vocabulary_size=5003"):
+            translation.prepare(config, str(tmp_path))
+        assert not list(tmp_path.iterdir())
+
+    def test_a_run_without_a_tokenizer_is_one_sentence(self, config, tmp_path):
+        with pytest.raises(ValueError, match="Cannot read a tokenizer from path=.*tokenizer.model"):
+            translation.build(config, str(tmp_path))
+
+
+class DatasetsTest:
+    def texts(self, workdir, ids):
+        return translation.load_tokenizer(str(workdir)).decode(ids.numpy())
+
+    def read(self, workdir, dataset):
+        """Reads pairs back from batches, padding rows left out, and checks the shift by one."""
+        for batch in dataset:
+            target, labels = batch["target"].numpy(), batch["labels"].numpy()
+            real = labels[:, 1:] != 0
+            assert np.array_equal(target[:, 1:][real], labels[:, :-1][real])
+            sides = (self.texts(workdir, batch[name]) for name in ("source", "labels"))
+            yield from (pair for pair in zip(*sides, strict=True) if any(pair))
+
+    def test_an_epoch_is_the_training_pairs_in_an_order_of_the_seed(self, workdir, config):
+        data = translation.datasets(config, str(workdir))
+        epochs = []
+        for epoch in (0, 1):
+            stream = data.train(epoch, 0).take(data.batches_per_epoch)
+            epochs.append(list(self.read(workdir, stream)))
+            assert sorted(epochs[-1]) == sorted(SPLITS["train"])
+        assert epochs[0] != epochs[1]
+        again = translation.datasets(config, str(workdir)).train(0, 0)
+        assert list(self.read(workdir, again.take(data.batches_per_epoch))) == epochs[0]
+
+    def test_a_stream_goes_on_in_the_middle_of_an_epoch(self, workdir, config):
+        data = translation.datasets(config, str(workdir))
+        for stream, number in ((data.train(0, 0).skip(2), 2), (data.train(0, 2), 0)):
+            batch = next(iter(stream))
+            if number:
+                expected = batch
+        assert all(np.array_equal(batch[name], expected[name]) for name in batch)
+
+    def test_the_validation_is_every_pair_once_however_long(self, workdir):
+        config = make_config(workdir, **{"train.max_length": 4, "train.batch_tokens": 16})
+        data = translation.datasets(config, str(workdir))
+        assert sorted(self.read(workdir, data.validation)) == sorted(SPLITS["validation"])
+
+    def test_pairs_that_are_too_long_are_dropped_and_counted(self, workdir, capsys):
+        config = make_config(workdir, **{"train.max_length": 4})
+        data = translation.datasets(config, str(workdir))
+        kept = set(self.read(workdir, data.train(0, 0).take(data.batches_per_epoch)))
+        dropped = len(SPLITS["train"]) - len(kept)
+        assert 0 < dropped and f"max_length=4: {dropped} dropped" in capsys.readouterr().out
+
+    def test_replicas_divide_the_rows(self, workdir, config):
+        data = translation.datasets(config, str(workdir), num_replicas=3)
+        for batch in data.train(0, 0).take(data.batches_per_epoch):
+            assert len(batch["source"]) % 3 == 0
+
+
+class BuildTest:
+    @pytest.mark.parametrize(
+        ("key", "value", "named"),
+        [
+            ("colour", "blue", "colour"),
+            ("variant", "huge", "variant='huge'"),
+            ("num_heads", 3, "num_heads=3"),
+        ],
+    )
+    def test_a_model_that_cannot_be_is_one_sentence(self, workdir, key, value, named):
+        config = make_config(workdir)
+        config.model[key] = value
+        with pytest.raises(ValueError, match=named) as caught:
+            translation.build(config, str(workdir))
+        assert "\n" not in str(caught.value)
+
+    def test_arguments_replace_those_of_the_variant(self, workdir, config):
+        model = translation.build(config, str(workdir))
+        assert (model.vocabulary_size, model.hidden_dim, model.num_layers) == (31, 16, 1)
+
+
+class LearningTest:
+    def test_it_translates_sentences_that_it_has_not_seen(self, module, config):
+        assert not set(SPLITS["test"]) & set(SPLITS["train"])
+        scores, table = translation.evaluate(module, config)
+        assert scores["bleu"] > 90 and scores["sentences"] == len(SPLITS["test"])
+        assert "Worst sentences" in table and SPLITS["test"][0][0] in table
+
+    def test_the_score_for_the_best_checkpoint_is_the_bleu_of_a_greedy_search(
+        self, workdir, module, config
+    ):
+        found = translation.validation_score(module.model, config, str(workdir))
+        assert found.keys() == {"bleu"} and 90 < found["bleu"] <= 100
+        assert config.decode.beam_size == 4
+
+    def test_the_example_is_one_of_the_test_set(self, module, config):
+        source, reference = parallel_text.read_pairs(config.data, "test")[0]
+        example = translation.example(module, config)
+        assert f"input: {source}\n" in example and f"reference: {reference}\n" in example
+
+
+class TranslateTest:
+    def test_the_order_is_that_of_the_sentences(self, module, config):
+        sources = [source for source, _ in SPLITS["test"]][:11]
+        sources = sources[::2] + sources[1::2] + sources[:3]
+        found = translation.translate(module, sources, config)
+        assert found == [WORDS_OF[source] for source in sources]
+
+    def test_a_batch_is_translated_as_its_sentences_one_by_one(self, module):
+        sentences = [source for source, _ in SPLITS["test"]][:5] + STRANGE
+        together = call(module.translate, *sentences)
+        for row, sentence in enumerate(sentences):
+            alone = call(module.translate, sentence)
+            assert together["translation"][row] == alone["translation"][0]
+            assert together["score"][row] == pytest.approx(alone["score"][0], rel=1e-4, abs=1e-5)
+            assert together["truncated"][row] == alone["truncated"][0]
+
+    def test_no_sentences_have_no_translations(self, module, config):
+        assert translation.translate(module, [], config) == []
+
+    @pytest.mark.parametrize("sentence", ["", "   ", " \t\n "])
+    def test_nothing_is_translated_to_nothing(self, module, sentence):
+        assert call(module.translate, sentence, "eins")["translation"].tolist() == [b"", b"one"]
+        assert call(module.translate, sentence)["translation"].tolist() == [b""]
+        assert set(call(module.translate_nbest, sentence)["translations"][0]) == {b""}
+
+    def test_strange_text_has_a_translation_in_utf8(self, module):
+        found = call(module.translate, *STRANGE)
+        assert len([text.decode("utf-8") for text in found["translation"]]) == len(STRANGE)
+        assert np.isfinite(found["score"]).all()
+
+    def test_bytes_that_are_not_utf8_are_no_end_of_it(self, module):
+        found = call(module.translate, b"eins \xff\xfe zwei", b"eins")["translation"]
+        found[0].decode("utf-8")
+        assert found[1] == b"one"
+
+    def test_ten_thousand_words_are_cut_and_say_so(self, module, config):
+        long = " ".join(["eins zwei drei vier"] * 2503)
+        found = call(module.translate, long, "eins zwei")
+        assert found["truncated"].tolist() == [True, False]
+        assert found["translation"][1] == b"one two"
+        # As long as what is read: 22 tokens and the end token, then what the limit lets through.
+        limit = int(config.decode.max_ratio * 23) + config.decode.max_extra
+        assert 0 < len(call(module.align, long)["target_tokens"][0]) <= limit
+        assert call(module.align, long)["source_tokens"].shape == (1, 23)
+
+    def test_the_score_is_the_log_probability_over_the_length_penalty(self, module, config):
+        found = call(module.align, "acht eins fünf")
+        vocabulary = {piece: i for i, piece in enumerate(module.tokenizer.vocabulary)}
+        source, target = (
+            np.array([[vocabulary[piece.decode()] for piece in found[name][0]]])
+            for name in ("source_tokens", "target_tokens")
+        )
+        shifted = np.concatenate([[[1]], target[:, :-1]], axis=1)
+        logits = module.model({"source": source, "target": shifted}).numpy()[0]
+        logits = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        log_prob = logits[np.arange(target.shape[1]), target[0]].sum()
+        penalty = decoding.length_penalty(target.shape[1], config.decode.alpha, "wu")
+        score = call(module.translate, "acht eins fünf")["score"][0]
+        assert score == pytest.approx(log_prob / float(penalty), rel=1e-4)
+
+
+class NbestTest:
+    def test_the_first_is_the_translation_and_the_others_follow_by_score(self, module, config):
+        sentences = [source for source, _ in SPLITS["test"]][:3]
+        best, found = call(module.translate, *sentences), call(module.translate_nbest, *sentences)
+        assert found["translations"].shape == (3, config.decode.num_hypotheses)
+        assert found["translations"][:, 0].tolist() == best["translation"].tolist()
+        np.testing.assert_allclose(found["scores"][:, 0], best["score"], rtol=1e-6)
+        assert (np.diff(found["scores"], axis=1) <= 0).all()
+        assert found["truncated"].tolist() == [False] * 3
+        for row in found["translations"]:
+            assert len(set(row)) > 1
+
+
+class AlignTest:
+    SENTENCES = ("eins zwei drei", "acht")
+
+    def test_rows_of_real_tokens_sum_to_one_over_real_source_tokens(self, module):
+        found = call(module.align, *self.SENTENCES)
+        source, target = found["source_tokens"] != b"", found["target_tokens"] != b""
+        assert found["alignment"].shape == (*target.shape, source.shape[1])
+        np.testing.assert_allclose(found["alignment"].sum(axis=-1), target, atol=1e-5)
+        assert not found["alignment"][~target].any()
+        assert not found["alignment"].transpose(0, 2, 1)[~source].any()
+        assert not source.all() and not target.all()
+
+    def test_the_tokens_are_those_of_the_sentence_and_of_its_translation(self, module):
+        found = call(module.align, *self.SENTENCES)
+        for row, sentence in enumerate(self.SENTENCES):
+            for name, text in (
+                ("source_tokens", sentence),
+                ("target_tokens", found["translation"][row].decode()),
+            ):
+                *pieces, end = (piece.decode() for piece in found[name][row] if piece)
+                assert end == "</s>"
+                assert "".join(pieces).replace("▁", " ").strip() == text
+
+    def test_a_sentence_is_aligned_alone_as_in_a_batch(self, module):
+        together, alone = call(module.align, *self.SENTENCES), call(module.align, "acht")
+        _, length, width = alone["alignment"].shape
+        part = together["alignment"][1, :length, :width]
+        np.testing.assert_allclose(part, alone["alignment"][0], atol=1e-5)
+
+    def test_nothing_is_aligned_without_an_end_of_the_program(self, module):
+        found = call(module.align, "")
+        assert found["translation"].tolist() == [b""]
+        assert found["source_tokens"].tolist() == [[b"</s>"]]
