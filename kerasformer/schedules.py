@@ -7,12 +7,12 @@ from keras import ops
 
 
 class _WarmUpSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Stores the arguments and counts the steps; `rate(t)` is the formula, `t >= 1` a float."""
+    """Stores the arguments and counts the steps; `_rate(t)` is the formula, `t >= 1` a float."""
 
     _arguments = ()
 
     def __call__(self, step):
-        return self.rate(ops.cast(step, "float32") + 1.0)
+        return self._rate(ops.cast(step, "float32") + 1.0)
 
     def get_config(self):
         return {name: getattr(self, name) for name in self._arguments}
@@ -49,7 +49,7 @@ class InverseSquareRoot(_WarmUpSchedule):
         self.peak = peak
         self.warmup_steps = warmup_steps
 
-    def rate(self, t):
+    def _rate(self, t):
         warmup = float(self.warmup_steps)
         return self.peak * ops.minimum(t / warmup, ops.sqrt(warmup / t))
 
@@ -81,13 +81,13 @@ class Noam(_WarmUpSchedule):
         self.warmup_steps = warmup_steps
         self.scale = scale
 
-    def rate(self, t):
+    def _rate(self, t):
         rise = t * float(self.warmup_steps) ** -1.5
         return self.scale * self.hidden_dim**-0.5 * ops.minimum(ops.rsqrt(t), rise)
 
 
 class _FallingSchedule(_WarmUpSchedule):
-    """Rises linearly to `peak`, then follows `fall(progress)` from 1 to 0 down to `end`."""
+    """Rises linearly to `peak`, then follows `_fall(progress)` from 1 to 0 down to `end`."""
 
     _arguments = ("peak", "total_steps", "warmup_steps", "end")
 
@@ -103,10 +103,10 @@ class _FallingSchedule(_WarmUpSchedule):
         self.warmup_steps = warmup_steps
         self.end = end
 
-    def rate(self, t):
+    def _rate(self, t):
         rise = t / float(max(self.warmup_steps, 1))
         progress = (t - self.warmup_steps) / float(self.total_steps - self.warmup_steps)
-        fallen = self.end + (self.peak - self.end) * self.fall(ops.clip(progress, 0.0, 1.0))
+        fallen = self.end + (self.peak - self.end) * self._fall(ops.clip(progress, 0.0, 1.0))
         return ops.where(t <= self.warmup_steps, self.peak * rise, fallen)
 
 
@@ -127,7 +127,7 @@ class WarmUpLinear(_FallingSchedule):
     [0.5, 1.0, 0.5, 0.0]
     """
 
-    def fall(self, progress):
+    def _fall(self, progress):
         return 1.0 - progress
 
 
@@ -151,5 +151,5 @@ class WarmUpCosine(_FallingSchedule):
         - [Loshchilov and Hutter, 2017](https://arxiv.org/abs/1608.03983), equation 5
     """
 
-    def fall(self, progress):
+    def _fall(self, progress):
         return 0.5 * (1.0 + ops.cos(3.141592653589793 * progress))

@@ -154,6 +154,7 @@ class SentencePieceTokenizer(tf.Module):
     Args:
         proto: bytes. A serialized SentencePiece model whose ids are pad 0, start 1, end 2,
             unknown 3, as `train_sentencepiece` makes it.
+        name: str. Name of the module.
 
     Raises:
         ValueError: if `proto` is no such model.

@@ -96,7 +96,10 @@ class SinusoidalPositionEncodingTest:
         [
             (lambda: SinusoidalPositionEncoding("spiral"), "received layout='spiral'"),
             (lambda: SinusoidalPositionEncoding(start=2), "Expected start to be 0 or 1"),
-            (lambda: SinusoidalPositionEncoding()(ops.zeros((1, 2, 3))), "received hidden_dim=3"),
+            (
+                lambda: SinusoidalPositionEncoding()(ops.zeros((1, 2, 3))),
+                "hidden_dim to be even, received 3",
+            ),
         ],
     )
     def test_what_cannot_be_is_refused(self, use, message):
@@ -117,7 +120,7 @@ class LearnedPositionEmbeddingTest:
         np.testing.assert_allclose(outputs, inputs + table[chosen], rtol=1e-5)
 
     def test_a_sequence_that_is_too_long_is_refused(self):
-        message = "Expected at most max_length=3 positions, received length=5."
+        message = "Expected at most max_length=3 positions, received 5."
         with pytest.raises(ValueError, match=message):
             LearnedPositionEmbedding(max_length=3)(ops.zeros((1, 5, HIDDEN)))
 

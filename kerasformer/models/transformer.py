@@ -211,6 +211,8 @@ class Seq2SeqTransformer(keras.Model):
         Returns:
             Tuple of the context `(B, S, hidden_dim)` and its mask `(B, S)`.
         """
+        if not self.built:  # for `start_decoding` on a model that was never called
+            self.build()
         mask = padding_mask(source)
         x = self.dropout_layer(self.positions(self.source_embedding(source)), training=training)
         return self.encoder(x, mask=mask, training=training), mask

@@ -1,0 +1,238 @@
+"""Exports: which weights, which version, what lies in the folder, and who can load it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import ml_collections
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines import export, run_folder, training, translation
+from pipelines.checkpoints import Checkpoints
+
+STEPS = (2, 3, 5)
+BEST = 3
+ROWS = np.array([[2.0, 3.0, 5.0], [7.0, 11.0, 13.0]], np.float32)
+
+
+class Scorer(tf.Module):
+    """Gives rows of three numbers a score, in one signature."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, name="rows")])
+    def score(self, rows):
+        return {"scores": self.model(rows)}
+
+    def signatures(self):
+        return {"serving_default": self.score}
+
+
+class Scoring:
+    """A task as small as an export lets it be; its model has weights that no training moves."""
+
+    def build(self, config, workdir):
+        return keras.Sequential(
+            [keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+        )
+
+    def serving(self, model, config, workdir):
+        return Scorer(model)
+
+    def example(self, module, config):
+        return f"- output: {module.score(ROWS)['scores'].shape}\n"
+
+    def evaluate(self, module, config, split):
+        return {"mean": float(tf.reduce_mean(module.score(ROWS)["scores"]))}, f"Table of {split}.\n"
+
+
+class FailingScoring(Scoring):
+    def example(self, module, config):
+        raise ValueError("the test set is gone")
+
+
+def make_config(ema=0.0):
+    return ml_collections.ConfigDict({"task": "scoring", "train": {"ema": ema}})
+
+
+def weights_of(step):
+    """Makes what a checkpoint of the scoring model holds, with positive variances."""
+    random = np.random.default_rng(step)
+    shapes = [(3,), (3,), (3,), (3,), (3, 1), (1,)]  # gamma, beta, mean, variance, kernel, bias
+    model = [random.uniform(0.5, 2.0, shape).astype(np.float32) for shape in shapes]
+    averages = [model[index] + 100 for index in (0, 1, 4, 5)]
+    return model, averages
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """The folder of a run with three checkpoints and a best one, of a moving average too."""
+    for folder, steps in (("checkpoints", STEPS), ("checkpoints/best", (BEST,))):
+        for step in steps:
+            model, averages = weights_of(step)
+            arrays = {f"model/{i:04d}": array for i, array in enumerate(model)}
+            arrays |= {f"ema/{i:04d}": array for i, array in enumerate(averages)}
+            Checkpoints(tmp_path / folder).save(step, arrays, {})
+    return tmp_path
+
+
+class WeightsTest:
+    @pytest.mark.parametrize(
+        ("weights", "steps"), [("last", STEPS[-1:]), ("best", (BEST,)), ("average", STEPS)]
+    )
+    @pytest.mark.parametrize("ema", [0.0, 0.9])
+    def test_the_model_has_the_weights_that_were_asked_for(self, workdir, weights, steps, ema):
+        model = export.load_model(Scoring(), make_config(ema), str(workdir), weights)
+        found = [variable.numpy() for variable in model.variables]
+        for index, array in enumerate(found):
+            expected = np.mean([weights_of(step)[0][index] for step in steps], axis=0)
+            # The moving average has the trained weights alone.
+            if ema and index not in (2, 3):
+                expected = expected + 100
+            np.testing.assert_allclose(array, expected, rtol=1e-6)
+
+    def test_other_weights_are_one_sentence(self, workdir):
+        with pytest.raises(ValueError, match="weights='first'"):
+            export.load_model(Scoring(), make_config(), str(workdir), "first")
+
+    @pytest.mark.parametrize("weights", export.WEIGHTS)
+    def test_without_a_checkpoint_it_is_one_sentence(self, tmp_path, weights):
+        with pytest.raises(ValueError, match="There is no checkpoint in .*; train first"):
+            export.load_model(Scoring(), make_config(), str(tmp_path), weights)
+
+    def test_the_checkpoint_of_another_model_is_one_sentence(self, workdir):
+        class Wider(Scoring):
+            def build(self, config, workdir):
+                return keras.Sequential([keras.Input((3,)), keras.layers.Dense(7)])
+
+        with pytest.raises(ValueError, match="does not fit the model: expected model/0000"):
+            export.load_model(Wider(), make_config(), str(workdir), "last")
+
+    def test_a_moving_average_that_was_never_trained_is_one_sentence(self, workdir):
+        model, _ = weights_of(7)
+        arrays = {f"model/{i:04d}": array for i, array in enumerate(model)}
+        Checkpoints(workdir / "checkpoints").save(7, arrays, {})
+        with pytest.raises(ValueError, match="step-00000007 has no ema/0000"):
+            export.load_model(Scoring(), make_config(0.9), str(workdir), "last")
+
+
+class ExportTest:
+    def export(self, workdir, task=None):
+        return export.export(task or Scoring(), make_config(), str(workdir), "last")
+
+    def test_versions_count_up_from_the_highest(self, workdir):
+        assert self.export(workdir) == workdir / "export" / "1"
+        for name in ("7", "notes", ".tmp-8"):
+            (workdir / "export" / name).mkdir()
+        assert self.export(workdir) == workdir / "export" / "8"
+        assert sorted(os.listdir(workdir / "export")) == ["1", "7", "8", "notes"]
+
+    def test_a_version_gives_the_numbers_of_the_model(self, workdir):
+        path = self.export(workdir)
+        loaded = tf.saved_model.load(str(path))
+        found = loaded.signatures["serving_default"](rows=tf.constant(ROWS))["scores"]
+        model = export.load_model(Scoring(), make_config(), str(workdir), "last")
+        np.testing.assert_allclose(found, model(ROWS), rtol=1e-6)
+
+    def test_a_version_is_a_saved_model_and_its_card(self, workdir):
+        assert set(os.listdir(self.export(workdir))) == {
+            "README.md",
+            "assets",
+            "fingerprint.pb",
+            "saved_model.pb",
+            "variables",
+        }
+
+    def test_the_card_says_what_goes_in_what_comes_out_and_how_good_it_is(self, workdir):
+        scores, table = export.evaluate(Scoring(), make_config(), str(workdir), "last", "test")
+        assert json.loads((workdir / "evaluation-test.json").read_text()) == scores
+        assert (workdir / "evaluation-test.md").read_text() == table == "Table of test.\n"
+        card = (self.export(workdir) / "README.md").read_text()
+        for line in (
+            "# scoring: SavedModel",
+            "Weights: last.",
+            "`serving_default`",
+            "- in `rows`: float32 (None, 3)",
+            "- out `scores`: float32 (None, 1)",
+            "- output: (2, 1)",
+            f' "mean": {scores["mean"]}',
+            ' "task": "scoring",',
+        ):
+            assert line in card.splitlines()
+
+    def test_an_export_that_fails_leaves_nothing_behind(self, workdir):
+        self.export(workdir)
+        before = sorted(workdir.rglob("*"))
+        with pytest.raises(ValueError, match="the test set is gone"):
+            self.export(workdir, FailingScoring())
+        assert sorted(workdir.rglob("*")) == before
+
+    def test_a_folder_that_cannot_be_written_is_named(self, workdir):
+        (workdir / "export").write_text("in the way")
+        with pytest.raises(OSError, match="export"):
+            self.export(workdir)
+
+
+ANSWER = """
+import json, sys
+import numpy as np
+import tensorflow as tf
+import tensorflow_text
+loaded = tf.saved_model.load(sys.argv[1])
+sentences = tf.constant(json.loads(sys.argv[2]))
+answers = {name: {} for name in loaded.signatures}
+for name, signature in loaded.signatures.items():
+    for key, value in signature(text=sentences).items():
+        value = value.numpy()
+        value = np.char.decode(value.astype(bytes), "utf-8") if value.dtype == object else value
+        answers[name][key] = value.tolist()
+ours = [name for name in sys.modules if name.split(".")[0] in ("kerasformer", "pipelines", "apps")]
+print(json.dumps({"answers": answers, "imported": ours}))
+"""
+
+
+class TranslatorTest:
+    SENTENCES = ("zwei Hunde", "", "drei Katzen und 😀", "ein Hund sieht drei Katzen")
+
+    @pytest.fixture
+    def run(self, tmp_path):
+        pairs = ["ein Hund\ta dog", "zwei Hunde\ttwo dogs", "drei Katzen\tthree cats"]
+        (tmp_path / "pairs.tsv").write_text("\n".join(pairs))
+        config = translation.default_config()
+        config.data.update(format="tsv", folder=str(tmp_path), columns=(0, 1))
+        config.data.update({split: "pairs.tsv" for split in ("train", "validation", "test")})
+        config.tokenizer.update(vocabulary_size=26, byte_fallback=False)
+        config.model.update(variant="tiny", num_layers=1, hidden_dim=8, num_heads=2)
+        config.train.update(steps=3, batch_tokens=101, ema=0.5)
+        config.decode.update(beam_size=3, num_hypotheses=2, max_source_length=7)
+        training.train(translation, config, str(tmp_path / "run"))
+        return tmp_path / "run"
+
+    def test_a_process_with_tensorflow_alone_gives_the_same_strings(self, run, tmp_path):
+        config = run_folder.read_config(run)  # as the program reads it
+        path = export.export(translation, config, str(run), "average")
+        command = [sys.executable, "-c", ANSWER, str(path), json.dumps(self.SENTENCES)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert found["imported"] == []
+
+        model = export.load_model(translation, config, str(run), "average")
+        module = translation.serving(model, config, str(run))
+        assert found["answers"].keys() == module.signatures().keys()
+        for name, function in module.signatures().items():
+            expected = function(tf.constant(self.SENTENCES))
+            assert found["answers"][name].keys() == expected.keys()
+            for key, value in expected.items():
+                answer = np.array(found["answers"][name][key])
+                if value.dtype == tf.string:
+                    texts = np.char.decode(value.numpy().astype(bytes), "utf-8")
+                    assert answer.tolist() == texts.tolist()
+                else:
+                    np.testing.assert_allclose(answer, value, rtol=1e-4, atol=1e-5)
