@@ -4,7 +4,7 @@ INSTALLED := $(VENV)/.installed
 BAZEL ?= bazel
 DEMO := runs/demo
 
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format bazel build bench clean

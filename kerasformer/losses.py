@@ -17,7 +17,8 @@ def smoothed_cross_entropy(labels, logits, label_smoothing=0.0):
         label_smoothing: float in `[0, 1)`.
 
     Returns:
-        float32 tensor `(B, T)`, in nats. Padding counts like any label: weight it by 0.
+        float32 tensor `(B, T)`, in nats. Padding counts like any label: weight it by 0. Its
+        gradient, written by hand, has no derivative of its own.
 
     Raises:
         ValueError: for a `label_smoothing` outside `[0, 1)`.

@@ -133,7 +133,11 @@ def owner(name):
 
 
 def own_imports(module):
-    return {owner(name) for name in module.imports if inside(name, FOLDERS)} - {module.name, None}
+    """Lists the modules of this project that a module needs."""
+    needed = {owner(name) for name in module.imports if inside(name, FOLDERS)}
+    if any(inside(name, ["apps"]) for name in {module.name, *needed} - {None}):
+        needed.add("apps")  # the package prepares TensorFlow for its programs
+    return needed - {module.name, None}
 
 
 def is_tested(name):

@@ -162,9 +162,10 @@ class ReadmeTest:
         )
         assert done.returncode == 0, done.stderr[-3000:]
 
-    def test_links_lead_to_files(self):
+    def test_links_lead_to_files_and_no_figure_is_left_open(self):
         for document in DOCUMENTS:
             prose = FENCE.sub("", document.read_text("utf-8"))
+            assert not re.findall(r"@[A-Z0-9_]+@|TODO", prose), document.name
             for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose):
                 assert (document.parent / link).exists(), f"{document.name}: {link}"
 

@@ -20,7 +20,7 @@ WORDS = {
 }
 PAIRS = [
     (" ".join(words), " ".join(WORDS[word] for word in words))
-    for length in (1, 2, 3)
+    for length in (1, 2, 3, 4)
     for words in itertools.product(WORDS, repeat=length)
 ]
 WORDS_OF = dict(PAIRS)
