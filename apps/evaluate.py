@@ -22,7 +22,7 @@ def main(_):
     config = run_folder.read_config(WORKDIR.value)
     weights = WEIGHTS.value or config.decode.weights
     scores, table = export.evaluate(
-        tasks.TASKS[config.task], config, WORKDIR.value, weights, SPLIT.value
+        tasks.find(config.task), config, WORKDIR.value, weights, SPLIT.value
     )
     print(table)
     print(json.dumps(scores))

@@ -17,7 +17,7 @@ WEIGHTS = flags.DEFINE_enum(
 def main(_):
     config = run_folder.read_config(WORKDIR.value)
     weights = WEIGHTS.value or config.decode.weights
-    path = export.export(tasks.TASKS[config.task], config, WORKDIR.value, weights)
+    path = export.export(tasks.find(config.task), config, WORKDIR.value, weights)
     print(f"Exported to {path}")
 
 

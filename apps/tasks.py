@@ -7,6 +7,13 @@ from pipelines import translation
 TASKS = {"translation": translation}
 
 
+def find(name: str):
+    """Returns the task of that name, or raises a `ValueError` that lists the tasks."""
+    if name not in TASKS:
+        raise ValueError(f"Expected config.task to be one of {sorted(TASKS)}, received {name!r}.")
+    return TASKS[name]
+
+
 def mirrored_strategy(replicas: int) -> tf.distribute.Strategy | None:
     """Makes a strategy over the first devices, or `None` for one.
 

@@ -25,13 +25,14 @@ REPLICAS = flags.DEFINE_integer(
 def main(_):
     config = CONFIG.value
     strategy = tasks.mirrored_strategy(REPLICAS.value)
-    summary = training.train(tasks.TASKS[config.task], config, WORKDIR.value, strategy)
+    summary = training.train(tasks.find(config.task), config, WORKDIR.value, strategy)
     print(json.dumps(summary))
 
 
 def with_config_path(arguments: list[str]) -> list[str]:
-    """Replaces `--config=NAME` by the path of the config of that name."""
+    """Replaces `--config=NAME` or `--config NAME` by the path of the config of that name."""
     folder = Path(pipelines.configs.__path__[0])
+    arguments = "\0".join(arguments).replace("--config\0", "--config=").split("\0")
     found = []
     for argument in arguments:
         name, _, rest = argument.removeprefix("--config=").partition(":")

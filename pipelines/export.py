@@ -94,10 +94,20 @@ def model_card(task, module, config, workdir: str, weights: str) -> str:
         lines.append("")
     lines += ["## Example", "", task.example(module, config)]
     scores = Path(workdir) / "evaluation-test.json"
-    if scores.exists():
+    if scores.exists() and _are_of(scores, workdir, weights):
         lines += ["## Scores on the test set", "", "```json", scores.read_text().strip(), "```", ""]
     lines += ["## Config", "", "```json", config.to_json(indent=1), "```", ""]
     return "\n".join(lines)
+
+
+def _are_of(scores: Path, workdir: str, weights: str) -> bool:
+    """Whether scores belong to these weights: a run may have gone on after its evaluation."""
+    found = json.loads(scores.read_text())
+    return found["weights"] == weights and found["step"] == _last_step(workdir)
+
+
+def _last_step(workdir: str) -> int:
+    return int(Checkpoints(Path(workdir) / "checkpoints").paths()[-1].name.removeprefix("step-"))
 
 
 def evaluate(
@@ -117,7 +127,7 @@ def evaluate(
     """
     module = task.serving(load_model(task, config, workdir, weights), config, workdir)
     scores, table = task.evaluate(module, config, split)
-    scores = {"split": split, "weights": weights, **scores}
+    scores = {"split": split, "weights": weights, "step": _last_step(workdir), **scores}
     run_folder.write_text(Path(workdir) / f"evaluation-{split}.md", table)
     run_folder.write_text(Path(workdir) / f"evaluation-{split}.json", json.dumps(scores, indent=1))
     return scores, table

@@ -8,8 +8,9 @@ from pathlib import Path
 import ml_collections
 from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
-# A run can go on with other numbers of steps or another batch size, not with another model.
-FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model")
+# A run can go on with other numbers of steps or another batch size, not with another model, nor
+# with a moving average that its checkpoints do not have.
+FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model", "train.ema")
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> None:
@@ -81,7 +82,8 @@ def _check_same_run(workdir, old, new):
     new = ml_collections.ConfigDict(json.loads(new.to_json()))
     old, new = _flatten(old.to_dict()), _flatten(new.to_dict())
     for key in sorted(old | new):
-        if key.split(".")[0] in FIXED_KEYS and old.get(key) != new.get(key):
+        is_fixed = key in FIXED_KEYS or key.split(".")[0] in FIXED_KEYS
+        if is_fixed and old.get(key) != new.get(key):
             raise ValueError(
                 f"{workdir} holds a run with {key}={old.get(key)!r}, not {new.get(key)!r}: "
                 "choose another --workdir or the same config."

@@ -36,6 +36,12 @@ def check(train_config, strategy: tf.distribute.Strategy) -> None:
             raise ValueError(
                 f"Expected train.{key} to be at least 1, received train.{key}={train_config[key]}."
             )
+    ranges = {"clip_norm": math.inf, "patience": math.inf, "ema": 1.0, "label_smoothing": 1.0}
+    for key, end in ranges.items():
+        if not 0 <= train_config[key] < end:
+            raise ValueError(
+                f"Expected 0 <= train.{key} < {end}, received train.{key}={train_config[key]}."
+            )
     if train_config.schedule not in SCHEDULES:
         raise ValueError(
             f"Expected train.schedule to be one of {sorted(SCHEDULES)}, "

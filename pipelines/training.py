@@ -69,12 +69,15 @@ class _Loop:
         self.checkpoints = Checkpoints(f"{workdir}/checkpoints", self.config.keep_checkpoints)
         self.best = Checkpoints(f"{workdir}/checkpoints/best", keep=1)
         self.state = {"step": 0, "epoch": 0, "batch": 0, "seconds": 0.0}
-        self.state |= {"best_value": None, "best_step": 0, "stale": 0}
+        nothing = {"metric": self.config.best_metric, "best_value": None, "best_step": 0}
+        self.state |= nothing | {"stale": 0}
         found = self.checkpoints.load_newest()
         if found:
             arrays, state = found
             trainer.restore(arrays)
             self.state = {key: state[key] for key in self.state}
+            if state["metric"] != self.config.best_metric:  # Their values cannot be compared.
+                self.state |= nothing | {"stale": 0}
             # Other batches than before may be fewer.
             self.state["batch"] = min(self.state["batch"], data.batches_per_epoch)
             print(f"Going on from step {self.state['step']} in {workdir}.", flush=True)
@@ -110,7 +113,7 @@ class _Loop:
             if self._due(config.validate_every):
                 record |= self._validate()
             self._report(record, bar)
-            if self._due(config.checkpoint_every):
+            if self._due(config.checkpoint_every) or self._is_stale():
                 self.checkpoints.save(state["step"], self.trainer.arrays(), state)
         bar.close()
         return {
@@ -180,7 +183,8 @@ class _Loop:
         line = f"step {state['step']}/{self.config.steps} epoch {epoch:.2f} " + " ".join(
             f"{name}={value}" for name, value in shown.items()
         )
-        bar.set_postfix(loss=shown["loss"], refresh=False)
+        rate = f"{self.data.items}_per_second"
+        bar.set_postfix({"loss": shown["loss"], rate: shown[rate]}, refresh=False)
         if bar.disable:
             minutes, seconds = divmod(round(left), 60)
             print(f"{line} ETA {minutes}:{seconds:02d}", flush=True)

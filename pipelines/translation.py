@@ -80,7 +80,10 @@ def default_config() -> ml_collections.ConfigDict:
     A config file changes what it needs to. `model` holds a variant and any argument of
     `Seq2SeqTransformer`; `data` is what `parallel_text.read_pairs` reads.
     """
-    return ml_collections.ConfigDict(copy.deepcopy(DEFAULTS))
+    config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS))
+    for part in (config.tokenizer, config.train, config.decode):
+        part.lock()  # A key that nothing reads is a mistake; `data` and `model` take more keys.
+    return config
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -236,7 +239,7 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 
 def example(module: Translator, config: ml_collections.ConfigDict) -> str:
     """Works one example through the module, for the model card."""
-    source, reference = parallel_text.read_pairs(config.data, "test")[0]
+    source, reference = parallel_text.read_pairs(config.data, "validation")[0]
     found = module.translate(tf.constant([source]))
     return (
         f"- input: {source}\n- output: {found['translation'][0].numpy().decode()}\n"

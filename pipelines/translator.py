@@ -124,7 +124,7 @@ class Translator(tf.Module):
         limits = tf.cast(decode.max_ratio * tf.cast(lengths, tf.float32), tf.int32)
         limits = limits + decode.max_extra
         # The cache is as long as this batch needs, not as long as the longest batch there may be.
-        max_length = tf.reduce_max(limits)
+        max_length = tf.maximum(tf.reduce_max(limits), 1)  # The maximum of no sentence is below.
         step, state = self.model.start_decoding(source, max_length)
         return decoding.beam_search(
             step,

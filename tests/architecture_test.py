@@ -118,7 +118,9 @@ def read_modules():
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            modules[name] = Module(name, path.read_text(encoding="utf-8"))
+            source = path.read_text(encoding="utf-8")
+            if source:  # Bazel adds empty `__init__.py` files
+                modules[name] = Module(name, source)
     return modules
 
 

@@ -42,7 +42,7 @@ def through_json(config):
     return ml_collections.ConfigDict(json.loads(config.to_json()))
 
 
-def test_the_configs_of_the_issue_are_there():
+def test_the_configs_that_the_docs_name_are_there():
     expected = {"demo_translation", "multi30k_en_de", "ted_pt_en"}
     assert expected | {"wmt14_en_de_base", "wmt14_en_de_big"} <= set(NAMES)
 

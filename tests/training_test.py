@@ -132,7 +132,7 @@ def get_config():
     config.data.update({split: "pairs.tsv" for split in ("train", "validation", "test")})
     config.tokenizer.update(vocabulary_size=23, byte_fallback=False)
     config.model.update(num_layers=1, hidden_dim=8, num_heads=2, intermediate_dim=11)
-    config.train.update(steps=300, batch_tokens=101, warmup_steps=11, ema=0.9, steps_per_call=3)
+    config.train.update(steps=150, batch_tokens=101, warmup_steps=11, ema=0.9, steps_per_call=3)
     config.train.update(log_every=5, validate_every=50, checkpoint_every=3)
     return config
 """
@@ -145,7 +145,7 @@ class KilledTest:
         program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         while program.poll() is None and not steps_of(folder):
             time.sleep(0.01)
-        time.sleep(random.uniform(0.0, 0.5))
+        time.sleep(random.uniform(0.0, 0.3))
         program.kill()
         program.communicate()
         assert program.returncode == -signal.SIGKILL
@@ -166,7 +166,7 @@ class KilledTest:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert f"Going on from step {reached[-1]} " in done.stdout
-        assert json.loads(done.stdout.splitlines()[-1])["steps"] == 300
+        assert json.loads(done.stdout.splitlines()[-1])["steps"] == 150
         training.train(translation, runpy.run_path(str(path))["get_config"](), str(whole))
         assert_same_end(killed, whole)
         for name in ("loss", "validation_loss"):

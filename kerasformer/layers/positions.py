@@ -39,6 +39,8 @@ def sinusoidal_positions(positions, hidden_dim, layout="interleaved"):
     References:
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.5
     """
+    if layout not in LAYOUTS:
+        raise ValueError(f"Expected layout to be one of {LAYOUTS}, received layout={layout!r}.")
     half = hidden_dim // 2
     steps = max(half - 1, 1) if layout == "tensor2tensor" else half
     exponents = ops.arange(half, dtype="float32") / steps
