@@ -43,7 +43,7 @@ class Translator(tf.Module):
         source, truncated = self._read(text)
         found = self._search(source)
         return {
-            "translation": self._write(found.token_ids[:, 0], text),
+            "translation": self.tokenizer.detokenize(found.token_ids[:, 0]),
             "score": found.scores[:, 0],
             "truncated": truncated,
         }
@@ -63,9 +63,8 @@ class Translator(tf.Module):
         found = self._search(source)
         shape = tf.shape(found.scores)
         flat = tf.reshape(found.token_ids, (shape[0] * shape[1], -1))
-        translations = self._write(flat, tf.repeat(text, shape[1]))
         return {
-            "translations": tf.reshape(translations, shape),
+            "translations": tf.reshape(self.tokenizer.detokenize(flat), shape),
             "scores": found.scores,
             "truncated": truncated,
         }
@@ -84,8 +83,8 @@ class Translator(tf.Module):
         """
         source, _ = self._read(text)
         token_ids = self._search(source).token_ids[:, 0]
-        real = tf.cast(token_ids != 0, tf.int32)
-        token_ids = token_ids[:, : tf.reduce_max(tf.reduce_sum(real, axis=1))]
+        lengths = tf.reduce_sum(tf.cast(token_ids != 0, tf.int32), axis=1)
+        token_ids = token_ids[:, : tf.maximum(tf.reduce_max(lengths), 1)]
         start = tf.fill((tf.shape(source)[0], 1), START_ID)
         target = tf.concat([start, token_ids], axis=1)[:, :-1]
         context, context_mask = self.model.encode(source, training=False)
@@ -94,7 +93,7 @@ class Translator(tf.Module):
         )
         alignment = tf.cast(inspect.alignment(scores), tf.float32)
         return {
-            "translation": self._write(token_ids, text),
+            "translation": self.tokenizer.detokenize(token_ids),
             "source_tokens": self._spell(source),
             "target_tokens": self._spell(token_ids),
             "alignment": alignment * tf.cast(token_ids != 0, tf.float32)[:, :, None],
@@ -126,7 +125,7 @@ class Translator(tf.Module):
         # The cache is as long as this batch needs, not as long as the longest batch there may be.
         max_length = tf.maximum(tf.reduce_max(limits), 1)  # The maximum of no sentence is below.
         step, state = self.model.start_decoding(source, max_length)
-        return decoding.beam_search(
+        found = decoding.beam_search(
             step,
             state,
             tf.fill((tf.shape(source)[0],), START_ID),
@@ -137,11 +136,12 @@ class Translator(tf.Module):
             alpha=decode.alpha,
             length_limit=limits,
         )
-
-    def _write(self, token_ids, text):
-        """Joins ids `(B, T)` to strings `(B,)`; nothing for a source with nothing in it."""
-        translation = self.tokenizer.detokenize(token_ids)
-        return tf.where(self.tokenizer.tokenize(text).row_lengths() == 0, "", translation)
+        # A source of the end token alone has nothing in it to translate.
+        has_words = lengths > 1
+        token_ids = tf.where(has_words[:, None, None], found.token_ids, 0)
+        return found._replace(
+            token_ids=token_ids, scores=tf.where(has_words[:, None], found.scores, 0.0)
+        )
 
     def _spell(self, token_ids):
         return tf.where(token_ids == 0, "", self.tokenizer.pieces(token_ids))
