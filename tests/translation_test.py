@@ -170,8 +170,8 @@ class LearningTest:
         assert found.keys() == {"bleu"} and 70 < found["bleu"] <= 100
         assert config.decode.beam_size == 4
 
-    def test_the_example_is_one_of_the_test_set(self, module, config):
-        source, reference = parallel_text.read_pairs(config.data, "test")[0]
+    def test_the_example_is_one_of_the_validation_set(self, module, config):
+        source, reference = parallel_text.read_pairs(config.data, "validation")[0]
         example = translation.example(module, config)
         assert f"input: {source}\n" in example and f"reference: {reference}\n" in example
 
