@@ -26,8 +26,7 @@ def attention_probabilities(query, key, mask=None, position_bias=None):
     Returns:
         Float tensor `(B, N, T, S)` of the dtype of `query`.
     """
-    _, num_heads, query_length, key_dim = ops.shape(query)
-    scores = _grouped_matmul(query / key_dim**0.5, ops.swapaxes(key, -1, -2))
+    scores = _grouped_matmul(query / query.shape[-1] ** 0.5, ops.swapaxes(key, -1, -2))
     dtype = keras.backend.result_type(query.dtype, "float32")
     scores = ops.cast(scores, dtype)
     if position_bias is not None:
