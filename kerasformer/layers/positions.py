@@ -31,6 +31,9 @@ def sinusoidal_positions(positions, hidden_dim, layout="interleaved"):
     Returns:
         float32 tensor of shape `(*positions.shape, hidden_dim)`.
 
+    Raises:
+        ValueError: for another layout.
+
     Example:
 
     >>> ops.round(sinusoidal_positions(ops.array([0, 1]), 4), 2).numpy().tolist()[0]
