@@ -40,6 +40,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     """
 
     def guarded(argv: Sequence[str]) -> int | None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+            tf.get_logger().setLevel("WARNING")
         try:
             code = main(argv)
             sys.stdout.flush()

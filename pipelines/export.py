@@ -103,7 +103,7 @@ def model_card(task, module, config, workdir: str, weights: str) -> str:
 def _are_of(scores: Path, workdir: str, weights: str) -> bool:
     """Whether scores belong to these weights: a run may have gone on after its evaluation."""
     found = json.loads(scores.read_text())
-    return found["weights"] == weights and found["step"] == _last_step(workdir)
+    return (found.get("weights"), found.get("step")) == (weights, _last_step(workdir))
 
 
 def _last_step(workdir: str) -> int:
