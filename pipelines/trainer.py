@@ -103,17 +103,16 @@ class Trainer:
         gradients, loss, items = self._sum_over_replicas((gradients, loss, items))
         gradients = [gradient / tf.maximum(items, 1.0) for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
-        factor = tf.where(tf.math.is_finite(norm), 1.0, 0.0)
-        if self.config.train.clip_norm:
-            factor *= self.config.train.clip_norm / tf.maximum(norm, self.config.train.clip_norm)
+        finite, clip_norm = tf.math.is_finite(norm), self.config.train.clip_norm
+        factor = clip_norm / tf.maximum(norm, clip_norm) if clip_norm else 1.0
         # A gradient that is not finite must not reach the moments: infinity times zero is not 0.
-        gradients = [tf.where(tf.math.is_finite(norm), g * factor, 0.0) for g in gradients]
+        gradients = [tf.where(finite, gradient * factor, 0.0) for gradient in gradients]
         self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.ema is not None:
             rate = 1.0 - self.config.train.ema
             for average, variable in zip(self.ema, self.model.trainable_variables, strict=True):
                 average.assign_add(rate * (variable.value - average))
-        return tf.where(tf.math.is_finite(norm), loss, math.nan), items, norm
+        return tf.where(finite, loss, math.nan), items, norm
 
     def _replica_gradients(self, batch):
         context = tf.distribute.get_replica_context()
