@@ -74,6 +74,13 @@ class CompositionTest:
             x = add(x, block.feed_forward, block.feed_forward.sublayer)
             assert_close(block(sequence(), **masks), x)
 
+    def test_an_encoder_block_honours_the_mask_of_keras_beside_an_attention_mask(self, options):
+        block, mask = make_block(EncoderBlock, **options), padding(LENGTH)
+        inputs = keras.layers.Masking()(sequence() * mask[..., np.newaxis])
+        seen = np.random.default_rng(2).random((BATCH, LENGTH, LENGTH)) < 0.7
+        expected = block(np.array(inputs), mask=mask, attention_mask=seen)
+        np.testing.assert_array_equal(block(inputs, attention_mask=seen), expected)
+
     def test_a_decoder_block_is_causal_then_looks_at_its_context(self, options):
         block = make_block(DecoderBlock, **options)
         own, cross = block.self_attention.sublayer, block.cross_attention.sublayer

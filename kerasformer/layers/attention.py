@@ -105,7 +105,7 @@ class MultiHeadAttention(keras.layers.Layer):
     Call arguments:
         inputs: float tensor `(B, T, input_dim)`, the queries.
         context: float tensor `(B, S, context_dim)`, or `None` for self-attention.
-        mask: boolean tensor `(B, T)`, the real positions of `inputs`; used as keys only.
+        mask, inputs_mask: boolean tensor `(B, T)`, the real positions of `inputs`; either name.
         context_mask: boolean tensor `(B, S)`, the real positions of `context`.
         attention_mask: boolean tensor `(B, T, S)` or `(B, N, T, S)`.
         use_causal_mask: bool. Whether a position may not look at later ones.
@@ -116,14 +116,13 @@ class MultiHeadAttention(keras.layers.Layer):
         Float tensor `(B, T, hidden_dim)`; with `return_attention_scores=True` a tuple of it and
         the probabilities `(B, N, T, S)` before dropout.
 
-    Masking: all masks given are joined by "and". Keras fills `mask` by itself when `inputs` is
-    the only tensor, and `context_mask` when there is a context; with an `attention_mask` or a
-    `position_bias` in self-attention, pass `mask` by hand. The mask of the queries is kept as
-    the mask of the outputs, but never used to hide a query.
+    Masking: all masks given are joined by "and". Keras fills them by itself: `mask` when `inputs`
+    is the only tensor, `inputs_mask` and `context_mask` when there are more. The mask of the
+    inputs hides keys, never queries, and is kept as the mask of the outputs.
 
     Raises:
-        ValueError: when the sizes contradict each other, or a layer built for one kind of
-            attention is called for the other.
+        ValueError: when the sizes contradict each other, a layer built for one kind of attention
+            is called for the other, or cross-attention with a causal mask.
 
     Example:
 
@@ -184,9 +183,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.is_cross_attention = context_shape is not None
         if self.is_cross_attention:
             if self.use_rotary:
-                raise ValueError(
-                    "Expected self-attention with use_rotary=True, received a context."
-                )
+                raise ValueError("Expected context=None with use_rotary=True, received one.")
             self.query_dense = self._dense(query_dim, "query_dense")
             self.query_dense.build(inputs_shape)
             self.key_value_dense = self._dense(key_value_dim, "key_value_dense")
@@ -203,6 +200,7 @@ class MultiHeadAttention(keras.layers.Layer):
         inputs,
         context=None,
         mask=None,
+        inputs_mask=None,
         context_mask=None,
         attention_mask=None,
         use_causal_mask=False,
@@ -212,10 +210,14 @@ class MultiHeadAttention(keras.layers.Layer):
     ):
         self._check_kind(context is not None)
         if context is None:
+            key_mask = inputs_mask if mask is None else mask
             query, key, value = self._project_inputs(inputs)
             if self.use_rotary:
                 query, key = self.rotary_embedding(query), self.rotary_embedding(key)
         else:
+            if use_causal_mask:
+                raise ValueError("Expected context=None with use_causal_mask=True, received one.")
+            key_mask = context_mask
             query = self._split_heads(self.query_dense(inputs), self.num_heads)
             key, value = self.project_context(context)
         outputs, scores = scaled_dot_product_attention(
@@ -223,7 +225,7 @@ class MultiHeadAttention(keras.layers.Layer):
             key,
             value,
             mask=combine_masks(
-                mask if context is None else context_mask,
+                key_mask,
                 attention_mask,
                 causal_mask(ops.shape(inputs)[1]) if use_causal_mask else None,
             ),

@@ -133,7 +133,7 @@ class EncoderBlock(BlockArguments):
         dropout: float. Rate at which the output of each sublayer is dropped.
         attention_dropout: float. Rate at which attention probabilities are dropped.
         activation_dropout: float. Rate at which inner feed-forward activations are dropped.
-        activation: str or callable. Activation of the feed-forward layer.
+        activation: str or callable. Activation of the feed-forward layer (of its gate).
         norm_first: bool. Pre-norm, or the post-norm of 2017.
         normalization: str. `"layer"` or `"rms"`.
         epsilon: float. Added to the variance by each normalisation.
@@ -146,7 +146,7 @@ class EncoderBlock(BlockArguments):
 
     Call arguments:
         inputs: float tensor `(B, T, hidden_dim)`.
-        mask: boolean tensor `(B, T)`, `True` = real.
+        mask, inputs_mask: boolean tensor `(B, T)`, `True` = real; either name.
         attention_mask: boolean tensor `(B, T, T)` or `(B, N, T, T)`, `True` = attend.
         use_causal_mask: bool. Whether a position may not look at later ones.
         return_attention_scores: bool. Whether to return `(outputs, scores)`.
@@ -155,8 +155,8 @@ class EncoderBlock(BlockArguments):
         Float tensor `(B, T, hidden_dim)`; with `return_attention_scores=True` a tuple of it and
         the attention probabilities `(B, N, T, T)`.
 
-    Masking: `mask` hides keys and is kept; Keras fills it by itself when `inputs` is the only
-    tensor.
+    Masking: the mask hides keys and is kept; Keras fills it by itself, as `mask` when `inputs`
+    is the only tensor, as `inputs_mask` when there is an `attention_mask`.
 
     Example:
 
@@ -182,6 +182,7 @@ class EncoderBlock(BlockArguments):
         self,
         inputs,
         mask=None,
+        inputs_mask=None,
         attention_mask=None,
         use_causal_mask=False,
         return_attention_scores=False,
@@ -191,7 +192,7 @@ class EncoderBlock(BlockArguments):
             inputs,
             lambda x: attention(
                 x,
-                mask=mask,
+                mask=inputs_mask if mask is None else mask,
                 attention_mask=attention_mask,
                 use_causal_mask=use_causal_mask,
                 return_attention_scores=True,

@@ -56,7 +56,7 @@ class Encoder(_Stack):
 
     Call arguments:
         inputs: float tensor `(B, T, hidden_dim)`.
-        mask: boolean tensor `(B, T)`, `True` = real.
+        mask, inputs_mask: boolean tensor `(B, T)`, `True` = real; either name.
         attention_mask: boolean tensor `(B, T, T)` or `(B, N, T, T)`, `True` = attend.
         use_causal_mask: bool. Whether a position may not look at later ones.
         return_attention_scores: bool. Whether to return `(outputs, scores)`.
@@ -65,8 +65,8 @@ class Encoder(_Stack):
         Float tensor `(B, T, hidden_dim)`; with `return_attention_scores=True` a tuple of it and
         a list with the attention probabilities `(B, N, T, T)` of each block.
 
-    Masking: `mask` hides keys and is kept; Keras fills it by itself when `inputs` is the only
-    tensor.
+    Masking: the mask hides keys and is kept; Keras fills it by itself, as `mask` when `inputs`
+    is the only tensor, as `inputs_mask` when there is an `attention_mask`.
 
     Example:
 
@@ -88,6 +88,7 @@ class Encoder(_Stack):
         self,
         inputs,
         mask=None,
+        inputs_mask=None,
         attention_mask=None,
         use_causal_mask=False,
         return_attention_scores=False,
@@ -96,7 +97,7 @@ class Encoder(_Stack):
         for block in self.blocks:
             x, scores = block(
                 x,
-                mask=mask,
+                mask=inputs_mask if mask is None else mask,
                 attention_mask=attention_mask,
                 use_causal_mask=use_causal_mask,
                 return_attention_scores=True,

@@ -251,7 +251,8 @@ class Seq2SeqTransformer(keras.Model):
 
         Args:
             source: int tensor `(B, S)`, id 0 is padding.
-            max_length: int. The longest translation, end token included.
+            max_length: int. The longest translation, end token included; the search that takes
+                `step` must not be given a longer one.
 
         Returns:
             Tuple `(step, state)` as the searches of `kerasformer.decoding` take it:
