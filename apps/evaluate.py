@@ -20,7 +20,7 @@ WEIGHTS = flags.DEFINE_enum(
 
 def main(_):
     config = run_folder.read_config(WORKDIR.value)
-    weights = WEIGHTS.value or config.decode.weights
+    weights = WEIGHTS.value or config.weights
     scores, table = export.evaluate(
         tasks.find(config.task), config, WORKDIR.value, weights, SPLIT.value
     )

@@ -16,7 +16,7 @@ WEIGHTS = flags.DEFINE_enum(
 
 def main(_):
     config = run_folder.read_config(WORKDIR.value)
-    weights = WEIGHTS.value or config.decode.weights
+    weights = WEIGHTS.value or config.weights
     path = export.export(tasks.find(config.task), config, WORKDIR.value, weights)
     print(f"Exported to {path}")
 

@@ -28,7 +28,10 @@ USER_ERRORS = (
 INTERRUPTED, CLOSED_PIPE = 128 + 2, 128 + 13  # as shells count: 128 plus the signal
 
 
-def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
+def run(
+    main: Callable[[Sequence[str]], int | None],
+    rewrite: Callable[[Sequence[str]], Sequence[str]] = list,
+) -> NoReturn:
     """Parses the flags, calls `main(argv)` with the arguments that are left, and exits.
 
     Flags must be defined by then. `USER_ERRORS` become the line `error: ...` on standard error
@@ -37,6 +40,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     Args:
         main: function of the list of program name and arguments. What it returns is the exit
             code, `None` for 0.
+        rewrite: function of the arguments as they were given to those that are parsed; its
+            `ValueError` is a flag that cannot be right.
     """
 
     def guarded(argv: Sequence[str]) -> int | None:
@@ -58,7 +63,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             _complain(error)
             return 1
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=lambda argv: _parse(argv, rewrite))
 
 
 def sentence(error: BaseException) -> str:
@@ -67,6 +72,8 @@ def sentence(error: BaseException) -> str:
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return where + error.strerror
     text = str(error)
+    if text.lstrip().startswith("in user code:"):  # AutoGraph's: a trace, then what was raised.
+        text = text.strip().splitlines()[-1].partition(": ")[2]
     if isinstance(error, tf.errors.OpError):
         # Graph nodes stand before the message, the operation and the graph behind it.
         text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\].*", "", error.message.partition("\n")[0])
@@ -85,10 +92,10 @@ def _close_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(argv: Sequence[str], rewrite: Callable) -> list[str]:
     try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
+        return flags.FLAGS(rewrite(argv))
+    except (flags.Error, ValueError) as error:
         _complain(error)
     except (AttributeError, LookupError) as error:
         # From ml_collections, for `--config.KEY=VALUE`; it wraps one exception in another.

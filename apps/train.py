@@ -5,7 +5,9 @@ a flag, such as `--config.train.steps=2000`. The same command goes on with a run
 """
 
 import json
-import sys
+import runpy
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -29,21 +31,43 @@ def main(_):
     print(json.dumps(summary))
 
 
-def with_config_path(arguments: list[str]) -> list[str]:
-    """Replaces `--config=NAME` or `--config NAME` by the path of the config of that name."""
-    folder = Path(pipelines.configs.__path__[0])
+def with_config_path(arguments: Sequence[str]) -> list[str]:
+    """Replaces `--config=NAME` or `--config NAME` by the path of the config of that name.
+
+    Raises:
+        ValueError: when there is no such config, or it cannot be loaded.
+    """
+    configs = {path.stem: path for path in Path(pipelines.configs.__path__[0]).glob("[a-z]*.py")}
     arguments = "\0".join(arguments).replace("--config\0", "--config=").split("\0")
     found = []
     for argument in arguments:
-        name, _, rest = argument.removeprefix("--config=").partition(":")
-        path = folder / f"{name}.py"
-        if argument.startswith("--config=") and path.exists():
-            argument = f"--config={path}" + (f":{rest}" if rest else "")
+        if argument.startswith("--config="):
+            name, colon, rest = argument.removeprefix("--config=").partition(":")
+            path = configs.get(name, Path(name))
+            if not path.is_file():
+                known = ", ".join(sorted(configs))
+                raise ValueError(f"Expected --config to be a file or one of {known}, not {name!r}.")
+            _try(path, [rest] if colon else [])
+            argument = f"--config={path}{colon}{rest}"
         found.append(argument)
     return found
 
 
+def _try(path, arguments):
+    """Runs a config file once, since ml_collections reports its mistakes at great length."""
+    try:
+        module = runpy.run_path(str(path))
+        if "get_config" not in module:
+            raise ValueError("there is no function get_config")
+        module["get_config"](*arguments)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        line = getattr(error, "lineno", lines[-1] if lines else None)
+        where = f"{path} line {line}" if line else path
+        raise ValueError(f"{where}: {program.sentence(error)}") from error
+
+
 if __name__ == "__main__":
-    sys.argv = with_config_path(sys.argv)
     flags.mark_flags_as_required(["config", "workdir"])
-    program.run(main)
+    program.run(main, with_config_path)

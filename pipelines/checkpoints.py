@@ -15,6 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+# What a model is evaluated with: the average of the kept checkpoints, the best one by validation,
+# or the last one.
+WEIGHTS = ("average", "best", "last")
+
 
 class Checkpoints:
     """Saves, lists, loads and averages the checkpoints of one folder.

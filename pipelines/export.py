@@ -12,10 +12,8 @@ import ml_collections
 import tensorflow as tf
 
 from pipelines import run_folder
-from pipelines.checkpoints import Checkpoints
+from pipelines.checkpoints import WEIGHTS, Checkpoints
 from pipelines.trainer import assign, model_variables
-
-WEIGHTS = ("average", "best", "last")
 
 
 def load_model(task, config: ml_collections.ConfigDict, workdir: str, weights: str):

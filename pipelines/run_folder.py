@@ -11,6 +11,10 @@ from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 # A run can go on with other numbers of steps or another batch size, not with another model, nor
 # with a moving average that its checkpoints do not have.
 FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model", "train.ema")
+# Where the data lie may change, and what is tested on.
+FREE_KEYS = ("data.folder", "data.data_dir", "data.download", "data.test")
+# What a task makes of its data before the first step.
+PREPARED = ("tokenizer.model", "labels.txt")
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> None:
@@ -22,7 +26,8 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> N
             `path`.
     """
     path = Path(path)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    # Of one name, so that the file of a run that was killed is not left for ever.
+    temporary = path.with_name(f".tmp-{path.name}")
     try:
         write(str(temporary))
         os.replace(temporary, path)
@@ -59,6 +64,8 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
 def start(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
     """Makes the folder of a run, or checks that it belongs to the same run.
 
+    A run without a checkpoint, say for a wrong path in its config, is begun anew.
+
     Args:
         workdir: folder of the run.
         config: the resolved config.
@@ -70,24 +77,31 @@ def start(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None
     workdir = Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        # A run that came to nothing, say for a wrong path in its config, may be put right.
-        if {path.name for path in workdir.iterdir()} > {"config.json"}:
-            _check_same_run(workdir, read_config(workdir), config)
+        if any(workdir.glob("checkpoints/step-*")):
+            key, old, new = _first_difference(read_config(workdir), config)
+            if key:
+                raise ValueError(
+                    f"{workdir} holds a run with {key}={old!r}, not {new!r}: "
+                    "choose another --workdir or the same config."
+                )
+        elif (workdir / "config.json").exists():
+            if _first_difference(read_config(workdir), config)[0]:
+                for name in PREPARED:
+                    (workdir / name).unlink(missing_ok=True)
         write_text(workdir / "config.json", config.to_json(indent=1))
     except OSError as error:
         raise ValueError(f"The folder {workdir} cannot be written: {error.strerror}.") from error
 
 
-def _check_same_run(workdir, old, new):
+def _first_difference(old, new):
+    """Returns the first fixed key whose values differ and the values, or three times `None`."""
     new = ml_collections.ConfigDict(json.loads(new.to_json()))
     old, new = _flatten(old.to_dict()), _flatten(new.to_dict())
-    for key in sorted(old | new):
+    for key in sorted((old | new).keys() - FREE_KEYS):
         is_fixed = key in FIXED_KEYS or key.split(".")[0] in FIXED_KEYS
         if is_fixed and old.get(key) != new.get(key):
-            raise ValueError(
-                f"{workdir} holds a run with {key}={old.get(key)!r}, not {new.get(key)!r}: "
-                "choose another --workdir or the same config."
-            )
+            return key, old.get(key), new.get(key)
+    return None, None, None
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict:

@@ -7,12 +7,14 @@ One or many replicas then give the same numbers.
 
 import contextlib
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kerasformer import schedules
+from pipelines.checkpoints import WEIGHTS
 
 SCHEDULES = {
     "constant": lambda train: train.learning_rate,
@@ -28,8 +30,13 @@ SCHEDULES = {
 }
 
 
-def check(train_config, strategy: tf.distribute.Strategy) -> None:
-    """Refuses a `config.train` that contradicts itself or the strategy, with a `ValueError`."""
+def check(config, strategy: tf.distribute.Strategy, metrics: Sequence[str]) -> None:
+    """Refuses a config that contradicts itself, the strategy or the metrics of its task.
+
+    Raises:
+        ValueError: naming the first value that cannot be.
+    """
+    train_config = config.train
     periods = ("log_every", "validate_every", "checkpoint_every")
     for key in ("steps", "steps_per_call", "keep_checkpoints", *periods):
         if train_config[key] < 1:
@@ -42,17 +49,18 @@ def check(train_config, strategy: tf.distribute.Strategy) -> None:
             raise ValueError(
                 f"Expected 0 <= train.{key} < {end}, received train.{key}={train_config[key]}."
             )
-    if train_config.schedule not in SCHEDULES:
-        raise ValueError(
-            f"Expected train.schedule to be one of {sorted(SCHEDULES)}, "
-            f"received train.schedule={train_config.schedule!r}."
-        )
+    choices = {
+        "weights": (config.weights, WEIGHTS),
+        "train.best_metric": (train_config.best_metric, metrics),
+        "train.precision": (train_config.precision, ("float32", "mixed_bfloat16")),
+        "train.schedule": (train_config.schedule, SCHEDULES),
+    }
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(
+                f"Expected {key} to be one of {sorted(known)}, received {key}={value!r}."
+            )
     SCHEDULES[train_config.schedule](train_config)  # Checks its arguments.
-    if train_config.precision not in ("float32", "mixed_bfloat16"):
-        raise ValueError(
-            "Expected train.precision to be 'float32' or 'mixed_bfloat16', "
-            f"received train.precision={train_config.precision!r}."
-        )
     if train_config.jit_compile and strategy.num_replicas_in_sync > 1:
         raise ValueError(
             "Expected train.jit_compile=False with several replicas, received "

@@ -48,9 +48,9 @@ def train(task, config: ml_collections.ConfigDict, workdir: str, strategy=None) 
         FloatingPointError: when the loss is not finite any more; checkpoints stay as they were.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    check(config.train, strategy)
+    check(config, strategy, task.METRICS)
+    task.check(config)
     run_folder.start(workdir, config)
-    task.prepare(config, workdir)
     keras.utils.set_random_seed(config.seed)
     data = task.datasets(config, workdir, strategy.num_replicas_in_sync)
     with strategy.scope():
@@ -83,6 +83,7 @@ class _Loop:
             print(f"Going on from step {self.state['step']} in {workdir}.", flush=True)
         self.log = run_folder.MetricsLog(workdir, self.state["step"])
         self.scalars = tf.summary.create_file_writer(str(workdir))
+        self.score = None
 
     def run(self) -> dict:
         state, config = self.state, self.config
@@ -151,14 +152,10 @@ class _Loop:
         metrics = trainer.validate(self.data.validation)
         if self.config.best_metric not in metrics:
             with trainer.averaged_weights():
-                metrics |= trainer.task.validation_score(
+                self.score = self.score or trainer.task.validation_scorer(
                     trainer.model, trainer.config, self.workdir
                 )
-        if self.config.best_metric not in metrics:
-            raise ValueError(
-                f"Expected train.best_metric to be one of {sorted(metrics)}, "
-                f"received train.best_metric={self.config.best_metric!r}."
-            )
+                metrics |= self.score()
         value = metrics[self.config.best_metric]
         sign = 1 if self.config.best_metric.endswith("loss") else -1
         if state["best_value"] is None or sign * value < sign * state["best_value"]:

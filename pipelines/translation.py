@@ -4,6 +4,7 @@ Letters: `B` sentences, `S` source tokens, `T` target tokens, `n` hypotheses.
 """
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -11,17 +12,20 @@ import ml_collections
 import tensorflow as tf
 from keras import ops
 
+from kerasformer import decoding
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import Seq2SeqTransformer
-from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
+from kerasformer.tokenizers import START_ID, SentencePieceTokenizer, train_sentencepiece
 from pipelines import batching, evaluation, parallel_text
 from pipelines.run_folder import write_atomically
 from pipelines.training import Data
-from pipelines.translator import Translator
+from pipelines.translator import Translator, search_arguments
 
+METRICS = ("loss", "accuracy", "bleu")  # What a validation can report.
 DEFAULTS = {
     "task": "translation",
     "seed": 1,
+    "weights": "average",  # What is evaluated: "average" of the kept checkpoints, "best" or "last".
     "data": {
         "format": "embedded",
         "is_tokenized": False,  # Whether the text holds words split off by spaces already.
@@ -57,11 +61,10 @@ DEFAULTS = {
         "validate_every": 500,
         "checkpoint_every": 500,
         "keep_checkpoints": 10,
-        "best_metric": "loss",  # Of the validation: "loss", "accuracy" or "bleu".
+        "best_metric": "loss",  # One of METRICS.
         "patience": 0,  # Validations without progress before the run stops; 0 is never.
     },
     "decode": {
-        "weights": "average",  # "average" of the kept checkpoints, "best" or "last".
         "beam_size": 4,
         "num_hypotheses": 4,
         "length_penalty": "wu",
@@ -86,21 +89,27 @@ def default_config() -> ml_collections.ConfigDict:
     return config
 
 
-def prepare(config: ml_collections.ConfigDict, workdir: str) -> None:
-    """Trains the tokenizer of a run, unless the run has one.
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses, before anything is trained, a `decode` that no search can follow.
 
-    Args:
-        config: the resolved config.
-        workdir: folder of the run; `tokenizer.model` is written there.
+    Raises:
+        ValueError: naming the first value that cannot be.
     """
-    path = Path(workdir) / "tokenizer.model"
-    if path.exists():
-        return
-    pairs, _ = _training_pairs(config.data)
-    proto = train_sentencepiece(
-        (sentence for pair in pairs for sentence in pair), **config.tokenizer.to_dict()
+    least = {"max_source_length": 2, "max_ratio": 0, "max_extra": 0, "batch_size": 1}
+    for key, value in least.items():
+        if config.decode[key] < value:
+            raise ValueError(
+                f"Expected decode.{key} to be at least {value}, "
+                f"received decode.{key}={config.decode[key]}."
+            )
+    # The search knows best what it takes: one step of it, over seven tokens.
+    decoding.beam_search(
+        lambda ids, state: (ops.zeros((*ids.shape, 7)), state),
+        {},
+        [START_ID],
+        max_length=1,
+        **search_arguments(config.decode),
     )
-    write_atomically(path, lambda name: Path(name).write_bytes(proto))
 
 
 def datasets(config: ml_collections.ConfigDict, workdir: str, num_replicas: int = 1) -> Data:
@@ -108,20 +117,26 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, num_replicas: int 
 
     Args:
         config: the resolved config.
-        workdir: folder of the run, with its tokenizer.
+        workdir: folder of the run; unless `tokenizer.model` is there, it is trained and written.
         num_replicas: int. Divides the rows of each batch.
 
     Returns:
         The datasets, of dicts of int tensors `source` `(B, S)`, `target` `(B, T)` (behind the
         start token) and `labels` `(B, T)` (with the end token).
     """
-    tokenizer = load_tokenizer(workdir)
-    pairs, counts = _training_pairs(config.data)
-    print("Training pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
-    train = batching.TokenizedPairs.from_texts(pairs, tokenizer, tokenizer, config.train.max_length)
-    validation = batching.TokenizedPairs.from_texts(
-        parallel_text.read_pairs(config.data, "validation"), tokenizer, tokenizer
+    pairs, counts = parallel_text.clean(
+        parallel_text.read_pairs(config.data, "train"),
+        config.data.max_words,
+        config.data.max_ratio,
+        config.data.deduplicate,
     )
+    validation_pairs = parallel_text.read_pairs(config.data, "validation")
+    print("Training pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
+    if not (Path(workdir) / "tokenizer.model").exists():
+        _train_tokenizer(config, workdir, pairs)
+    tokenizer = load_tokenizer(workdir)
+    train = batching.TokenizedPairs.from_texts(pairs, tokenizer, tokenizer, config.train.max_length)
+    validation = batching.TokenizedPairs.from_texts(validation_pairs, tokenizer, tokenizer)
     if train.dropped:
         print(f"Pairs over train.max_length={config.train.max_length}: {train.dropped} dropped.")
     batches = {"batch_tokens": config.train.batch_tokens, "num_replicas": num_replicas}
@@ -142,10 +157,11 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, num_replicas: int 
     )
 
 
-def _training_pairs(data):
-    return parallel_text.clean(
-        parallel_text.read_pairs(data, "train"), data.max_words, data.max_ratio, data.deduplicate
+def _train_tokenizer(config, workdir, pairs):
+    proto = train_sentencepiece(
+        (sentence for pair in pairs for sentence in pair), **config.tokenizer.to_dict()
     )
+    write_atomically(Path(workdir) / "tokenizer.model", lambda name: Path(name).write_bytes(proto))
 
 
 def load_tokenizer(workdir: str) -> SentencePieceTokenizer:
@@ -200,14 +216,25 @@ def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) 
     return {"loss": (ops.sum(losses * real), count), "accuracy": (ops.sum(right * real), count)}
 
 
-def validation_score(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> dict:
-    """Translates the validation set greedily and computes its `bleu`, for the training loop."""
+def validation_scorer(
+    model: keras.Model, config: ml_collections.ConfigDict, workdir: str
+) -> Callable[[], dict[str, float]]:
+    """Makes the function that scores what `metrics` cannot, by a whole search.
+
+    Returns:
+        Function that translates the validation set greedily with the weights that the model has
+        by then, and returns its `bleu`.
+    """
     greedy = config.copy_and_resolve_references()
     greedy.decode.beam_size = greedy.decode.num_hypotheses = 1
-    pairs = parallel_text.read_pairs(config.data, "validation")
-    found = translate(serving(model, greedy, workdir), [source for source, _ in pairs], greedy)
-    references = [target for _, target in pairs]
-    return {"bleu": evaluation.bleu(found, references, config.data.is_tokenized).score}
+    sources, references = zip(*parallel_text.read_pairs(config.data, "validation"), strict=True)
+    module = serving(model, greedy, workdir)
+
+    def score():
+        found = translate(module, list(sources), greedy)
+        return {"bleu": evaluation.bleu(found, references, config.data.is_tokenized).score}
+
+    return score
 
 
 def translate(module: tf.Module, sentences: list[str], config) -> list[str]:

@@ -11,6 +11,11 @@ from kerasformer.tokenizers import END_ID, START_ID
 TEXT = tf.TensorSpec((None,), tf.string, name="text")
 
 
+def search_arguments(decode) -> dict:
+    """Selects, of the `decode` part of a config, what `decoding.beam_search` takes."""
+    return {key: decode[key] for key in ("beam_size", "num_hypotheses", "length_penalty", "alpha")}
+
+
 class Translator(tf.Module):
     """Translates UTF-8 strings with a trained model, in signatures that a SavedModel keeps.
 
@@ -130,11 +135,8 @@ class Translator(tf.Module):
             state,
             tf.fill((tf.shape(source)[0],), START_ID),
             max_length,
-            beam_size=decode.beam_size,
-            num_hypotheses=decode.num_hypotheses,
-            length_penalty=decode.length_penalty,
-            alpha=decode.alpha,
             length_limit=limits,
+            **search_arguments(decode),
         )
         # A source of the end token alone has nothing in it to translate.
         has_words = lengths > 1

@@ -15,7 +15,7 @@ from kerasformer.models import Seq2SeqTransformer
 from kerasformer.models.transformer import VARIANTS
 from kerasformer.schedules import Noam
 from kerasformer.tokenizers import train_sentencepiece
-from pipelines import export, parallel_text, trainer, translation
+from pipelines import parallel_text, trainer, translation
 
 NAMES = sorted(
     path.stem for path in Path(pipelines.configs.__path__[0]).glob("*.py") if path.stem[0] != "_"
@@ -75,11 +75,9 @@ class EveryConfigTest:
 
     def test_it_contradicts_neither_itself_nor_the_programs(self, name):
         config = load(name)
-        trainer.check(config.train, tf.distribute.get_strategy())
+        trainer.check(config, tf.distribute.get_strategy(), translation.METRICS)
+        translation.check(config)
         assert config.task in TASKS
-        assert config.train.best_metric in ("loss", "accuracy", "bleu")
-        assert config.decode.weights in export.WEIGHTS
-        assert 1 <= config.decode.num_hypotheses <= config.decode.beam_size
         # Else the longest pair would not fit into a batch.
         assert config.train.max_length <= config.train.batch_tokens
 
@@ -155,7 +153,7 @@ class Wmt14Test:
     @pytest.mark.parametrize(("name", "last", "dropout"), [("base", 5, 0.1), ("big", 20, 0.3)])
     def test_averaging_search_and_dropout_are_those_of_the_paper(self, name, last, dropout):
         config = load(f"wmt14_en_de_{name}")
-        assert (config.decode.weights, config.train.keep_checkpoints) == ("average", last)
+        assert (config.weights, config.train.keep_checkpoints) == ("average", last)
         assert (config.decode.beam_size, config.decode.alpha) == (4, 0.6)
         assert VARIANTS[config.model.variant]["dropout"] == dropout
         assert config.train.label_smoothing == 0.1

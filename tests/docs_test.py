@@ -5,6 +5,7 @@ import doctest
 import functools
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
@@ -17,6 +18,7 @@ import keras
 import pytest
 
 import kerasformer
+from pipelines import demo_corpus
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -140,6 +142,44 @@ class ExampleTest:
         assert not report, "".join(report)
 
 
+# What a test adds to the training of a document, to end in seconds.
+SHORT = " ".join(
+    f"--config.{key}={value}"
+    for key, value in {
+        "train.steps": 3,
+        "train.warmup_steps": 1,
+        "train.validate_every": 3,
+        "train.checkpoint_every": 3,
+        "train.batch_tokens": 512,
+        "tokenizer.vocabulary_size": 400,
+        "decode.beam_size": 4,
+    }.items()
+)
+
+
+def write_pairs(folder):
+    """Writes the files that the config of the README names, a few pairs each."""
+    folder.mkdir()
+    for split, pairs in demo_corpus.splits().items():
+        for language, lines in zip(("en", "de"), zip(*pairs[:101], strict=True), strict=True):
+            text = "".join(line + "\n" for line in lines)
+            (folder / f"{split}.{language}").write_text(text, encoding="utf-8")
+
+
+def run(command, folder):
+    """Runs a command as a reader would in the checkout, but writes into another folder."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, (command, done.stderr[-3000:])
+    return done.stdout
+
+
 class ReadmeTest:
     def test_python_blocks_run_one_after_the_other(self, tmp_path):
         text = README.read_text(encoding="utf-8")
@@ -153,14 +193,27 @@ class ReadmeTest:
         assert any(lines), "README.md has no Python block"
         # Line numbers of an error are those of the README.
         (tmp_path / "README.py").write_text("\n".join(lines), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "README.py"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        run(["python", "README.py"], tmp_path)
+
+    def test_the_commands_train_a_translator_on_ones_own_pairs_and_serve_it(self, tmp_path):
+        write_pairs(tmp_path / "my_pairs")
+        outputs = []
+        for kind, code in FENCE.findall(README.read_text(encoding="utf-8")):
+            if code.startswith("# my_config.py\n"):
+                (tmp_path / "my_config.py").write_text(code, encoding="utf-8")
+            if kind == "sh" and "runs/mine" in code:
+                code = re.sub(r"^(python -m apps\.train .*)$", rf"\1 {SHORT}", code, flags=re.M)
+                outputs.append(run(["bash", "-ec", code], tmp_path))
+        assert '"bleu"' in outputs[0] and (tmp_path / "alignment.png").stat().st_size > 1009
+        assert "'translation'" in outputs[1]
+
+    @pytest.mark.slow
+    def test_the_demo_reaches_its_score_and_leaves_what_it_says(self, tmp_path):
+        output = run(["make", "-C", str(ROOT), "demo", f"DEMO={tmp_path}/demo"], tmp_path)
+        scores = json.loads((tmp_path / "demo" / "evaluation-test.json").read_text())
+        assert scores["bleu"] >= 95 and json.dumps(scores) in output
+        assert {"1"} == set(os.listdir(tmp_path / "demo" / "export"))
+        assert (tmp_path / "demo" / "alignment.png").stat().st_size > 1009
 
     def test_links_lead_to_files_and_no_figure_is_left_open(self):
         for document in DOCUMENTS:

@@ -39,7 +39,14 @@ def config(**changes):
         {
             "task": "translation",
             "seed": 3,
-            "data": {"format": "files", "train": ("a.en", "a.de")},
+            "data": {
+                "format": "files",
+                "train": ("a.en", "a.de"),
+                "test": "",
+                "folder": "",
+                "data_dir": "",
+                "download": "",
+            },
             "tokenizer": {"vocabulary_size": 499},
             "model": {"variant": "tiny", "hidden_dim": 8},
             "train": {"steps": 11, "learning_rate": 512**-0.5, "ema": 0.0},
@@ -98,6 +105,7 @@ def begun(tmp_path):
     """The folder of a run that has come as far as its tokenizer."""
     start(tmp_path, config())
     (tmp_path / "tokenizer.model").touch()
+    (tmp_path / "checkpoints" / "step-00000003").mkdir(parents=True)
     return tmp_path
 
 
@@ -125,7 +133,12 @@ class StartTest:
             start(begun, config(**{key: CHANGES[key]}))
         assert str(begun) in str(caught.value) and "\n" not in str(caught.value)
         assert (begun / "config.json").read_bytes() == before
-        assert sorted(os.listdir(begun)) == ["config.json", "tokenizer.model"]
+        assert sorted(os.listdir(begun)) == ["checkpoints", "config.json", "tokenizer.model"]
+
+    @pytest.mark.parametrize("key", run_folder.FREE_KEYS)
+    def test_the_data_may_have_moved(self, begun, key):
+        start(begun, config(**{key: "elsewhere"}))
+        assert read_config(begun).to_json() == config(**{key: "elsewhere"}).to_json()
 
     @pytest.mark.parametrize("there", [True, False])
     def test_a_key_that_only_one_of_them_has_is_refused(self, begun, there):
@@ -136,10 +149,14 @@ class StartTest:
         with pytest.raises(ValueError, match="model.norm_first="):
             start(begun, config() if there else more)
 
-    def test_a_run_that_came_to_nothing_may_be_put_right(self, tmp_path):
-        start(tmp_path, config(**{"data.format": "fils"}))
+    def test_a_run_without_a_checkpoint_may_be_put_right(self, tmp_path):
         start(tmp_path, config())
-        assert read_config(tmp_path).data.format == "files"
+        (tmp_path / "tokenizer.model").write_text("of the data")
+        start(tmp_path, config(**{"train.steps": 23, "data.folder": "elsewhere"}))
+        assert (tmp_path / "tokenizer.model").exists()
+        start(tmp_path, config(**{"data.train": ("a.en", "a.fr")}))
+        assert read_config(tmp_path).data.train == ["a.en", "a.fr"]
+        assert os.listdir(tmp_path) == ["config.json"]
 
     def test_a_folder_that_cannot_be_made_is_one_sentence(self, tmp_path):
         (tmp_path / "file").write_text("in the way")

@@ -234,6 +234,32 @@ class LoopTest:
         assert_same_end(stopped, whole)
 
 
+class ConfigFileTest:
+    """What the program says to a config that it cannot load."""
+
+    BROKEN = {
+        "def get_config(:": "broken.py line 1: invalid syntax",
+        "config = {}": "broken.py: there is no function get_config",
+        "def get_config():\n    return 7 / 0": "broken.py line 2: division by zero",
+    }
+
+    def train(self, config, folder):
+        command = [sys.executable, "-m", "apps.train", f"--config={config}", "--workdir=run"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 2 and not (folder / "run").exists()
+        return done.stderr.splitlines()
+
+    @pytest.mark.parametrize("text", BROKEN)
+    def test_a_broken_file_is_one_sentence_with_its_line(self, tmp_path, text):
+        (tmp_path / "broken.py").write_text(text)
+        assert self.BROKEN[text] in self.train("broken.py", tmp_path)[0]
+
+    def test_an_unknown_name_is_answered_with_the_known_ones(self, tmp_path):
+        line = self.train("multi30k", tmp_path)[0]
+        assert "multi30k_en_de" in line and "not 'multi30k'" in line
+
+
 class RefusalTest:
     @pytest.mark.parametrize(
         "changes",

@@ -38,7 +38,8 @@ def make_config(folder, **changes):
     config.model.update(intermediate_dim=47)
     config.train.update(steps=250, batch_tokens=1009, learning_rate=0.01, warmup_steps=50)
     config.train.update(validate_every=250, checkpoint_every=250)
-    config.decode.update(max_source_length=23, batch_size=7, weights="last")
+    config.weights = "last"
+    config.decode.update(max_source_length=23, batch_size=7)
     config.update_from_flattened_dict(changes)
     return config
 
@@ -69,18 +70,33 @@ def call(function, *sentences):
     return {name: value.numpy() for name, value in function(tf.constant(sentences)).items()}
 
 
-class PrepareTest:
+class CheckTest:
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("num_hypotheses", 7), ("beam_size", 0), ("length_penalty", "short"), ("max_ratio", -1.0)],
+    )
+    def test_a_search_that_cannot_be_is_refused_before_anything_is_written(
+        self, tmp_path, key, value
+    ):
+        config = make_config(tmp_path, **{f"decode.{key}": value})
+        with pytest.raises(ValueError, match=f"{key}={value!r}") as caught:
+            training.train(translation, config, str(tmp_path / "run"))
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "run").exists()
+
+
+class TokenizerTest:
     def test_the_tokenizer_of_a_run_is_trained_once(self, workdir, config):
         before = (workdir / "tokenizer.model").read_bytes()
         other = make_config(workdir, **{"tokenizer.kind": "bpe"})
-        translation.prepare(other, str(workdir))
+        translation.datasets(other, str(workdir))
         assert (workdir / "tokenizer.model").read_bytes() == before
         assert translation.load_tokenizer(str(workdir)).vocabulary_size == 23
 
     def test_a_vocabulary_larger_than_the_corpus_allows_leaves_no_file(self, workdir, tmp_path):
         config = make_config(workdir, **{"tokenizer.vocabulary_size": 5003})
         with pytest.raises(ValueError, match="vocabulary_size=5003"):
-            translation.prepare(config, str(tmp_path))
+            translation.datasets(config, str(tmp_path))
         assert not list(tmp_path.iterdir())
 
     def test_a_run_without_a_tokenizer_is_one_sentence(self, config, tmp_path):
@@ -166,7 +182,7 @@ class LearningTest:
     def test_the_score_for_the_best_checkpoint_is_the_bleu_of_a_greedy_search(
         self, workdir, module, config
     ):
-        found = translation.validation_score(module.model, config, str(workdir))
+        found = translation.validation_scorer(module.model, config, str(workdir))()
         assert found.keys() == {"bleu"} and 70 < found["bleu"] <= 100
         assert config.decode.beam_size == 4
 

@@ -26,7 +26,7 @@ def get_config():
     config.train.warmup_steps = 200
     config.train.validate_every = 500
     config.train.checkpoint_every = 500
-    config.decode.weights = "last"
+    config.weights = "last"
     config.decode.beam_size = 2
     config.decode.num_hypotheses = 2
     return config
