@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kerasformer.layers.attention import MultiHeadAttention
 from kerasformer.layers.blocks import DecoderBlock, EncoderBlock
 from kerasformer.layers.feed_forward import GatedFeedForward
 
@@ -57,6 +58,17 @@ def padding(length):
 
 def assert_close(ours, theirs):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["attention_mask", "position_bias"])
+def test_attention_honours_the_mask_of_keras_beside_a_second_tensor(name):
+    layer, mask = MultiHeadAttention(HIDDEN, HEADS), padding(LENGTH)
+    second = {name: np.random.default_rng(2).random((BATCH, HEADS, LENGTH, LENGTH)) < 0.7}
+    if name == "position_bias":
+        second[name] = second[name].astype("float32")
+    inputs = keras.layers.Masking()(sequence() * mask[..., np.newaxis])
+    expected = layer(np.array(inputs), mask=mask, **second)
+    np.testing.assert_array_equal(layer(inputs, **second), expected)
 
 
 @every_option

@@ -146,10 +146,10 @@ class ExampleTest:
 SHORT = " ".join(
     f"--config.{key}={value}"
     for key, value in {
-        "train.steps": 3,
-        "train.warmup_steps": 1,
-        "train.validate_every": 3,
-        "train.checkpoint_every": 3,
+        "train.steps": 47,
+        "train.warmup_steps": 11,
+        "train.validate_every": 47,
+        "train.checkpoint_every": 47,
         "train.batch_tokens": 512,
         "tokenizer.vocabulary_size": 400,
         "decode.beam_size": 4,
