@@ -68,12 +68,17 @@ def run(
 
 def sentence(error: BaseException) -> str:
     """Writes an exception as one line that a user can read."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]  # ml_collections wraps one exception in another.
     if isinstance(error, OSError) and error.strerror:
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return where + error.strerror
-    text = str(error)
-    if text.lstrip().startswith("in user code:"):  # AutoGraph's: a trace, then what was raised.
-        text = text.strip().splitlines()[-1].partition(": ")[2]
+    text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
+    # What Keras, AutoGraph and ml_collections put around a sentence.
+    text = re.split(r"Arguments received by|Other fields present", text)[0]
+    text = re.sub(r"\x1b\[\d*m|Exception encountered when calling \S+\.", "", text)
+    if "in user code:" in text:
+        text = re.split(r"\n\s*\w+(?:Error|Exception): ", text)[-1]
     if isinstance(error, tf.errors.OpError):
         # Graph nodes stand before the message, the operation and the graph behind it.
         text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\].*", "", error.message.partition("\n")[0])
@@ -98,10 +103,7 @@ def _parse(argv: Sequence[str], rewrite: Callable) -> list[str]:
     except (flags.Error, ValueError) as error:
         _complain(error)
     except (AttributeError, LookupError) as error:
-        # From ml_collections, for `--config.KEY=VALUE`; it wraps one exception in another.
-        while error.args and isinstance(error.args[0], Exception):
-            error = error.args[0]
-        key, _, hint = str(error.args[0]).partition("\n")
-        _complain(ValueError(f"The config has no key {key}. {hint}"))
+        # From ml_collections, for `--config.KEY=VALUE`: the key, and perhaps what was meant.
+        _complain(ValueError(f"The config has no key {sentence(error)}"))
     print("Pass --help to see the flags.", file=sys.stderr)
     sys.exit(2)

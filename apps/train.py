@@ -5,11 +5,13 @@ a flag, such as `--config.train.steps=2000`. The same command goes on with a run
 """
 
 import json
+import re
 import runpy
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
@@ -38,7 +40,8 @@ def with_config_path(arguments: Sequence[str]) -> list[str]:
         ValueError: when there is no such config, or it cannot be loaded.
     """
     configs = {path.stem: path for path in Path(pipelines.configs.__path__[0]).glob("[a-z]*.py")}
-    arguments = "\0".join(arguments).replace("--config\0", "--config=").split("\0")
+    # Of one argument or two, of one dash or two.
+    arguments = re.sub(r"(^|\0)--?config[=\0]", r"\1--config=", "\0".join(arguments)).split("\0")
     found = []
     for argument in arguments:
         if argument.startswith("--config="):
@@ -59,11 +62,15 @@ def _try(path, arguments):
         module = runpy.run_path(str(path))
         if "get_config" not in module:
             raise ValueError("there is no function get_config")
-        module["get_config"](*arguments)
+        config = module["get_config"](*arguments)
+        if not isinstance(config, ml_collections.ConfigDict) or "task" not in config:
+            raise ValueError("get_config does not return a config with a task")
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-        line = getattr(error, "lineno", lines[-1] if lines else None)
+        if isinstance(error, SyntaxError):
+            lines, error = [error.lineno], ValueError(error.msg)
+        line = lines[-1] if lines else None
         where = f"{path} line {line}" if line else path
         raise ValueError(f"{where}: {program.sentence(error)}") from error
 

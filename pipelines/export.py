@@ -92,16 +92,22 @@ def model_card(task, module, config, workdir: str, weights: str) -> str:
         lines.append("")
     lines += ["## Example", "", task.example(module, config)]
     scores = Path(workdir) / "evaluation-test.json"
-    if scores.exists() and _are_of(scores, workdir, weights):
+    if scores.exists() and _are_of(scores, config, workdir, weights):
         lines += ["## Scores on the test set", "", "```json", scores.read_text().strip(), "```", ""]
     lines += ["## Config", "", "```json", config.to_json(indent=1), "```", ""]
     return "\n".join(lines)
 
 
-def _are_of(scores: Path, workdir: str, weights: str) -> bool:
-    """Whether scores belong to these weights: a run may have gone on after its evaluation."""
-    found = json.loads(scores.read_text())
-    return (found.get("weights"), found.get("step")) == (weights, _last_step(workdir))
+def _are_of(scores: Path, config, workdir: str, weights: str) -> bool:
+    """Whether scores are of these weights and this test set: both may have changed since."""
+    of = _description(config, workdir, weights, "test")
+    return of.items() <= json.loads(scores.read_text()).items()
+
+
+def _description(config, workdir: str, weights: str, split: str) -> dict:
+    data = {key: config.data.get(key) for key in ("name", "folder", split)}
+    data = " ".join(str(value) for value in data.values() if value) or config.data.format
+    return {"split": split, "data": data, "weights": weights, "step": _last_step(workdir)}
 
 
 def _last_step(workdir: str) -> int:
@@ -125,7 +131,7 @@ def evaluate(
     """
     module = task.serving(load_model(task, config, workdir, weights), config, workdir)
     scores, table = task.evaluate(module, config, split)
-    scores = {"split": split, "weights": weights, "step": _last_step(workdir), **scores}
+    scores = {**_description(config, workdir, weights, split), **scores}
     run_folder.write_text(Path(workdir) / f"evaluation-{split}.md", table)
     run_folder.write_text(Path(workdir) / f"evaluation-{split}.json", json.dumps(scores, indent=1))
     return scores, table

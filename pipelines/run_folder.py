@@ -11,7 +11,7 @@ from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 # A run can go on with other numbers of steps or another batch size, not with another model, nor
 # with a moving average that its checkpoints do not have.
 FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model", "train.ema")
-# Where the data lie may change, and what is tested on.
+# Where the data lie may change (the loop looks whether they are the same), and what is tested on.
 FREE_KEYS = ("data.folder", "data.data_dir", "data.download", "data.test")
 # What a task makes of its data before the first step.
 PREPARED = ("tokenizer.model", "labels.txt")
@@ -64,7 +64,7 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
 def start(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
     """Makes the folder of a run, or checks that it belongs to the same run.
 
-    A run without a checkpoint, say for a wrong path in its config, is begun anew.
+    A run without a checkpoint or an export, say for a wrong path in its config, is begun anew.
 
     Args:
         workdir: folder of the run.
@@ -77,15 +77,15 @@ def start(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None
     workdir = Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if any(workdir.glob("checkpoints/step-*")):
-            key, old, new = _first_difference(read_config(workdir), config)
+        if any(workdir.glob("checkpoints/**/step-*")) or any(workdir.glob("export/*")):
+            key, old, new = _first_difference(read_config(workdir), config, FREE_KEYS)
             if key:
                 raise ValueError(
                     f"{workdir} holds a run with {key}={old!r}, not {new!r}: "
                     "choose another --workdir or the same config."
                 )
         elif (workdir / "config.json").exists():
-            if _first_difference(read_config(workdir), config)[0]:
+            if _first_difference(read_config(workdir), config, ())[0]:
                 for name in PREPARED:
                     (workdir / name).unlink(missing_ok=True)
         write_text(workdir / "config.json", config.to_json(indent=1))
@@ -93,11 +93,11 @@ def start(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None
         raise ValueError(f"The folder {workdir} cannot be written: {error.strerror}.") from error
 
 
-def _first_difference(old, new):
+def _first_difference(old, new, free):
     """Returns the first fixed key whose values differ and the values, or three times `None`."""
     new = ml_collections.ConfigDict(json.loads(new.to_json()))
     old, new = _flatten(old.to_dict()), _flatten(new.to_dict())
-    for key in sorted((old | new).keys() - FREE_KEYS):
+    for key in sorted((old | new).keys() - free):
         is_fixed = key in FIXED_KEYS or key.split(".")[0] in FIXED_KEYS
         if is_fixed and old.get(key) != new.get(key):
             return key, old.get(key), new.get(key)

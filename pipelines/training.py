@@ -23,12 +23,14 @@ class Data(NamedTuple):
         validation: `tf.data.Dataset` of batches, read once a validation.
         batches_per_epoch: int.
         items: what a loss is summed over, in the plural: `"tokens"`.
+        fingerprint: a hash of the data; a run does not go on with other data.
     """
 
     train: object
     validation: object
     batches_per_epoch: int
     items: str
+    fingerprint: str = ""
 
 
 def train(task, config: ml_collections.ConfigDict, workdir: str, strategy=None) -> dict:
@@ -70,10 +72,15 @@ class _Loop:
         self.best = Checkpoints(f"{workdir}/checkpoints/best", keep=1)
         self.state = {"step": 0, "epoch": 0, "batch": 0, "seconds": 0.0}
         nothing = {"metric": self.config.best_metric, "best_value": None, "best_step": 0}
-        self.state |= nothing | {"stale": 0}
+        self.state |= nothing | {"stale": 0, "data": data.fingerprint}
         found = self.checkpoints.load_newest()
         if found:
             arrays, state = found
+            if state["data"] != data.fingerprint:
+                raise ValueError(
+                    f"{workdir} holds a run on other data, of which the files were changed or "
+                    "replaced: choose another --workdir."
+                )
             trainer.restore(arrays)
             self.state = {key: state[key] for key in self.state}
             if state["metric"] != self.config.best_metric:  # Their values cannot be compared.

@@ -4,6 +4,8 @@ Letters: `B` sentences, `S` source tokens, `T` target tokens, `n` hypotheses.
 """
 
 import copy
+import hashlib
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,13 @@ from keras import ops
 from kerasformer import decoding
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import Seq2SeqTransformer
-from kerasformer.tokenizers import START_ID, SentencePieceTokenizer, train_sentencepiece
+from kerasformer.models.transformer import VARIANTS
+from kerasformer.tokenizers import (
+    KINDS,
+    START_ID,
+    SentencePieceTokenizer,
+    train_sentencepiece,
+)
 from pipelines import batching, evaluation, parallel_text
 from pipelines.run_folder import write_atomically
 from pipelines.training import Data
@@ -83,18 +91,29 @@ def default_config() -> ml_collections.ConfigDict:
     A config file changes what it needs to. `model` holds a variant and any argument of
     `Seq2SeqTransformer`; `data` is what `parallel_text.read_pairs` reads.
     """
-    config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS))
-    for part in (config.tokenizer, config.train, config.decode):
-        part.lock()  # A key that nothing reads is a mistake; `data` and `model` take more keys.
+    config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS)).lock()
+    for part in (config.data, config.model):
+        part.unlock()  # These take more keys; elsewhere, one that nothing reads is a mistake.
     return config
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Refuses, before anything is trained, a `decode` that no search can follow.
+    """Refuses what cannot be, before anything is read or trained.
 
     Raises:
         ValueError: naming the first value that cannot be.
     """
+    choices = {"model.variant": VARIANTS, "tokenizer.kind": KINDS}
+    for key, known in choices.items():
+        value = config[key.split(".")[0]].get(key.split(".")[1])
+        if value not in known:
+            raise ValueError(f"Expected {key} to be one of {sorted(known)}, received {value!r}.")
+    if config.train.max_length > config.train.batch_tokens:
+        raise ValueError(
+            "Expected the longest pair to fit into a batch, received "
+            f"train.max_length={config.train.max_length} and "
+            f"train.batch_tokens={config.train.batch_tokens}."
+        )
     least = {"max_source_length": 2, "max_ratio": 0, "max_extra": 0, "batch_size": 1}
     for key, value in least.items():
         if config.decode[key] < value:
@@ -154,7 +173,15 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, num_replicas: int 
         ),
         batches_per_epoch=batching.batches_per_epoch(train, **batches),
         items="tokens",
+        fingerprint=_fingerprint(pairs, validation_pairs),
     )
+
+
+def _fingerprint(*parts):
+    digest = hashlib.sha256()
+    for pair in itertools.chain(*parts):
+        digest.update("\t".join((*pair, "")).encode())
+    return digest.hexdigest()
 
 
 def _train_tokenizer(config, workdir, pairs):

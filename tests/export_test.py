@@ -58,7 +58,9 @@ class FailingScoring(Scoring):
 
 
 def make_config(ema=0.0):
-    return ml_collections.ConfigDict({"task": "scoring", "train": {"ema": ema}})
+    return ml_collections.ConfigDict(
+        {"task": "scoring", "data": {"format": "rows"}, "train": {"ema": ema}}
+    )
 
 
 def weights_of(step):
@@ -209,7 +211,7 @@ class TranslatorTest:
         config.data.update({split: "pairs.tsv" for split in ("train", "validation", "test")})
         config.tokenizer.update(vocabulary_size=26, byte_fallback=False)
         config.model.update(variant="tiny", num_layers=1, hidden_dim=8, num_heads=2)
-        config.train.update(steps=3, batch_tokens=101, ema=0.5)
+        config.train.update(steps=3, batch_tokens=101, max_length=53, ema=0.5)
         config.decode.update(beam_size=3, num_hypotheses=2, max_source_length=7)
         training.train(translation, config, str(tmp_path / "run"))
         return tmp_path / "run"

@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 from apps import predict, program
+from kerasformer.layers import MultiHeadAttention
 from kerasformer.models import Seq2SeqTransformer
 from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
 from pipelines.translator import Translator
@@ -258,10 +259,28 @@ class SentenceTest:
                 "a.txt; none",
             ),
             (tf.errors.DataLossError(None, None, "torn\n\t [[node]]"), "torn"),
+            (
+                ValueError('in user code:\n\n  File "a.py", line 7\n\n    ValueError: Torn.'),
+                "Torn.",
+            ),
+            (
+                KeyError(AttributeError("'stepz'\nDid you mean steps?")),
+                "'stepz' Did you mean steps?",
+            ),
+            (AttributeError('No "a". Other fields present: "{...}"'), 'No "a".'),
         ],
     )
     def test_an_error_is_one_line(self, error, text):
         assert program.sentence(error) == text
+
+    @pytest.mark.parametrize("wrap", [lambda f: f, tf.function])
+    def test_an_error_inside_a_layer_is_what_the_layer_said(self, wrap):
+        layer = MultiHeadAttention(6, 3)
+        call = wrap(lambda x: layer(x, x, use_causal_mask=True))
+        with pytest.raises(ValueError) as caught:
+            call(tf.ones((2, 5, 6)))
+        expected = "Expected context=None with use_causal_mask=True, received one."
+        assert program.sentence(caught.value) == expected
 
 
 class ProgramTest:

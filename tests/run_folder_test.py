@@ -152,7 +152,7 @@ class StartTest:
     def test_a_run_without_a_checkpoint_may_be_put_right(self, tmp_path):
         start(tmp_path, config())
         (tmp_path / "tokenizer.model").write_text("of the data")
-        start(tmp_path, config(**{"train.steps": 23, "data.folder": "elsewhere"}))
+        start(tmp_path, config(**{"train.steps": 23}))
         assert (tmp_path / "tokenizer.model").exists()
         start(tmp_path, config(**{"data.train": ("a.en", "a.fr")}))
         assert read_config(tmp_path).data.train == ["a.en", "a.fr"]

@@ -71,6 +71,16 @@ class CompositionTest:
         assert_close(scores, expected_scores)
         assert_close(encoder(sequence(), **masks), outputs)
 
+    def test_a_functional_encoder_finds_the_mask_beside_an_attention_mask(self, options):
+        encoder = make_stack(Encoder, **options)
+        inputs = keras.Input((LENGTH, HIDDEN)), keras.Input((LENGTH, LENGTH), dtype="bool")
+        model = keras.Model(
+            inputs, encoder(keras.layers.Masking()(inputs[0]), attention_mask=inputs[1])
+        )
+        mask, seen = padding(LENGTH), np.random.default_rng(2).random((BATCH, LENGTH, LENGTH)) < 0.7
+        x = sequence() * mask[..., np.newaxis]
+        assert_close(model([x, seen]), encoder(x, mask=mask, attention_mask=seen))
+
     def test_a_decoder_is_its_blocks_in_order(self, options):
         decoder = make_stack(Decoder, **options)
         masks = {"inputs_mask": padding(LENGTH), "context_mask": padding(CONTEXT)}

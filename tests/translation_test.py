@@ -1,6 +1,7 @@
 """The translation task end to end on a language of five words, and input that nobody expects."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -83,6 +84,29 @@ class CheckTest:
             training.train(translation, config, str(tmp_path / "run"))
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("model.variant", "huge"), ("tokenizer.kind", "word"), ("train.batch_tokens", 101)],
+    )
+    def test_what_cannot_be_built_or_batched_is_refused_as_early(self, tmp_path, key, value):
+        config = make_config(tmp_path, **{key: value})
+        with pytest.raises(ValueError, match=f"{key}.*{value}"):
+            translation.check(config)
+
+    @pytest.mark.parametrize("part", ["tokenizer", "train", "decode", None])
+    def test_a_key_that_nothing_reads_is_refused(self, part):
+        config = translation.default_config()
+        with pytest.raises((AttributeError, KeyError), match="wieghts"):
+            (config[part] if part else config).wieghts = "last"
+
+    def test_a_run_does_not_go_on_with_other_pairs(self, workdir, tmp_path):
+        shutil.copytree(workdir, tmp_path / "run")
+        config = make_config(tmp_path / "run")
+        training.train(translation, config, str(tmp_path / "run"))
+        (tmp_path / "run" / "train.tsv").write_text("eins zwei\tone two\n" * 3)
+        with pytest.raises(ValueError, match="a run on other data"):
+            training.train(translation, config, str(tmp_path / "run"))
 
 
 class TokenizerTest:

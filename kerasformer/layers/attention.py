@@ -105,7 +105,8 @@ class MultiHeadAttention(keras.layers.Layer):
     Call arguments:
         inputs: float tensor `(B, T, input_dim)`, the queries.
         context: float tensor `(B, S, context_dim)`, or `None` for self-attention.
-        mask, inputs_mask: boolean tensor `(B, T)`, the real positions of `inputs`; either name.
+        mask: boolean tensor `(B, T)`, the real positions of `inputs`.
+        inputs_mask: boolean tensor `(B, T)`, what Keras fills; `mask`, if given, replaces it.
         context_mask: boolean tensor `(B, S)`, the real positions of `context`.
         attention_mask: boolean tensor `(B, T, S)` or `(B, N, T, S)`.
         use_causal_mask: bool. Whether a position may not look at later ones.

@@ -146,7 +146,8 @@ class EncoderBlock(BlockArguments):
 
     Call arguments:
         inputs: float tensor `(B, T, hidden_dim)`.
-        mask, inputs_mask: boolean tensor `(B, T)`, `True` = real; either name.
+        mask: boolean tensor `(B, T)`, `True` = real.
+        inputs_mask: boolean tensor `(B, T)`, what Keras fills; `mask`, if given, replaces it.
         attention_mask: boolean tensor `(B, T, T)` or `(B, N, T, T)`, `True` = attend.
         use_causal_mask: bool. Whether a position may not look at later ones.
         return_attention_scores: bool. Whether to return `(outputs, scores)`.
