@@ -1,9 +1,10 @@
-"""Attention looked at: which source words a decoder read for each target word, and a picture of it.
+"""Attention looked at: which words or parts of an image a model read, as arrays and pictures.
 
-`alignment` is `keras.ops` alone and belongs in a graph; the functions for words and pictures work
-on NumPy arrays. Letters: `B` batch, `N` heads, `T` target length, `S` source length.
+`alignment`, `rollout` and `grid_maps` are `keras.ops` alone and belong in a graph; the others
+work on NumPy arrays. Letters: `B` batch, `N` heads, `T` (target) length, `S` source length.
 """
 
+import math
 import os
 import re
 import warnings
@@ -20,6 +21,7 @@ PICTURES = (".png", ".pdf", ".svg")
 BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 CELL = 0.34  # inches a row or column takes
+PANEL = 2.5  # inches an image takes
 LONGEST_LABEL = 32  # characters
 MOST_LABELS = 96  # of a side; of more, every second, third ... is written
 
@@ -56,6 +58,113 @@ def alignment(scores: Sequence[Any], layer: int = -2) -> Any:
             f"Expected layer to be one of the {len(scores)} of scores, received layer={layer}."
         )
     return ops.mean(ops.cast(scores[layer], "float32"), axis=1)
+
+
+def rollout(scores: Sequence[Any]) -> Any:
+    """Follows the attention through all layers, down to the positions of the inputs.
+
+    In each layer the heads are averaged, and half of the weight goes to the residual connection:
+    `A = (mean over heads + identity) / row sums`. The result is `A_last ... A_2 A_1`.
+
+    Args:
+        scores: list of float tensors `(B, N, T, T)`, the attention probabilities of each block,
+            first block first, as `Encoder` returns them.
+
+    Returns:
+        float32 tensor `(B, T, T)`: row `t` says what output `t` holds of each input, and sums to
+        one. For words, `word_alignment` takes a matrix of it; for images, `grid_maps` takes it.
+
+    Example:
+
+    >>> from keras import ops
+    >>> scores = [ops.array([[[[0.0, 1.0], [0.5, 0.5]]]])] * 2
+    >>> rollout(scores).numpy().tolist()
+    [[[0.375, 0.625], [0.3125, 0.6875]]]
+
+    References:
+        - [Abnar and Zuidema, 2020](https://arxiv.org/abs/2005.00928), equation 1
+    """
+    identity = ops.eye(ops.shape(scores[0])[-1], dtype="float32")
+    joined = identity
+    for block_scores in scores:
+        x = ops.mean(ops.cast(block_scores, "float32"), axis=1) + identity
+        joined = ops.matmul(x / ops.sum(x, axis=-1, keepdims=True), joined)
+    return joined
+
+
+def grid_maps(attention: Any, grid_size: Sequence[int], num_prefix_tokens: int = 0) -> Any:
+    """Lays what was read from each patch of an image out as a picture.
+
+    Args:
+        attention: float tensor `(..., T, T)`, `T = num_prefix_tokens + rows * columns`: a rollout
+            `(B, T, T)`, or the probabilities of one block `(B, N, T, T)` for a map per head.
+        grid_size: tuple of int. Rows and columns of the patches.
+        num_prefix_tokens: int. Tokens before the patches. The first of them, the class token, is
+            the reader; without any, all patches are, on average.
+
+    Returns:
+        float32 tensor `(..., rows, columns)`; what is missing to one, the prefix tokens were given.
+
+    Raises:
+        ValueError: when the attention is not that of such a grid.
+
+    Example:
+
+    >>> from keras import ops
+    >>> tuple(grid_maps(ops.ones((2, 3, 16, 16)), grid_size=(3, 5), num_prefix_tokens=1).shape)
+    (2, 3, 3, 5)
+    """
+    rows, columns = grid_size
+    length = num_prefix_tokens + rows * columns
+    if attention.shape[-1] not in (None, length):
+        raise ValueError(
+            f"Expected attention over {length} positions for grid_size={tuple(grid_size)} and "
+            f"num_prefix_tokens={num_prefix_tokens}, received {attention.shape[-1]}."
+        )
+    attention = ops.cast(attention, "float32")
+    read = attention[..., 0, :] if num_prefix_tokens else ops.mean(attention, axis=-2)
+    return ops.reshape(read[..., num_prefix_tokens:], (*ops.shape(read)[:-1], rows, columns))
+
+
+def draw_grid_maps(
+    image: np.ndarray,
+    maps: np.ndarray,
+    path: str | os.PathLike,
+    titles: Sequence[str] = (),
+) -> None:
+    """Draws an image, and beside it once more under each map, the brighter the more attention.
+
+    Args:
+        image: uint8 array `(height, width, channels)`, 1 or 3 channels, or floats from 0 to 1.
+        maps: float array `(rows, columns)`, or some of them `(maps, rows, columns)`.
+        path: str or path. Its ending says which kind of picture: `.png`, `.pdf`, `.svg`.
+        titles: str for each map, or none at all.
+
+    Raises:
+        ValueError: for arrays of other shapes, and for an ending that is no kind of picture.
+        ImportError: where matplotlib is missing.
+    """
+    image, maps = np.asarray(image), np.array(maps, "float32", ndmin=3)
+    if image.ndim != 3 or image.shape[-1] not in (1, 3) or maps.ndim != 3 or 0 in maps.shape:
+        raise ValueError(
+            "Expected image of shape (height, width, 1 or 3) and maps of shape (maps, rows, "
+            f"columns), received image.shape={image.shape} and maps.shape={maps.shape}."
+        )
+    height, width = image.shape[:2]
+    style = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
+    white = 255 if image.dtype == np.uint8 else 1
+    columns = math.ceil(math.sqrt(1 + len(maps)))
+    lines = math.ceil((1 + len(maps)) / columns)
+    figure = _new_figure((PANEL * columns, PANEL * lines * height / width), path)
+    for place in range(1 + len(maps)):
+        axes = figure.add_subplot(lines, columns, place + 1)
+        axes.imshow(image, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
+        axes.set_axis_off()
+        if place:
+            axes.imshow(maps[place - 1], cmap="inferno", alpha=0.6, **style)
+        if place and titles:
+            axes.set_title(_readable(titles[place - 1], LONGEST_LABEL), parse_math=False)
+    _save(figure, Path(path))
 
 
 def merge_pieces(pieces: Sequence[str], marker: str = "▁") -> tuple[list[str], list[list[int]]]:
@@ -163,16 +272,9 @@ def draw_alignment(
         title: str or `None`. Text above the picture.
 
     Raises:
-        ValueError: when the labels do not fit the matrix, for an empty matrix, and for an ending
-            that is no kind of picture.
+        ValueError: when the labels do not fit, the matrix is empty, or the ending is no picture's.
         ImportError: where matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            'Pictures need matplotlib, which comes with `pip install "kerasformer[pipelines]"`.'
-        ) from error
     matrix = np.asarray(matrix, "float32")
     expected = (len(target_words), len(source_words))
     if matrix.shape != expected or 0 in expected:
@@ -180,10 +282,8 @@ def draw_alignment(
             f"Expected matrix of shape (target words, source words)={expected}, neither of them 0, "
             f"received matrix.shape={matrix.shape}."
         )
-    if Path(path).suffix.lower() not in PICTURES:
-        raise ValueError(f"Expected path to end in one of {PICTURES}, received path={str(path)!r}.")
     height, width = (CELL * min(max(side, 6), MOST_LABELS) for side in matrix.shape)
-    figure = Figure(figsize=(width, height))
+    figure = _new_figure((width, height), path)
     axes = figure.add_axes((0, 0, 1, 1))  # labels lie outside; the saved box grows around them
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     axes.xaxis.tick_top()
@@ -207,6 +307,19 @@ def _membership(groups, length):
     for row, group in enumerate(groups):
         matrix[row, group] = 1
     return matrix
+
+
+def _new_figure(size, path):
+    """Makes an empty figure of a size in inches, when its file's name is one for pictures."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            'Pictures need matplotlib, which comes with `pip install "kerasformer[pipelines]"`.'
+        ) from error
+    if Path(path).suffix.lower() not in PICTURES:
+        raise ValueError(f"Expected path to end in one of {PICTURES}, received path={str(path)!r}.")
+    return Figure(figsize=size)
 
 
 def _readable(text, longest):

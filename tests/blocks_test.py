@@ -22,6 +22,7 @@ OPTIONS = {
         "num_key_value_heads": 1,
     },
     "post-norm, wide heads": {"norm_first": False, "key_dim": 10, "activation": "gelu_tanh"},
+    "scaled branches": {"layer_scale": 0.1, "stochastic_depth": 0.9},
 }
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
@@ -47,9 +48,10 @@ def make_block(kind, **options):
 
 def add(x, residual, sublayer):
     """Writes the residual connection out."""
+    scale = 1.0 if residual.layer_scale is None else ops.convert_to_numpy(residual.scale)
     if residual.norm_first:
-        return x + sublayer(residual.norm(x))
-    return residual.norm(x + sublayer(x))
+        return x + scale * sublayer(residual.norm(x))
+    return residual.norm(x + scale * sublayer(x))
 
 
 def padding(length):
@@ -102,6 +104,19 @@ class CompositionTest:
         x = add(x, block.feed_forward, block.feed_forward.sublayer)
         masks = {"inputs_mask": mask, "context_mask": context_mask}
         assert_close(block(sequence(), context(), **masks), x)
+
+    def test_positions_reach_the_attention(self, options):
+        block = make_block(EncoderBlock, **options)
+        attention = block.self_attention.sublayer
+        positions = ops.array(np.random.default_rng(3).integers(0, 97, (BATCH, LENGTH, 2)))
+        if not attention.use_rotary:
+            with pytest.raises(ValueError, match="positions=None with use_rotary=False"):
+                block(sequence(), positions=positions)
+            return
+        x = add(sequence(), block.self_attention, lambda x: attention(x, positions=positions))
+        x = add(x, block.feed_forward, block.feed_forward.sublayer)
+        assert_close(block(sequence(), positions=positions), x)
+        assert np.abs(block(sequence()) - x).max() > 1e-3
 
     def test_scores_are_those_of_the_attention(self, options):
         block = make_block(EncoderBlock, **options)
@@ -187,6 +202,8 @@ class ArgumentsTest:
         "use_bias": False,
         "use_rotary": True,
         "use_gate": True,
+        "stochastic_depth": 0.4,
+        "layer_scale": 0.7,
     }
 
     @pytest.mark.parametrize("kind", [EncoderBlock, DecoderBlock])
@@ -197,6 +214,7 @@ class ArgumentsTest:
         residuals += [block.cross_attention] if kind is DecoderBlock else []
         for residual in residuals:
             self.takes(residual, "dropout", "norm_first", "normalization", "epsilon")
+            self.takes(residual, "stochastic_depth", "layer_scale")
         self.takes(block.feed_forward.sublayer, "intermediate_dim", "activation", dropout=0.3)
         assert isinstance(block.feed_forward.sublayer, GatedFeedForward)
         names = ["num_heads", "num_key_value_heads", "key_dim"]

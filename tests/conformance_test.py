@@ -17,7 +17,8 @@ import pytest
 import tensorflow as tf
 
 import kerasformer
-from tests.registry import ENTRIES, B, Padded, Probe, Subclassed, constructor_arguments
+from tests.entries import B, Padded, Probe, constructor_arguments, padding
+from tests.registry import ENTRIES, Subclassed
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = [
@@ -179,7 +180,7 @@ class ComputationTest:
         outputs = arrays(entry.call(layer, values, training=False))
         assert_close(entry.call(layer, values), outputs, 0)
         trained = arrays(entry.call(layer, values, training=True))
-        drops = any(v for name, v in layer.get_config().items() if name.endswith("dropout"))
+        drops = any(v for n, v in layer.get_config().items() if n.endswith(("dropout", "depth")))
         assert drops == any((x != y).any() for x, y in zip(trained, outputs, strict=True))
 
     def test_a_row_does_not_depend_on_its_batch(self, entry):
@@ -190,17 +191,10 @@ class ComputationTest:
             assert_close(alone, [x[row : row + 1] for x in together])
 
 
-def padding(value):
-    """Makes a mask that hides the last two steps of the first row."""
-    mask = np.ones(value.shape[:2], bool)
-    mask[0, -2:] = False
-    return mask
-
-
 def masked_call(entry, values):
     """Calls with Keras's masks on the sequences, and by hand where the documentation says so."""
     hidden = {name: padding(values[name]) for name in {"inputs", "context"} & set(values)}
-    hidden = hidden if entry.mask == "kept" else {}
+    hidden = hidden if entry.mask in ("kept", "used") else {}
     by_hand = {"attention_mask", "position_bias"} & set(values)
     options = {"mask": tf.constant(hidden["inputs"])} if by_hand else {}
     values = values | {name: Padded(mask)(values[name]) for name, mask in hidden.items()}
@@ -211,27 +205,28 @@ class MaskTest:
     @each_entry
     def test_mask_is_kept_made_or_absent(self, entry):
         probe, values = Probe(), entry.values()
-        probe(masked_call(entry, values))
-        if entry.mask == "none":
+        outputs = probe(masked_call(entry, values))
+        expected = entry.mask_behind(values, outputs.shape[1])
+        if expected is None:
             assert probe.seen is None
-        elif entry.mask == "made":
-            ids = values["target" if entry.in_dict else "inputs"]
-            np.testing.assert_array_equal(probe.seen, ids != 0)
         else:
-            np.testing.assert_array_equal(probe.seen, padding(values["inputs"]))
+            np.testing.assert_array_equal(probe.seen, expected)
 
     @pytest.mark.parametrize(
-        "entry", [e for e in ENTRIES if e.mask == "kept"], ids=lambda entry: entry.label
+        "entry",
+        [entry for entry in ENTRIES if entry.mask in ("kept", "used")],
+        ids=lambda entry: entry.label,
     )
     def test_what_is_masked_changes_nothing_else(self, entry):
         values = entry.values()
         changed = dict(values)
         for name in {"inputs", "context"} & set(values):
             changed[name] = values[name] + 3.0 * ~padding(values[name])[..., None]
-        real = padding(values["inputs"])
         before, after = masked_call(entry, values), masked_call(entry, changed)
+        real = entry.mask_behind(values, before.shape[1])
+        real = np.ones(B, bool) if entry.mask == "used" else real
         np.testing.assert_array_equal(before[real], after[real])
-        assert np.any(before[~real] != after[~real])
+        assert entry.mask == "used" or np.any(before[~real] != after[~real])
 
 
 def train_step(entry, strategy, values):
@@ -323,7 +318,7 @@ class FreshProcessTest:
     def test_keras_files_load_where_only_the_library_is_imported(self, tmp_path):
         for entry in ENTRIES:
             layer = built(entry)
-            model = layer if isinstance(layer, keras.Model) else entry.functional(layer)
+            model = layer if entry.in_dict else entry.functional(layer)
             model.save(tmp_path / f"{entry.name}.keras")
         assert_same_in_fresh_process(LOAD_KERAS_FILES, tmp_path)
 

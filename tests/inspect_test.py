@@ -62,6 +62,105 @@ class AlignmentTest:
         np.testing.assert_allclose(np.sum(found, axis=-1), np.ones((B, T)), atol=0.02)
 
 
+class RolloutTest:
+    def test_it_is_the_product_of_the_layers_with_their_residuals(self):
+        scores = [probabilities(B, N, T, T) ** power for power in (1, 2, 3)]
+        scores = [x / x.sum(axis=-1, keepdims=True) for x in scores]
+        found = keras.ops.convert_to_numpy(inspect.rollout(scores))
+        first, second, third = ((x.mean(axis=1) + np.eye(T)) / 2 for x in scores)
+        np.testing.assert_allclose(found, third @ second @ first, rtol=1e-5)
+        np.testing.assert_allclose(found.sum(axis=-1), 1, rtol=1e-5)
+
+    def test_an_encoder_whose_positions_do_not_mix_reads_each_from_itself(self):
+        scores = [np.broadcast_to(np.eye(T, dtype="float32"), (B, N, T, T))] * 3
+        np.testing.assert_array_equal(inspect.rollout(scores), [np.eye(T)] * B)
+
+    def test_padding_is_not_read(self):
+        encoder = layers.Encoder(2, 12, N, 13)
+        mask = np.arange(T) < np.array([[T], [3]])
+        inputs = keras.random.normal((B, T, 12))
+        _, scores = encoder(inputs, mask=mask, return_attention_scores=True)
+        found = keras.ops.convert_to_numpy(inspect.rollout(scores))
+        assert np.all(found[1, :3, 3:] == 0)
+        assert np.all(found[0] > 0)
+
+    def test_words_get_a_matrix_of_it(self):
+        pieces = ["▁a", "b", "▁c", "▁d", "</s>"]
+        joined = np.array(inspect.rollout([probabilities(B, N, T, T)])[0])
+        matrix, source, target = inspect.word_alignment(joined, pieces, pieces)
+        assert source == target == ["ab", "c", "d"]
+        np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=1e-6)
+
+
+class GridMapsTest:
+    def test_the_class_token_reads_when_there_is_one(self):
+        attention = probabilities(B, N, 2 + 15, 2 + 15)
+        maps = np.array(inspect.grid_maps(attention, (3, 5), num_prefix_tokens=2))
+        assert maps.shape == (B, N, 3, 5)
+        np.testing.assert_array_equal(maps[1, 2, 2, 4], attention[1, 2, 0, -1])
+        np.testing.assert_array_equal(maps[0, 1, 0], attention[0, 1, 0, 2:7])
+
+    def test_otherwise_all_patches_do_on_average(self):
+        attention = probabilities(B, 15, 15)
+        maps = np.array(inspect.grid_maps(attention, (3, 5)))
+        np.testing.assert_allclose(maps.reshape(B, 15), attention.mean(axis=1), rtol=1e-6)
+        np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-5)
+
+    def test_a_graph_of_unknown_batch_gives_what_eager_code_gives(self):
+        scores = [probabilities(B, N, 16, 16), probabilities(B, N, 16, 16)]
+        spec = tf.TensorSpec((None, N, 16, 16))
+        graph = tf.function(
+            lambda *given: inspect.grid_maps(inspect.rollout(given), (3, 5), 1),
+            input_signature=[spec] * 2,
+        )
+        expected = inspect.grid_maps(inspect.rollout(scores), (3, 5), 1)
+        np.testing.assert_allclose(graph(*scores), expected, rtol=1e-5)
+
+    def test_another_grid_is_named(self):
+        with pytest.raises(ValueError, match=r"16 positions for grid_size=\(3, 5\) .* received 15"):
+            inspect.grid_maps(probabilities(B, 15, 15), (3, 5), num_prefix_tokens=1)
+
+
+class DrawGridMapsTest:
+    def test_the_map_brightens_what_was_read(self, tmp_path):
+        path = tmp_path / "picture.png"
+        heat = np.zeros((2, 2))
+        heat[0, 1] = 1
+        inspect.draw_grid_maps(np.full((8, 8, 3), 128, "uint8"), heat, path)
+        light = matplotlib.image.imread(path)[..., :3].sum(axis=-1)
+        rows, columns = light.shape
+        right = light[:, columns // 2 :]
+        quarters = [
+            np.median(half)
+            for side in np.array_split(right, 2, axis=1)
+            for half in np.array_split(side, 2)
+        ]
+        assert np.argmax(quarters) == 2  # left above, left below, right above, right below
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("count", [1, 3, 7])
+    def test_every_map_gets_a_panel_and_a_title(self, tmp_path, channels, count):
+        path = tmp_path / "picture.svg"
+        image = np.random.default_rng(0).random((5, 11, channels))
+        titles = [f"head {i} $_{{" for i in range(count)]
+        inspect.draw_grid_maps(image, np.random.default_rng(1).random((count, 2, 3)), path, titles)
+        # An image and the map over it are stored as one.
+        assert path.read_text().count("<image") == 1 + count
+
+    @pytest.mark.parametrize(
+        ("image", "maps", "message"),
+        [
+            (np.ones((5, 7)), np.ones((2, 3)), r"image.shape=\(5, 7\)"),
+            (np.ones((5, 7, 4)), np.ones((2, 3)), r"image.shape=\(5, 7, 4\)"),
+            (np.ones((5, 7, 3)), np.ones((1, 2, 2, 3)), r"maps.shape=\(1, 2, 2, 3\)"),
+        ],
+    )
+    def test_what_cannot_be_drawn_is_named(self, tmp_path, image, maps, message):
+        with pytest.raises(ValueError, match=message):
+            inspect.draw_grid_maps(image, maps, tmp_path / "a.png")
+        assert not os.listdir(tmp_path)
+
+
 class MergePiecesTest:
     def test_words_are_those_of_the_text_for_a_real_tokenizer(self):
         tokenizer = SentencePieceTokenizer(train_sentencepiece(TEXT * 3, 285))

@@ -174,6 +174,22 @@ class RotaryEmbeddingTest:
             alone = layer(x[row : row + 1], positions=ops.array([position]))
             np.testing.assert_allclose(rows[row], alone[0], rtol=1e-6)
 
+    def test_each_axis_turns_a_part_of_the_head_as_if_it_were_a_head(self):
+        x = np.random.default_rng(3).standard_normal((BATCH, self.heads, LENGTH, 12))
+        x = x.astype("float32")
+        for axes in (1, 2, 3):
+            positions = np.random.default_rng(axes).integers(0, 97, (BATCH, LENGTH, axes))
+            parts = np.split(x, axes, axis=-1)
+            turned = [rotate(part, positions[..., i]) for i, part in enumerate(parts)]
+            outputs = RotaryEmbedding()(x, positions=positions)
+            np.testing.assert_array_equal(outputs, np.concatenate(turned, axis=-1))
+            for_all = RotaryEmbedding()(x, positions=positions[:1])
+            np.testing.assert_allclose(for_all[0], outputs[0], rtol=1e-5, atol=1e-6)
+
+    def test_heads_that_the_axes_cannot_share_are_refused(self):
+        with pytest.raises(ValueError, match="that 4 divides, .* 2 axes, received key_dim=10"):
+            RotaryEmbedding()(self.example(), positions=ops.zeros((1, LENGTH, 2), "int32"))
+
     def test_angles_are_exact_in_16_bits(self):
         x = np.ones((1, 1, 521, self.key_dim), "float32")
         turned = RotaryEmbedding(dtype="mixed_bfloat16")(x)

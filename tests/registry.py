@@ -1,124 +1,29 @@
 """Every public layer and model, ready to be built, and what `conformance_test.py` puts it into.
 
 This file needs keras and kerasformer alone, so that a process without TensorFlow can use it too.
-Sizes are distinct, and prime where heads and sinusoids allow it.
 """
 
-import dataclasses
 import functools
-import inspect
-import zlib
-from collections.abc import Callable
 
 import keras
-import numpy as np
 
 from kerasformer import layers, models
-
-B, N, T, S, V = 2, 3, 5, 7, 11
-INTERMEDIATE, MAX_LENGTH, CONTEXT_DIM, TARGET_V = 13, 17, 19, 23
-KEY_DIM = 4
-HIDDEN = N * KEY_DIM
-GROUPED = {"num_heads": 6, "num_key_value_heads": 3, "key_dim": KEY_DIM}
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """A tensor that a layer takes: its shape, batch included, and its kind."""
-
-    shape: tuple
-    kind: str = "reals"
-
-    def make(self, rng):
-        """Draws a value; the ids of the first row end in padding."""
-        if self.kind == "reals":
-            return rng.normal(size=self.shape).astype("float32")
-        if self.kind == "mask":
-            # Every query sees at least the first key.
-            return (rng.random(self.shape) < 0.6) | (np.arange(self.shape[-1]) == 0)
-        if self.kind == "positions":
-            return rng.integers(0, MAX_LENGTH, self.shape).astype("int32")
-        ids = rng.integers(1, V, self.shape).astype("int32")
-        ids[0, -2:] = 0
-        return ids
-
-    @property
-    def dtype(self):
-        """Returns the dtype as Keras and TensorFlow call it."""
-        return {"reals": "float32", "mask": "bool"}.get(self.kind, "int32")
-
-    @property
-    def open_shape(self):
-        """Returns the shape of a model's input: batch and lengths are open."""
-        return tuple(None if size in (B, T, S) else size for size in self.shape)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Entry:
-    """A layer in one configuration, and how it is called.
-
-    `inputs` are tensors by argument name, of which the first is passed by position (or all in one
-    dict, with `in_dict`), and `options` the other arguments of the call. `mask` says what becomes
-    of Keras's mask: it is "kept", "made" from the inputs, or there is "none". `output_dtype` is
-    `None` for the compute dtype.
-    """
-
-    label: str
-    make: Callable
-    inputs: dict
-    options: dict = dataclasses.field(default_factory=dict)
-    in_dict: bool = False
-    mask: str = "kept"
-    output_dtype: str | None = None
-
-    @property
-    def name(self):
-        """Returns the label as the name of a layer, a file or a signature."""
-        return self.label.lower().replace(" ", "_").replace("-", "_")
-
-    def values(self):
-        """Draws the inputs, the same in every process."""
-        rng = np.random.default_rng(zlib.crc32(self.name.encode()))
-        return {name: spec.make(rng) for name, spec in self.inputs.items()}
-
-    def symbols(self):
-        """Makes the inputs of a functional model, whose batch and lengths are open."""
-        return {
-            name: keras.Input(batch_shape=spec.open_shape, dtype=spec.dtype, name=name)
-            for name, spec in self.inputs.items()
-        }
-
-    def call(self, layer, tensors, **options):
-        """Calls the layer."""
-        options = self.options | options
-        if self.in_dict:
-            return layer(tensors, **options)
-        first, *others = self.inputs
-        return layer(tensors[first], **{name: tensors[name] for name in others}, **options)
-
-    def build(self, **arguments):
-        """Makes the layer with weights of which none is 0 or 1, the same in every process."""
-        layer = self.make(name=self.name, **arguments)
-        self.call(layer, self.values())
-        rng = np.random.default_rng(zlib.crc32(self.label.encode()))
-        layer.set_weights([0.5 * rng.normal(size=w.shape) for w in layer.weights])
-        return layer
-
-    def functional(self, layer):
-        """Makes a functional model of the layer alone."""
-        symbols = self.symbols()
-        return keras.Model(symbols, self.call(layer, symbols))
-
-
-def constructor_arguments(layer_class):
-    """Returns the arguments with their defaults, inherited ones included, those of Keras not."""
-    arguments = {}
-    for base in layer_class.__mro__:
-        if base.__module__.startswith("kerasformer.") and "__init__" in vars(base):
-            for parameter in list(inspect.signature(base.__init__).parameters.values())[1:]:
-                if parameter.kind is not parameter.VAR_KEYWORD:
-                    arguments.setdefault(parameter.name, parameter.default)
-    return arguments
+from tests.entries import (
+    CONTEXT_DIM,
+    GROUPED,
+    HIDDEN,
+    INTERMEDIATE,
+    KEY_DIM,
+    MAX_LENGTH,
+    TARGET_V,
+    B,
+    Entry,
+    N,
+    S,
+    Spec,
+    T,
+    V,
+)
 
 
 def residual(make_sublayer, dtype=None, **arguments):
@@ -127,20 +32,31 @@ def residual(make_sublayer, dtype=None, **arguments):
     return layers.Residual(sublayer, dtype=dtype, **arguments)
 
 
+def vision(make_stem, dtype=None, **arguments):
+    """Makes a `VisionTransformer` behind a new stem of the same dtype."""
+    stem = make_stem(HIDDEN, name="stem", dtype=dtype)
+    return models.VisionTransformer(stem=stem, dtype=dtype, **arguments)
+
+
 part = functools.partial
 sequence = {"inputs": Spec((B, T, HIDDEN))}
 pair = {**sequence, "context": Spec((B, S, CONTEXT_DIM))}
 heads = {"inputs": Spec((B, N, T, KEY_DIM))}
+images = {"inputs": Spec((B, 6, 10, 3), "images")}
 token_ids = {"inputs": Spec((B, T), "ids")}
 sentences = {"source": Spec((B, S), "ids"), "target": Spec((B, T), "ids")}
 any_mask = {"attention_mask": Spec((B, T, T), "mask")}
 any_bias = {"position_bias": Spec((N, T, T))}
 any_positions = {"positions": Spec((B, T), "positions")}
+any_places = {"positions": Spec((1, T, 2), "coordinates")}
+grid = {"inputs": Spec((B, 1 + 2 * 3, HIDDEN))}  # behind a prefix token
 causal, scored = {"use_causal_mask": True}, {"return_attention_scores": True}
 
 attention = part(layers.MultiHeadAttention, HIDDEN, N)
 grouped_attention = part(layers.MultiHeadAttention, HIDDEN, use_bias=False, dropout=0.1, **GROUPED)
 block = {"hidden_dim": HIDDEN, "num_heads": N, "intermediate_dim": INTERMEDIATE}
+# A rate so small that no gradient is left out.
+scaled = {"stochastic_depth": 1e-3, "layer_scale": 0.5}
 post_norm = {
     **block,
     "norm_first": False,
@@ -150,6 +66,7 @@ post_norm = {
 }
 modern = {
     **block,
+    **scaled,
     **GROUPED,
     "normalization": "rms",
     "epsilon": 1e-5,
@@ -158,6 +75,7 @@ modern = {
     "use_rotary": True,
     "use_gate": True,
 }
+pixels = {"image_size": (6, 10), "num_layers": 1, "num_classes": V, **block}
 model = {"vocabulary_size": V, "num_layers": 1, **block}
 separate = {
     **model,
@@ -181,6 +99,11 @@ ENTRIES = [
     Entry("MultiHeadAttention grouped", grouped_attention, sequence, causal),
     Entry("MultiHeadAttention grouped cross", grouped_attention, pair, scored),
     Entry("MultiHeadAttention rotary", part(attention, use_rotary=True), sequence),
+    Entry(
+        "MultiHeadAttention rotary in a grid",
+        part(attention, use_rotary=True),
+        sequence | any_places,
+    ),
     Entry("MultiHeadAttention biased", attention, sequence | any_bias),
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
     Entry(
@@ -215,6 +138,21 @@ ENTRIES = [
         heads | any_positions,
         mask="none",
     ),
+    Entry("RotaryEmbedding in a grid", layers.RotaryEmbedding, heads | any_places, mask="none"),
+    Entry("LearnedGridPositions", part(layers.LearnedGridPositions, (2, 3), 1), grid),
+    Entry(
+        "LearnedGridPositions resized",
+        part(layers.LearnedGridPositions, (3, 5), 1),
+        grid,
+        {"grid_size": (2, 3)},
+    ),
+    Entry("SinusoidalGridPositions", part(layers.SinusoidalGridPositions, (2, 3), 1), grid),
+    Entry(
+        "SinusoidalGridPositions resized",
+        part(layers.SinusoidalGridPositions, (3, 5), 1, layout="concatenated"),
+        grid,
+        {"grid_size": (2, 3)},
+    ),
     Entry("FeedForward", part(layers.FeedForward, HIDDEN, INTERMEDIATE), sequence),
     Entry(
         "FeedForward plain",
@@ -242,6 +180,7 @@ ENTRIES = [
         sequence,
     ),
     Entry("Residual pre-norm", part(residual, attention, normalization="rms"), sequence),
+    Entry("Residual scaled", part(residual, attention, **scaled), sequence),
     Entry(
         "Residual post-norm",
         part(
@@ -260,8 +199,52 @@ ENTRIES = [
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
     Entry("Encoder post-norm", part(layers.Encoder, 2, **post_norm), sequence),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
+    Entry("Encoder in a grid", part(layers.Encoder, 2, **modern), sequence | any_places),
     Entry("Decoder post-norm", part(layers.Decoder, 2, **post_norm), pair),
     Entry("Decoder modern", part(layers.Decoder, 2, **modern), pair, scored),
+    Entry("PatchExtractor", part(layers.PatchExtractor, (3, 2)), images, mask="none"),
+    Entry("PatchExtractor overlap", part(layers.PatchExtractor, 4, 3, "same"), images, mask="none"),
+    Entry("PatchEmbedding", part(layers.PatchEmbedding, HIDDEN, (3, 2)), images, mask="none"),
+    Entry(
+        "PatchEmbedding overlap",
+        part(layers.PatchEmbedding, HIDDEN, 5, 2, padding="same", use_bias=False),
+        images,
+        mask="none",
+    ),
+    Entry("ConvolutionalStem", part(layers.ConvolutionalStem, HIDDEN), images, mask="none"),
+    Entry(
+        "ConvolutionalStem deep",
+        part(layers.ConvolutionalStem, HIDDEN, num_layers=2, kernel_size=5, strides=2, width=7),
+        images,
+        mask="none",
+    ),
+    Entry(
+        "ResNetStem",
+        part(layers.ResNetStem, HIDDEN, num_units=(2,), width=6, groups=2),
+        images,
+        mask="none",
+    ),
+    Entry(
+        "ResNetStem patches",
+        part(layers.ResNetStem, HIDDEN, (1, 1), 8, patch_size=(1, 2), groups=2, epsilon=1e-5),
+        images,
+        mask="none",
+    ),
+    Entry("PrefixTokens", layers.PrefixTokens, sequence),
+    Entry("PrefixTokens two", part(layers.PrefixTokens, num_tokens=2), sequence),
+    Entry("SequencePooling", layers.SequencePooling, sequence, mask="used"),
+    Entry(
+        "AttentionPooling",
+        part(layers.AttentionPooling, HIDDEN, N, INTERMEDIATE),
+        sequence,
+        mask="used",
+    ),
+    Entry(
+        "AttentionPooling other",
+        part(layers.AttentionPooling, HIDDEN, N, INTERMEDIATE, keras.activations.elu, 1e-5),
+        sequence,
+        mask="used",
+    ),
     Entry(
         "Seq2SeqTransformer shared",
         part(models.Seq2SeqTransformer, **model),
@@ -276,6 +259,44 @@ ENTRIES = [
         sentences,
         in_dict=True,
         mask="made",
+        output_dtype="float32",
+    ),
+    Entry(
+        "VisionTransformer distilled",
+        part(models.VisionTransformer, patch_size=(3, 2), distillation=True, **pixels),
+        images,
+        mask="none",
+        output_dtype="float32",
+    ),
+    Entry(
+        "VisionTransformer rotary",
+        part(
+            vision,
+            part(layers.ConvolutionalStem, num_layers=2),
+            pool="attention",
+            positions="rotary",
+            dropout=0.1,
+            attention_dropout=0.1,
+            activation=keras.activations.silu,
+            **scaled,
+            **pixels,
+        ),
+        images,
+        scored,
+        mask="none",
+        output_dtype="float32",
+    ),
+    Entry(
+        "VisionTransformer features",
+        part(
+            models.VisionTransformer,
+            patch_size=2,
+            pool="mean",
+            positions="sinusoidal",
+            **pixels | {"num_classes": None},
+        ),
+        images,
+        mask="none",
         output_dtype="float32",
     ),
 ]
@@ -305,28 +326,3 @@ class Subclassed(keras.Model):
     def from_config(cls, config):
         layer = keras.saving.deserialize_keras_object(config["layer"])
         return cls(**{**config, "layer": layer})
-
-
-class Padded(keras.layers.Layer):
-    """Hands its inputs on with a mask attached."""
-
-    def __init__(self, mask):
-        super().__init__()
-        self.mask = keras.ops.convert_to_tensor(mask)
-
-    def call(self, inputs):
-        return keras.ops.copy(inputs)
-
-    def compute_mask(self, inputs, previous_mask):
-        return self.mask
-
-
-class Probe(keras.layers.Layer):
-    """Notes the mask that Keras hands to it."""
-
-    def call(self, inputs, mask=None):
-        self.seen = mask
-        return inputs
-
-    def compute_mask(self, inputs, previous_mask):
-        return previous_mask

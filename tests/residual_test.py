@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from kerasformer.layers.attention import MultiHeadAttention
-from kerasformer.layers.residual import Residual, make_normalization
+from kerasformer.layers.residual import Residual, drop_rows, make_normalization
 
 BATCH, LENGTH, CONTEXT, HIDDEN = 2, 5, 7, 3
 EPSILON = 0.01
@@ -142,6 +142,80 @@ class ResidualTest:
         np.testing.assert_array_equal(again(list(sequences)), model(list(sequences)))
         assert again.layers[-1].sublayer.get_config() == attention.get_config()
         assert again.layers[-1].dropout == 0.3
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+class BranchTest:
+    """What acts on the branch beside dropout: a learned scale, and leaving it out."""
+
+    rows, rate = 499, 0.3
+
+    def test_a_learned_vector_scales_the_branch(self, norm_first):
+        layer = random_residual(norm_first=norm_first, layer_scale=0.1)
+        plain = Residual(layer.sublayer, norm_first, epsilon=EPSILON)
+        plain.build((None, None, HIDDEN))
+        plain.norm.set_weights(layer.norm.get_weights())
+        x, scale = example(), ops.convert_to_numpy(layer.scale)
+        scaled = plain.apply(x, lambda x: scale * layer.sublayer(x))
+        np.testing.assert_allclose(layer(x), scaled, rtol=1e-5, atol=1e-6)
+        assert np.abs(layer(x) - plain(x)).max() > 0.1
+
+    def test_the_vector_starts_at_the_argument_and_is_learned(self, norm_first):
+        layer = Residual(keras.layers.Dense(HIDDEN), norm_first, layer_scale=1e-5)
+        layer.build((None, None, HIDDEN))
+        np.testing.assert_array_equal(layer.scale, np.full(HIDDEN, 1e-5, "float32"))
+        assert any(weight is layer.scale for weight in layer.trainable_weights)
+
+    def test_without_the_arguments_there_is_no_weight_and_no_state(self, norm_first):
+        layer = random_residual(norm_first=norm_first, stochastic_depth=0.0, layer_scale=None)
+        assert len(layer.variables) == len(layer.norm.variables) + len(layer.sublayer.variables)
+
+    def test_each_row_keeps_the_whole_branch_or_none_of_it(self, norm_first):
+        layer = random_residual(norm_first=norm_first, stochastic_depth=self.rate)
+        x = np.random.default_rng(0).standard_normal((self.rows, LENGTH, HIDDEN)).astype("float32")
+        branch = np.array(layer.sublayer(layer.norm(x) if norm_first else x)) / (1 - self.rate)
+        dropped, kept = (x, x + branch) if norm_first else map(layer.norm, (x, x + branch))
+        outputs = np.array(layer(x, training=True))
+        is_dropped = np.abs(outputs - dropped).max(axis=(1, 2)) < 1e-6
+        expected = np.where(is_dropped[:, np.newaxis, np.newaxis], dropped, kept)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+        deviation = np.sqrt(self.rate * (1 - self.rate) / self.rows)
+        assert abs(is_dropped.mean() - self.rate) < 4 * deviation
+
+    def test_nothing_is_left_out_in_inference(self, norm_first):
+        dropping = random_residual(norm_first=norm_first, stochastic_depth=0.9)
+        keeping = random_residual(norm_first=norm_first)
+        for training in (False, None):
+            np.testing.assert_array_equal(
+                dropping(example(), training=training), keeping(example())
+            )
+
+    def test_the_random_state_is_a_variable_of_the_layer(self, norm_first):
+        first, second = (
+            random_residual(norm_first=norm_first, stochastic_depth=0.5) for _ in range(2)
+        )
+        x = np.ones((self.rows, LENGTH, HIDDEN), "float32")
+        for variable, value in zip(second.variables, first.variables, strict=True):
+            variable.assign(value)
+        drawn = [np.array(first(x, training=True)) for _ in range(2)]
+        assert np.any(drawn[0] != drawn[1])
+        for expected in drawn:
+            np.testing.assert_array_equal(second(x, training=True), expected)
+
+
+class DropRowsTest:
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+    def test_small_rates_are_kept_to_in_16_bits(self, dtype):
+        count, rate = 200_003, 0.003
+        outputs = drop_rows(ops.ones((count, 1), dtype), rate, seed=5)
+        assert keras.backend.standardize_dtype(outputs.dtype) == dtype
+        found = np.mean(np.array(ops.cast(outputs, "float32")) == 0)
+        assert abs(found - rate) < 4 * np.sqrt(rate / count)
+
+    @pytest.mark.parametrize("rate", [-0.1, 1.0])
+    def test_a_rate_that_is_none_is_refused(self, rate):
+        with pytest.raises(ValueError, match=f"less than 1, received stochastic_depth={rate}"):
+            Residual(keras.layers.Dense(HIDDEN), stochastic_depth=rate)
 
 
 class NormalizationTest:

@@ -116,6 +116,14 @@ class CompositionTest:
                 assert block.block_arguments() == stack.block_arguments()
             assert options.items() <= stack.get_config().items()
 
+    def test_stochastic_depth_grows_linearly_from_the_first_block_to_the_last(self, options):
+        for kind in (Encoder, Decoder):
+            for rates in ([0.0, 0.1, 0.2, 0.3, 0.4], [0.0, 0.4], [0.0]):
+                stack = kind(len(rates), HIDDEN, HEADS, INNER, stochastic_depth=0.4, **options)
+                found = [block.stochastic_depth for block in stack.blocks]
+                np.testing.assert_allclose(found, rates, atol=1e-9)
+                assert stack.get_config()["stochastic_depth"] == 0.4
+
     def test_only_a_pre_norm_stack_ends_with_a_normalization(self, options):
         for kind in (Encoder, Decoder):
             names = [weight.path for weight in make_stack(kind, **options).weights]
@@ -165,6 +173,18 @@ class PerturbationTest:
             outputs, permuted = np.array(encode(sequence())), encode(sequence()[:, order])
             assert np.abs(permuted - outputs[:, order]).max() > 0.1
 
+    def test_positions_may_be_given_and_have_two_dimensions(self):
+        encoder = make_stack(Encoder, use_rotary=True)
+        expected = np.array(encoder(sequence()))
+        assert_close(encoder(sequence(), positions=ops.arange(LENGTH) + 17), expected)
+        grid = np.array([[[0, 0], [0, 1], [0, 2], [1, 0], [1, 1]]])
+        in_grid = np.array(encoder(sequence(), positions=grid))
+        assert_close(encoder(sequence(), positions=grid + [[[3, 5]]]), in_grid)
+        assert np.abs(in_grid - expected).max() > 0.01
+        order = np.array([3, 0, 4, 2, 1])
+        together = encoder(sequence()[:, order], positions=grid[:, order])
+        assert_close(together, in_grid[:, order])
+
     def test_dropping_every_sublayer_leaves_the_normalized_inputs(self):
         for kind, inputs in ((Encoder, [sequence()]), (Decoder, [sequence(), context()])):
             stack = make_stack(kind, dropout=0.99999)
@@ -172,6 +192,13 @@ class PerturbationTest:
 
 
 class KerasMaskTest:
+    def test_it_is_found_beside_positions(self):
+        encoder, mask = make_stack(Encoder, use_rotary=True), padding(LENGTH)
+        masked = keras.layers.Masking()(sequence() * mask[..., np.newaxis])
+        positions = ops.arange(LENGTH)
+        expected = encoder(np.array(masked), mask=mask, positions=positions)
+        np.testing.assert_array_equal(encoder(masked, positions=positions), expected)
+
     token_ids = np.array([[3, 1, 4, 1, 5], [2, 7, 1, 0, 0]])
     context_ids = np.array([[3, 1, 4, 1, 5, 9, 2], [2, 7, 1, 8, 2, 0, 0]])
 

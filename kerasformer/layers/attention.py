@@ -111,6 +111,7 @@ class MultiHeadAttention(keras.layers.Layer):
         attention_mask: boolean tensor `(B, T, S)` or `(B, N, T, S)`.
         use_causal_mask: bool. Whether a position may not look at later ones.
         position_bias: float tensor that broadcasts to `(B, N, T, S)`.
+        positions: int tensor as `rotate` takes it, for `use_rotary`; `None` means `0..T-1`.
         return_attention_scores: bool. Whether to return `(outputs, scores)`.
 
     Returns:
@@ -123,7 +124,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     Raises:
         ValueError: when the sizes contradict each other, a layer built for one kind of attention
-            is called for the other, or cross-attention with a causal mask.
+            is called for the other, or one is given a causal mask or positions it cannot use.
 
     Example:
 
@@ -168,14 +169,11 @@ class MultiHeadAttention(keras.layers.Layer):
             )
         self._head_dim = key_dim or hidden_dim // num_heads
         self.output_dense = self._dense(hidden_dim, "output_dense")
-        self.dropout_layer = keras.layers.Dropout(
-            dropout, name="dropout_layer", dtype=self.dtype_policy
-        )
-        self.rotary_embedding = (
-            RotaryEmbedding(name="rotary_embedding", dtype=self.dtype_policy)
-            if use_rotary
-            else None
-        )
+        policy = self.dtype_policy
+        self.dropout_layer = keras.layers.Dropout(dropout, name="dropout_layer", dtype=policy)
+        self.rotary_embedding = None
+        if use_rotary:
+            self.rotary_embedding = RotaryEmbedding(name="rotary_embedding", dtype=policy)
 
     def build(self, inputs_shape, context_shape=None):
         # Which projections there are depends on the kind of attention, known only here.
@@ -206,15 +204,16 @@ class MultiHeadAttention(keras.layers.Layer):
         attention_mask=None,
         use_causal_mask=False,
         position_bias=None,
+        positions=None,
         return_attention_scores=False,
         training=None,
     ):
         self._check_kind(context is not None)
+        if positions is not None and not self.use_rotary:
+            raise ValueError("Expected positions=None with use_rotary=False, received some.")
         if context is None:
             key_mask = inputs_mask if mask is None else mask
-            query, key, value = self._project_inputs(inputs)
-            if self.use_rotary:
-                query, key = self.rotary_embedding(query), self.rotary_embedding(key)
+            query, key, value = self._project_inputs(inputs, positions)
         else:
             if use_causal_mask:
                 raise ValueError("Expected context=None with use_causal_mask=True, received one.")
@@ -253,10 +252,7 @@ class MultiHeadAttention(keras.layers.Layer):
             Tuple of the outputs `(R, 1, hidden_dim)` and the cache with the token written to it.
         """
         self._check_kind(False)
-        query, key, value = self._project_inputs(inputs)
-        if self.use_rotary:
-            query = self.rotary_embedding(query, positions=positions[:, None])
-            key = self.rotary_embedding(key, positions=positions[:, None])
+        query, key, value = self._project_inputs(inputs, positions[:, None])
         keys = _write(cache[0], key, positions)
         values = _write(cache[1], value, positions)
         seen = ops.less_equal(ops.arange(ops.shape(keys)[2], dtype="int32"), positions[:, None])
@@ -296,11 +292,15 @@ class MultiHeadAttention(keras.layers.Layer):
     def _dense(self, units, name):
         return keras.layers.Dense(units, use_bias=self.use_bias, name=name, dtype=self.dtype_policy)
 
-    def _project_inputs(self, inputs):
+    def _project_inputs(self, inputs, positions=None):
         heads = self.num_heads + 2 * self._groups
         x = self._split_heads(self.query_key_value_dense(inputs), heads)
         # `split`, not slices: the gradient of a slice is an array of zeros as large as `x`.
-        return ops.split(x, [self.num_heads, self.num_heads + self._groups], axis=1)
+        query, key, value = ops.split(x, [self.num_heads, self.num_heads + self._groups], axis=1)
+        if self.use_rotary:
+            query = self.rotary_embedding(query, positions)
+            key = self.rotary_embedding(key, positions)
+        return query, key, value
 
     def _split_heads(self, x, num_heads):
         batch, length, _ = ops.shape(x)

@@ -31,6 +31,8 @@ class BlockArguments(keras.layers.Layer):
         use_bias=True,
         use_rotary=False,
         use_gate=False,
+        stochastic_depth=0.0,
+        layer_scale=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -49,6 +51,8 @@ class BlockArguments(keras.layers.Layer):
         self.use_bias = use_bias
         self.use_rotary = use_rotary
         self.use_gate = use_gate
+        self.stochastic_depth = stochastic_depth
+        self.layer_scale = layer_scale
         self.supports_masking = True
 
     def block_arguments(self):
@@ -72,6 +76,8 @@ class BlockArguments(keras.layers.Layer):
             "use_bias": self.use_bias,
             "use_rotary": self.use_rotary,
             "use_gate": self.use_gate,
+            "stochastic_depth": self.stochastic_depth,
+            "layer_scale": self.layer_scale,
         }
 
     def _residual(self, sublayer, name):
@@ -81,6 +87,8 @@ class BlockArguments(keras.layers.Layer):
             normalization=self.normalization,
             epsilon=self.epsilon,
             dropout=self.dropout,
+            stochastic_depth=self.stochastic_depth,
+            layer_scale=self.layer_scale,
             name=name,
             dtype=self.dtype_policy,
         )
@@ -142,6 +150,8 @@ class EncoderBlock(BlockArguments):
         use_bias: bool. Whether products add a bias.
         use_rotary: bool. Whether self-attention turns queries and keys by their positions.
         use_gate: bool. Whether the feed-forward layer is a `GatedFeedForward`.
+        stochastic_depth: float. Rate at which a sublayer is left out, for each example alone.
+        layer_scale: float or `None`. Start of learned factors of each sublayer; `None` for none.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -150,6 +160,8 @@ class EncoderBlock(BlockArguments):
         inputs_mask: boolean tensor `(B, T)`, what Keras fills; `mask`, if given, replaces it.
         attention_mask: boolean tensor `(B, T, T)` or `(B, N, T, T)`, `True` = attend.
         use_causal_mask: bool. Whether a position may not look at later ones.
+        positions: int tensor `(T,)`, `(B, T)` or `(1 or B, T, A)`, for `use_rotary`; `None` means
+            `0..T-1`.
         return_attention_scores: bool. Whether to return `(outputs, scores)`.
 
     Returns:
@@ -157,7 +169,7 @@ class EncoderBlock(BlockArguments):
         the attention probabilities `(B, N, T, T)`.
 
     Masking: the mask hides keys and is kept; Keras fills it by itself, as `mask` when `inputs`
-    is the only tensor, as `inputs_mask` when there is an `attention_mask`.
+    is the only tensor, as `inputs_mask` when there are other tensors.
 
     Example:
 
@@ -186,6 +198,7 @@ class EncoderBlock(BlockArguments):
         inputs_mask=None,
         attention_mask=None,
         use_causal_mask=False,
+        positions=None,
         return_attention_scores=False,
     ):
         attention = self.self_attention.sublayer
@@ -196,6 +209,7 @@ class EncoderBlock(BlockArguments):
                 mask=inputs_mask if mask is None else mask,
                 attention_mask=attention_mask,
                 use_causal_mask=use_causal_mask,
+                positions=positions,
                 return_attention_scores=True,
             ),
         )

@@ -57,9 +57,12 @@ def sinusoidal_positions(positions, hidden_dim, layout="interleaved"):
 def rotate(inputs, positions, max_wavelength=10000.0):
     """Turns each pair `(x_j, x_{j + K/2})` of a head by `position / max_wavelength^(2j/K)`.
 
+    Where a position has `A` coordinates (row and column), the head is cut in `A` equal parts, and
+    each part is turned by one coordinate as if it were a head of its own.
+
     Args:
-        inputs: float tensor `(B, N, T, K)`, `K` even.
-        positions: int tensor `(T,)` or `(B, T)`.
+        inputs: float tensor `(B, N, T, K)`, `K` a multiple of `2 A`.
+        positions: int tensor `(T,)`, `(B, T)` or `(1 or B, T, A)`.
         max_wavelength: float. Base of the wavelengths.
 
     Returns:
@@ -69,7 +72,14 @@ def rotate(inputs, positions, max_wavelength=10000.0):
     References:
         - [Su et al., 2021](https://arxiv.org/abs/2104.09864), equation 34, in the half-split
           order of GPT-NeoX
+        - [Heo et al., 2024](https://arxiv.org/abs/2403.13298), section 3.1, axial frequencies
     """
+    if len(positions.shape) == 3:
+        parts = ops.split(inputs, positions.shape[-1], axis=-1)
+        turned = [
+            rotate(part, positions[..., axis], max_wavelength) for axis, part in enumerate(parts)
+        ]
+        return ops.concatenate(turned, axis=-1)
     half = inputs.shape[-1] // 2
     frequencies = ops.power(max_wavelength, -ops.arange(half, dtype="float32") / half)
     angles = ops.cast(positions, "float32")[..., None] * frequencies
@@ -209,7 +219,8 @@ class RotaryEmbedding(keras.layers.Layer):
 
     Call arguments:
         inputs: float tensor `(B, N, T, K)`, `K` even.
-        positions: int tensor `(T,)` or `(B, T)`; `None` means `0..T-1`.
+        positions: int tensor `(T,)`, `(B, T)` or `(1 or B, T, A)`, `A` coordinates each as
+            `rotate` explains; `None` means `0..T-1`.
 
     Returns:
         Float tensor `(B, N, T, K)`.
@@ -217,7 +228,7 @@ class RotaryEmbedding(keras.layers.Layer):
     Masking: produces no mask.
 
     Raises:
-        ValueError: when `K` is odd.
+        ValueError: when `K` is odd, or no multiple of `2 A`.
 
     Example:
 
@@ -240,6 +251,11 @@ class RotaryEmbedding(keras.layers.Layer):
     def call(self, inputs, positions=None):
         if positions is None:
             positions = ops.arange(ops.shape(inputs)[2], dtype="int32")
+        elif len(positions.shape) == 3 and inputs.shape[-1] % (2 * positions.shape[-1]):
+            raise ValueError(
+                f"Expected heads of a size that {2 * positions.shape[-1]} divides, for positions "
+                f"of {positions.shape[-1]} axes, received key_dim={inputs.shape[-1]}."
+            )
         return rotate(inputs, positions, self.max_wavelength)
 
     def compute_output_shape(self, inputs_shape):

@@ -1,6 +1,7 @@
-"""The residual connection, written once: normalisation, sublayer, dropout, addition."""
+"""The residual connection, written once: normalisation, sublayer, scale, dropout, addition."""
 
 import keras
+from keras import ops
 
 NORMALIZATIONS = {
     "layer": keras.layers.LayerNormalization,
@@ -39,12 +40,57 @@ def make_normalization(normalization, epsilon, name, dtype):
     return norm
 
 
+def drop_rows(inputs, rate, seed):
+    """Makes whole rows of a batch zero at random, and scales the others by `1 / (1 - rate)`.
+
+    Args:
+        inputs: float tensor `(B, ...)`.
+        rate: float in `[0, 1)`. The probability of a zero.
+        seed: int or `keras.random.SeedGenerator`.
+
+    Returns:
+        Float tensor `(B, ...)` of the dtype of `inputs`, the same on average.
+
+    Example:
+
+    >>> set(float(x) for x in drop_rows(ops.ones(97), 0.5, seed=3)) == {0.0, 2.0}
+    True
+
+    References:
+        - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), stochastic depth
+    """
+    shape = (ops.shape(inputs)[0], *[1] * (len(inputs.shape) - 1))
+    # float32, for numbers of 16 bits are too coarse for the small rates of the first blocks.
+    is_kept = ops.greater_equal(keras.random.uniform(shape, dtype="float32", seed=seed), rate)
+    return inputs * ops.cast(ops.cast(is_kept, "float32") / (1.0 - rate), inputs.dtype)
+
+
+class StochasticDepth(keras.layers.Layer):
+    """Applies `drop_rows` while a model trains, with a random state that checkpoints hold."""
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.supports_masking = True
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def build(self, inputs_shape):
+        """Makes nothing: there are no weights."""
+
+    def call(self, inputs, training=None):
+        return drop_rows(inputs, self.rate, self.seed_generator) if training else inputs
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
+
+
 @keras.saving.register_keras_serializable(package="kerasformer")
 class Residual(keras.layers.Layer):
     """Adds what a sublayer computes to its inputs.
 
-    Pre-norm (`norm_first=True`): `x + dropout(sublayer(norm(x)))`.
-    Post-norm, as in 2017: `norm(x + dropout(sublayer(x)))`.
+    Pre-norm (`norm_first=True`): `x + branch(norm(x))`.
+    Post-norm, as in 2017: `norm(x + branch(x))`.
+    The branch is `stochastic_depth(layer_scale * dropout(sublayer(x)))`.
 
     Args:
         sublayer: Keras layer from `(B, T, hidden_dim)` to `(B, T, hidden_dim)`.
@@ -52,6 +98,10 @@ class Residual(keras.layers.Layer):
         normalization: str. `"layer"` or `"rms"`.
         epsilon: float. Added to the variance.
         dropout: float in `[0, 1)`. Rate at which the sublayer's outputs are dropped.
+        stochastic_depth: float in `[0, 1)`. Rate at which the whole branch is dropped, for each
+            example alone; what is kept is divided by `1 - stochastic_depth`.
+        layer_scale: float or `None`. What a learned vector `(hidden_dim,)` starts at that
+            multiplies the branch; `None` for no such vector.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -65,6 +115,9 @@ class Residual(keras.layers.Layer):
     Masking: Keras's masks are kept and reach the sublayer. To hand it more arguments, call
     `apply` with a function.
 
+    Raises:
+        ValueError: for an unknown normalisation or a rate that is none.
+
     Example:
 
     >>> from keras import ops
@@ -75,6 +128,8 @@ class Residual(keras.layers.Layer):
     References:
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1
         - [Xiong et al., 2020](https://arxiv.org/abs/2002.04745), pre-norm and post-norm
+        - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), stochastic depth
+        - [Touvron et al., 2021](https://arxiv.org/abs/2103.17239), section 2.1, `layer_scale`
     """
 
     def __init__(
@@ -84,22 +139,42 @@ class Residual(keras.layers.Layer):
         normalization="layer",
         epsilon=1e-6,
         dropout=0.0,
+        stochastic_depth=0.0,
+        layer_scale=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if not 0 <= stochastic_depth < 1:
+            raise ValueError(
+                "Expected stochastic_depth to be at least 0 and less than 1, received "
+                f"stochastic_depth={stochastic_depth}."
+            )
         self.sublayer = sublayer
         self.norm_first = norm_first
         self.normalization = normalization
         self.epsilon = epsilon
         self.dropout = dropout
+        self.stochastic_depth = stochastic_depth
+        self.layer_scale = layer_scale
         self.supports_masking = True
         self.norm = make_normalization(normalization, epsilon, "norm", self.dtype_policy)
         self.dropout_layer = keras.layers.Dropout(
             dropout, name="dropout_layer", dtype=self.dtype_policy
         )
+        self.stochastic_depth_layer = None
+        if stochastic_depth:
+            self.stochastic_depth_layer = StochasticDepth(
+                stochastic_depth, name="stochastic_depth_layer", dtype=self.dtype_policy
+            )
 
     def build(self, inputs_shape, context_shape=None):
         self.norm.build(inputs_shape)
+        if self.layer_scale is not None:
+            self.scale = self.add_weight(
+                name="scale",
+                shape=(inputs_shape[-1],),
+                initializer=keras.initializers.Constant(self.layer_scale),
+            )
         if not self.sublayer.built:  # Keras builds it first when it loads a model.
             shapes = (inputs_shape,) if context_shape is None else (inputs_shape, context_shape)
             self.sublayer.build(*shapes)
@@ -121,7 +196,12 @@ class Residual(keras.layers.Layer):
         """
         result = function(self.norm(inputs) if self.norm_first else inputs)
         outputs, *others = result if isinstance(result, tuple) else (result,)
-        outputs = inputs + self.dropout_layer(outputs)
+        outputs = self.dropout_layer(outputs)
+        if self.layer_scale is not None:
+            outputs = outputs * ops.cast(self.scale, outputs.dtype)
+        if self.stochastic_depth_layer is not None:
+            outputs = self.stochastic_depth_layer(outputs)
+        outputs = inputs + outputs
         if not self.norm_first:
             outputs = self.norm(outputs)
         return (outputs, *others) if others else outputs
@@ -144,6 +224,8 @@ class Residual(keras.layers.Layer):
             "normalization": self.normalization,
             "epsilon": self.epsilon,
             "dropout": self.dropout,
+            "stochastic_depth": self.stochastic_depth,
+            "layer_scale": self.layer_scale,
         }
 
     @classmethod

@@ -18,17 +18,18 @@ class _Stack(BlockArguments):
     def __init__(self, num_layers, hidden_dim, num_heads, intermediate_dim, **kwargs):
         super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
         self.num_layers = num_layers
-        self.blocks = [
-            self._block_class(
-                **self.block_arguments(), name=f"block_{index}", dtype=self.dtype_policy
-            )
-            for index in range(num_layers)
-        ]
+        self.blocks = [self._block(index) for index in range(num_layers)]
         self.final_norm = (
             make_normalization(self.normalization, self.epsilon, "final_norm", self.dtype_policy)
             if self.norm_first
             else None
         )
+
+    def _block(self, index):
+        arguments = self.block_arguments()
+        # Linear from 0 in the first block to the rate in the last, as Huang et al. found best.
+        arguments["stochastic_depth"] *= index / max(self.num_layers - 1, 1)
+        return self._block_class(**arguments, name=f"block_{index}", dtype=self.dtype_policy)
 
     def build(self, *shapes):
         for block in self.blocks:
@@ -52,7 +53,8 @@ class Encoder(_Stack):
         hidden_dim: int. Size of the sequence.
         num_heads: int. Number of query heads.
         intermediate_dim: int. Inner size of the feed-forward layers.
-        **kwargs: the other arguments of `EncoderBlock`, `name` and `dtype` included.
+        **kwargs: the other arguments of `EncoderBlock`, `name` and `dtype` included;
+            `stochastic_depth` is the rate of the last block and falls linearly to 0 in the first.
 
     Call arguments:
         inputs: float tensor `(B, T, hidden_dim)`.
@@ -60,6 +62,8 @@ class Encoder(_Stack):
         inputs_mask: boolean tensor `(B, T)`, what Keras fills; `mask`, if given, replaces it.
         attention_mask: boolean tensor `(B, T, T)` or `(B, N, T, T)`, `True` = attend.
         use_causal_mask: bool. Whether a position may not look at later ones.
+        positions: int tensor `(T,)`, `(B, T)` or `(1 or B, T, A)`, for `use_rotary`; `None` means
+            `0..T-1`.
         return_attention_scores: bool. Whether to return `(outputs, scores)`.
 
     Returns:
@@ -67,7 +71,7 @@ class Encoder(_Stack):
         a list with the attention probabilities `(B, N, T, T)` of each block.
 
     Masking: the mask hides keys and is kept; Keras fills it by itself, as `mask` when `inputs`
-    is the only tensor, as `inputs_mask` when there is an `attention_mask`.
+    is the only tensor, as `inputs_mask` when there are other tensors.
 
     Example:
 
@@ -92,6 +96,7 @@ class Encoder(_Stack):
         inputs_mask=None,
         attention_mask=None,
         use_causal_mask=False,
+        positions=None,
         return_attention_scores=False,
     ):
         x, all_scores = inputs, []
@@ -101,6 +106,7 @@ class Encoder(_Stack):
                 mask=inputs_mask if mask is None else mask,
                 attention_mask=attention_mask,
                 use_causal_mask=use_causal_mask,
+                positions=positions,
                 return_attention_scores=True,
             )
             all_scores.append(scores)
@@ -117,7 +123,8 @@ class Decoder(_Stack):
         hidden_dim: int. Size of the sequence.
         num_heads: int. Number of query heads.
         intermediate_dim: int. Inner size of the feed-forward layers.
-        **kwargs: the other arguments of `EncoderBlock`, `name` and `dtype` included.
+        **kwargs: the other arguments of `EncoderBlock`, `name` and `dtype` included;
+            `stochastic_depth` is the rate of the last block and falls linearly to 0 in the first.
 
     Call arguments:
         inputs: float tensor `(B, T, hidden_dim)`.

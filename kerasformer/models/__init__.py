@@ -1,3 +1,4 @@
 """Published systems, composed of the layers: one a file."""
 
 from kerasformer.models.transformer import Seq2SeqTransformer as Seq2SeqTransformer
+from kerasformer.models.vit import VisionTransformer as VisionTransformer

@@ -1,0 +1,169 @@
+"""Pooling by attention: one vector for a sequence, weighted by what the sequence holds.
+
+Pooling by class token is `sequence[:, 0]`, and by mean `keras.layers.GlobalAveragePooling1D`, which
+honours masks too. Letters: `B` batch, `T` length.
+"""
+
+import keras
+from keras import ops
+
+from kerasformer.layers.attention import MultiHeadAttention
+from kerasformer.layers.feed_forward import FeedForward
+from kerasformer.layers.residual import Residual
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+class SequencePooling(keras.layers.Layer):
+    """Averages a sequence with weights that it gives itself: `softmax(x g)ᵀ x`.
+
+    The vector `g` is learned. The paper's linear layer has a bias too, which the softmax cancels.
+
+    Args:
+        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: float tensor `(B, T, hidden_dim)`.
+        mask: boolean tensor `(B, T)`, `True` = real, or `None`. Keras fills it by itself.
+
+    Returns:
+        Float tensor `(B, hidden_dim)`.
+
+    Masking: hidden positions get no weight, and a row without any real one gives zeros. Produces
+    no mask.
+
+    Example:
+
+    >>> tuple(SequencePooling()(ops.ones((2, 5, 3))).shape)
+    (2, 3)
+
+    References:
+        - [Hassani et al., 2021](https://arxiv.org/abs/2104.05704), section 3.2
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.score_dense = keras.layers.Dense(
+            1, use_bias=False, name="score_dense", dtype=self.dtype_policy
+        )
+
+    def build(self, inputs_shape):
+        self.score_dense.build(inputs_shape)
+
+    def call(self, inputs, mask=None):
+        scores = self.score_dense(inputs)
+        scores = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
+        if mask is None:
+            weights = ops.softmax(scores, axis=1)
+        else:
+            real = ops.cast(mask, scores.dtype)[..., None]
+            weights = ops.softmax(scores + 1e9 * (real - 1.0), axis=1) * real
+        weights = ops.cast(weights, inputs.dtype)
+        return ops.matmul(ops.swapaxes(weights, 1, 2), inputs)[:, 0]
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
+
+    def compute_output_shape(self, inputs_shape):
+        return (inputs_shape[0], inputs_shape[-1])
+
+    def get_config(self):
+        return super().get_config()
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+class AttentionPooling(keras.layers.Layer):
+    """Lets one learned query, the probe, look at a sequence: the MAP head of ViT-G.
+
+    `x = attention(probe, inputs)`, then `x + feed_forward(norm(x))`. The probe itself is not
+    added.
+
+    Args:
+        hidden_dim: int. Size of the output.
+        num_heads: int. Number of heads of the attention.
+        intermediate_dim: int. Inner size of the feed-forward layer.
+        activation: str or callable. Activation of the feed-forward layer.
+        epsilon: float. Added to the variance by the normalisation.
+        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: float tensor `(B, T, input_dim)`.
+        mask: boolean tensor `(B, T)`, `True` = real, or `None`. Keras fills it by itself.
+
+    Returns:
+        Float tensor `(B, hidden_dim)`.
+
+    Masking: hidden positions change nothing. Produces no mask.
+
+    Example:
+
+    >>> layer = AttentionPooling(hidden_dim=6, num_heads=3, intermediate_dim=7)
+    >>> tuple(layer(ops.ones((2, 5, 6))).shape)
+    (2, 6)
+
+    References:
+        - [Lee et al., 2018](https://arxiv.org/abs/1810.00825), section 3.2
+        - [Zhai et al., 2021](https://arxiv.org/abs/2106.04560), appendix D.3
+    """
+
+    def __init__(
+        self,
+        hidden_dim,
+        num_heads,
+        intermediate_dim,
+        activation="gelu_tanh",
+        epsilon=1e-6,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.intermediate_dim = intermediate_dim
+        self.activation = activation
+        self.epsilon = epsilon
+        self.supports_masking = True
+        self.attention = MultiHeadAttention(
+            hidden_dim, num_heads, name="attention", dtype=self.dtype_policy
+        )
+        feed_forward = FeedForward(
+            hidden_dim,
+            intermediate_dim,
+            activation=activation,
+            name="feed_forward",
+            dtype=self.dtype_policy,
+        )
+        self.feed_forward = Residual(
+            feed_forward, epsilon=epsilon, name="feed_forward", dtype=self.dtype_policy
+        )
+
+    def build(self, inputs_shape):
+        self.probe = self.add_weight(
+            name="probe", shape=(1, 1, self.hidden_dim), initializer="glorot_uniform"
+        )
+        self.attention.build((None, 1, self.hidden_dim), inputs_shape)
+        self.feed_forward.build((None, 1, self.hidden_dim))
+
+    def call(self, inputs, mask=None, training=None):
+        # The probe has a batch of one, and broadcasts: it is projected once.
+        probe = ops.cast(self.probe, self.compute_dtype)
+        x = self.attention(probe, inputs, context_mask=mask, training=training)
+        return self.feed_forward(x, training=training)[:, 0]
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
+
+    def compute_output_shape(self, inputs_shape):
+        return (inputs_shape[0], self.hidden_dim)
+
+    def get_config(self):
+        activation = self.activation
+        if callable(activation):
+            activation = keras.saving.serialize_keras_object(activation)
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+            "intermediate_dim": self.intermediate_dim,
+            "activation": activation,
+            "epsilon": self.epsilon,
+        }

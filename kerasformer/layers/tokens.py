@@ -1,0 +1,72 @@
+"""Learned tokens in front of a sequence: class token, distillation token, registers."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+class PrefixTokens(keras.layers.Layer):
+    """Puts learned tokens in front of a sequence, the same in every row.
+
+    One is the class token of BERT and ViT; two are the class and the distillation token of DeiT,
+    in this order.
+
+    Args:
+        num_tokens: int. How many tokens.
+        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: float tensor `(B, T, hidden_dim)`.
+
+    Returns:
+        Float tensor `(B, num_tokens + T, hidden_dim)`.
+
+    Masking: the mask of the inputs, `(B, T)`, is extended by `True` for the tokens. Who carries
+    masks by hand calls `compute_mask(inputs, mask)`.
+
+    Raises:
+        ValueError: when `num_tokens` is not positive.
+
+    Example:
+
+    >>> tuple(PrefixTokens(num_tokens=2)(ops.ones((2, 5, 3))).shape)
+    (2, 7, 3)
+
+    References:
+        - [Dosovitskiy et al., 2020](https://arxiv.org/abs/2010.11929), equation 1
+        - [Touvron et al., 2020](https://arxiv.org/abs/2012.12877), section 4
+    """
+
+    def __init__(self, num_tokens=1, **kwargs):
+        super().__init__(**kwargs)
+        if num_tokens < 1:
+            raise ValueError(
+                f"Expected num_tokens of at least 1, received num_tokens={num_tokens}."
+            )
+        self.num_tokens = num_tokens
+        self.supports_masking = True
+
+    def build(self, inputs_shape):
+        self.tokens = self.add_weight(
+            name="tokens",
+            shape=(self.num_tokens, inputs_shape[-1]),
+            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        )
+
+    def call(self, inputs):
+        shape = (ops.shape(inputs)[0], self.num_tokens, inputs.shape[-1])
+        tokens = ops.broadcast_to(ops.cast(self.tokens, inputs.dtype), shape)
+        return ops.concatenate([tokens, inputs], axis=1)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        if previous_mask is None:
+            return None
+        # Keras calls this with symbolic masks too, whose batch is unknown.
+        return ops.pad(previous_mask, [(0, 0), (self.num_tokens, 0)], constant_values=True)
+
+    def compute_output_shape(self, inputs_shape):
+        batch, length, hidden_dim = inputs_shape
+        return (batch, None if length is None else length + self.num_tokens, hidden_dim)
+
+    def get_config(self):
+        return {**super().get_config(), "num_tokens": self.num_tokens}
