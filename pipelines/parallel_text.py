@@ -4,18 +4,11 @@
 from what a model trains on, the pairs that would teach it nothing, and counts them by reason.
 """
 
-import os
-import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from kerasformer.tokenizers import read_lines
 from pipelines import demo_corpus
-
-TFDS_HINT = (
-    'data.format="tfds" needs tensorflow-datasets, which comes with '
-    '`pip install "kerasformer[pipelines]"`.'
-)
+from pipelines.data_sources import below_folder, read_tfds, required
 
 Pair = tuple[str, str]
 
@@ -43,7 +36,7 @@ def read_pairs(data, split: str) -> list[Pair]:
             file and, where there is one, the line.
     """
     readers = {"embedded": _embedded, "files": _files, "tsv": _tsv, "tfds": _tfds}
-    name = _required(data, "format")
+    name = required(data, "format")
     if name not in readers:
         raise ValueError(f"Expected data.format to be one of {tuple(readers)}, received {name!r}.")
     pairs = readers[name](data, split)
@@ -115,12 +108,12 @@ def _embedded(data, split: str) -> list[Pair]:
 
 
 def _files(data, split: str) -> list[Pair]:
-    names = _required(data, split)
+    names = required(data, split)
     if isinstance(names, str) or len(names) != 2:
         raise ValueError(
             f"Expected data.{split} to be a (source file, target file), received {names!r}."
         )
-    paths = [_path(data, name) for name in names]
+    paths = [below_folder(data, name) for name in names]
     sides = [list(read_lines(path)) for path in paths]
     if len(sides[0]) != len(sides[1]):
         raise ValueError(
@@ -131,7 +124,7 @@ def _files(data, split: str) -> list[Pair]:
 
 
 def _tsv(data, split: str) -> list[Pair]:
-    path = _path(data, _required(data, split))
+    path = below_folder(data, required(data, split))
     source, target = _two(data, "columns")
     pairs = []
     for number, line in enumerate(read_lines(path), start=1):
@@ -146,35 +139,16 @@ def _tsv(data, split: str) -> list[Pair]:
 
 
 def _tfds(data, split: str) -> list[Pair]:
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(TFDS_HINT) from error
-    name, tfds_split = _required(data, "name"), _required(data, split)
     languages = _two(data, "languages")
-    try:
-        builder = _tfds_builder(tfds, data, name)
+
+    def read(tfds, builder, tfds_split):
         features = tuple(builder.info.features)
         if not set(languages) <= set(features):
             raise ValueError(f"data.languages={languages} are not among its features {features}")
         dataset = builder.as_dataset(split=tfds_split, shuffle_files=False).batch(1024)
         return list(_decoded(tfds.as_numpy(dataset), languages))
-    except Exception as error:  # TFDS, its readers and the network raise whatever they like
-        reason = str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__
-        raise ValueError(
-            f"Cannot read the TFDS dataset data.name={name!r}, split {tfds_split!r}: {reason}."
-        ) from error
 
-
-def _tfds_builder(tfds, data, name: str):
-    folder = _expanded(data.get("data_dir") or "")
-    prepared = _prepared_folder(Path(folder) / name) if folder else None
-    if prepared:  # asks neither for the code of the dataset nor for the network
-        return tfds.builder_from_directory(prepared)
-    builder = tfds.builder(name, data_dir=folder or None)
-    if data.get("download", True):
-        builder.download_and_prepare()
-    return builder
+    return read_tfds(data, split, read)
 
 
 def _decoded(batches, languages: tuple[str, str]) -> Iterator[Pair]:
@@ -188,37 +162,8 @@ def _decoded(batches, languages: tuple[str, str]) -> Iterator[Pair]:
                 raise ValueError(f"example {number} is not UTF-8 text") from None
 
 
-def _prepared_folder(folder: Path) -> Path | None:
-    """Finds what TFDS prepared in `folder`, or below it the newest version, or None."""
-    found = [p for p in (folder, *folder.glob("*.*.*")) if (p / "dataset_info.json").is_file()]
-    found = [p for p in found if re.fullmatch(r"\d+\.\d+\.\d+", p.name)]
-    return max(found, key=lambda p: [int(n) for n in p.name.split(".")], default=None)
-
-
-def _required(data, key: str):
-    value = data.get(key)
-    if value is None or value == "":
-        raise ValueError(f"Expected a value for data.{key}, received data.{key}={value!r}.")
-    return value
-
-
 def _two(data, key: str) -> tuple:
-    values = tuple(_required(data, key))
+    values = tuple(required(data, key))
     if len(values) != 2:
         raise ValueError(f"Expected data.{key} to be a (source, target), received {values}.")
     return values
-
-
-def _path(data, name: str) -> str:
-    return _expanded(os.path.join(data.get("folder") or "", name))
-
-
-def _expanded(path: str) -> str:
-    expanded = os.path.expandvars(os.path.expanduser(path))
-    unset = re.search(r"\$(\w+|\{\w+\})", expanded)
-    if unset:
-        raise ValueError(
-            f"Expected the environment variable {unset[1].strip('{}')} to be set, "
-            f"received path={path!r}."
-        )
-    return expanded

@@ -1,0 +1,87 @@
+"""Where data comes from: the keys of `config.data`, paths, and the datasets of TFDS."""
+
+import os
+import re
+from pathlib import Path
+
+TFDS_HINT = (
+    'data.format="tfds" needs tensorflow-datasets, which comes with '
+    '`pip install "kerasformer[pipelines]"`.'
+)
+
+
+def required(data, key: str):
+    """Returns a key of the config, or raises a `ValueError` when it is missing or empty."""
+    value = data.get(key)
+    if value is None or value == "":
+        raise ValueError(f"Expected a value for data.{key}, received data.{key}={value!r}.")
+    return value
+
+
+def expanded(path: str) -> str:
+    """Expands `~` and environment variables in a path.
+
+    Raises:
+        ValueError: for a variable that is not set.
+    """
+    result = os.path.expandvars(os.path.expanduser(path))
+    unset = re.search(r"\$(\w+|\{\w+\})", result)
+    if unset:
+        raise ValueError(
+            f"Expected the environment variable {unset[1].strip('{}')} to be set, "
+            f"received path={path!r}."
+        )
+    return result
+
+
+def below_folder(data, name: str) -> str:
+    """Joins `data.folder` and a name, and expands both."""
+    return expanded(os.path.join(data.get("folder") or "", name))
+
+
+def read_tfds(data, split: str, read):
+    """Reads one split of a dataset of TFDS; what was prepared before is read without network.
+
+    Args:
+        data: ConfigDict with `name`, `data_dir`, `download`, and the split of TFDS under the key
+            `split`.
+        split: str. `"train"`, `"validation"` or `"test"`.
+        read: function `(tfds, builder, tfds_split)` that does the reading.
+
+    Returns:
+        What `read` returns.
+
+    Raises:
+        ValueError: in one sentence, whatever went wrong.
+        ImportError: where TFDS is missing.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(TFDS_HINT) from error
+    name, tfds_split = required(data, "name"), required(data, split)
+    try:
+        return read(tfds, _builder(tfds, data, name), tfds_split)
+    except Exception as error:  # TFDS, its readers and the network raise whatever they like
+        reason = str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__
+        raise ValueError(
+            f"Cannot read the TFDS dataset data.name={name!r}, split {tfds_split!r}: {reason}."
+        ) from error
+
+
+def _builder(tfds, data, name: str):
+    folder = expanded(data.get("data_dir") or "")
+    prepared = _prepared_folder(Path(folder) / name) if folder else None
+    if prepared:  # asks neither for the code of the dataset nor for the network
+        return tfds.builder_from_directory(prepared)
+    builder = tfds.builder(name, data_dir=folder or None)
+    if data.get("download", True):
+        builder.download_and_prepare()
+    return builder
+
+
+def _prepared_folder(folder: Path) -> Path | None:
+    """Finds what TFDS prepared in `folder`, or below it the newest version, or None."""
+    found = [p for p in (folder, *folder.glob("*.*.*")) if (p / "dataset_info.json").is_file()]
+    found = [p for p in found if re.fullmatch(r"\d+\.\d+\.\d+", p.name)]
+    return max(found, key=lambda p: [int(n) for n in p.name.split(".")], default=None)

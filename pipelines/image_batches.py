@@ -1,0 +1,179 @@
+"""Batches of images: for training, changed at random and in an order that the seed and the epoch
+alone decide, from any point on; for evaluation, as they are.
+
+Letters: `B` batch, `h` height, `w` width, `c` channels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.augmentation import (
+    Recipe,
+    crop_and_flip,
+    erase,
+    mix,
+    normalize,
+    random_resized_crop,
+    resize_and_crop,
+)
+from pipelines.image_data import Images
+from pipelines.image_files import decode
+from pipelines.keyed_random import make_keys
+from pipelines.rand_augment import rand_augment
+
+ORDER, IMAGE, BATCH = range(3)  # what a key is for
+NO_LABEL = -1
+
+
+def batches_per_epoch(images: Images, batch_size: int) -> int:
+    """Counts the batches that `training_dataset` gives for one epoch; the rest is left out."""
+    return len(images.labels) // batch_size
+
+
+def training_dataset(
+    images: Images,
+    batch_size: int,
+    seed: int,
+    recipe: Recipe,
+    image_size: tuple[int, int],
+    mean: Sequence[float],
+    deviation: Sequence[float],
+    *,
+    start_epoch: int = 0,
+    start_batch: int = 0,
+) -> tf.data.Dataset:
+    """Makes the endless dataset of training batches, from any point of any epoch.
+
+    What is in a batch, the seed, the epoch, and the number of the batch in the epoch decide; what
+    is done to an image, the seed, the epoch, its index and, with repeats, which copy it is.
+
+    Args:
+        images: `Images`.
+        batch_size: int, `B`.
+        seed: int, at least 0.
+        recipe: `Recipe`.
+        image_size: (height, width) of the batches.
+        mean, deviation: a float for each channel, as `statistics` gives them.
+        start_epoch, start_batch: int. Where to begin: the batches are those that a dataset from
+            the beginning would give from there on, and none before them is made.
+
+    Returns:
+        Dataset of dicts of tensors: `images`, float32 `(B, h, w, c)`, normalised; `labels`, int32
+        `(B,)`; `other_labels`, int32 `(B,)`; and `share`, float32 `(B,)`: an image belongs to
+        `labels` with this share and to `other_labels` with the rest. Without mixing, the share
+        is 1.
+
+    Raises:
+        ValueError: if there are fewer images than `batch_size`, or `start_batch` is beyond the
+            epoch.
+    """
+    total = batches_per_epoch(images, batch_size)
+    if not total:
+        raise ValueError(
+            f"Expected at least batch_size={batch_size} images, received {len(images.labels)}."
+        )
+    if not 0 <= start_batch <= total or start_epoch < 0:
+        raise ValueError(
+            f"Expected start_epoch of at least 0 and start_batch from 0 to {total}, "
+            f"received start_epoch={start_epoch}, start_batch={start_batch}."
+        )
+    count, repeats = len(images.labels), recipe.repeats
+    load = _loader(images, image_size, recipe.min_area)
+
+    def epoch_batches(epoch):
+        random = tf.bitcast(make_keys(seed, ORDER, epoch, tf.range(count)), tf.int64)
+        places = tf.range(total * batch_size)  # each image is followed by its other copies
+        indices = tf.gather(tf.argsort(random), places // repeats)
+        parts = (indices, places % repeats)
+        parts = [tf.reshape(part, (total, batch_size)) for part in parts]
+        parts += [tf.range(total), tf.fill((total,), epoch)]
+        first = tf.where(epoch == start_epoch, start_batch, 0)
+        return tf.data.Dataset.from_tensor_slices(tuple(part[first:] for part in parts))
+
+    def make_batch(indices, copies, number, epoch):
+        keys = make_keys(seed, IMAGE, epoch, indices, copies)
+        x, labels = load(indices, keys)
+        x = _augment(x, keys, recipe, mean, deviation)
+        other_labels, share = labels, tf.ones((batch_size,))
+        if recipe.mixes:
+            key = make_keys(seed, BATCH, epoch, number)
+            x, other_labels, share = mix(x, labels, key, recipe)
+        return {"images": x, "labels": labels, "other_labels": other_labels, "share": share}
+
+    epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
+    batches = epochs.flat_map(epoch_batches).map(make_batch, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_dataset(
+    images: Images,
+    batch_size: int,
+    image_size: tuple[int, int],
+    mean: Sequence[float],
+    deviation: Sequence[float],
+    crop: float = 1.0,
+) -> tf.data.Dataset:
+    """Makes the dataset of all images once, in order, resized where their size is another.
+
+    Args:
+        images: `Images`.
+        batch_size: int, `B`.
+        image_size, mean, deviation: as in `training_dataset`.
+        crop: float. Share of the shorter side that is kept, as in `resize_and_crop`.
+
+    Returns:
+        Dataset of dicts of `images`, float32 `(B, h, w, c)`, and `labels`, int32 `(B,)`. The last
+        batch is filled up with images of zeros whose label is -1.
+    """
+    indices = np.full((-(-len(images.labels) // batch_size), batch_size), -1, np.int32)
+    indices.flat[: len(images.labels)] = np.arange(len(images.labels))
+    load = _loader(images, image_size, crop=crop)
+
+    def make_batch(indices):
+        real = indices >= 0
+        x, labels = load(tf.maximum(indices, 0), make_keys(indices))
+        x = normalize(x, mean, deviation) * tf.cast(real, tf.float32)[:, None, None, None]
+        return {"images": x, "labels": tf.where(real, labels, NO_LABEL)}
+
+    batches = tf.data.Dataset.from_tensor_slices(indices)
+    return batches.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _augment(x, keys, recipe: Recipe, mean, deviation) -> tf.Tensor:
+    """Changes the images of a batch, each as its key decides, and normalises them."""
+    if recipe.padding or recipe.flip:
+        x = crop_and_flip(x, keys, recipe.padding, recipe.flip)
+    if recipe.layers:
+        level, fill = (recipe.magnitude, recipe.magnitude_std), [round(value) for value in mean]
+        x = rand_augment(x, keys, *level, recipe.layers, fill, recipe.interpolations)
+    x = normalize(x, mean, deviation)
+    return erase(x, keys, recipe.erase) if recipe.erase else x
+
+
+def _loader(images: Images, image_size, min_area: float = 1.0, crop: float = 1.0):
+    """Makes a function from indices and keys to uint8 images of one size, and labels."""
+    with tf.device("CPU"):  # Copied once; graphs refer to the copy.
+        pixels, labels = tf.constant(images.pixels), tf.constant(images.labels)
+    are_files = images.pixels.dtype.kind == "U"
+    signature = tf.TensorSpec((*image_size, images.channels), tf.uint8)
+
+    def load_one(index, key):
+        image = pixels[index]
+        if not images.are_decoded:
+            image = decode(tf.io.read_file(image) if are_files else image, images.channels)
+        if min_area < 1:
+            return random_resized_crop(image, key, image_size, min_area)
+        return resize_and_crop(image, image_size, crop)
+
+    def load(indices, keys):
+        if images.pixels.shape[1:3] == tuple(image_size) and min_area == crop == 1:
+            x = tf.gather(pixels, indices)
+        else:
+            pairs = (indices, keys)
+            x = tf.map_fn(lambda pair: load_one(*pair), pairs, fn_output_signature=signature)
+        x = tf.ensure_shape(x, (len(indices), *image_size, images.channels))
+        return x, tf.gather(labels, indices)
+
+    return load

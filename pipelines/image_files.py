@@ -1,0 +1,195 @@
+"""Encoded images: what is wrong with one, found before it is used, and its pixels."""
+
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+ANIMATED = ("GIF", "PNG", "WEBP")
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+UNREADABLE = {  # TensorFlow reads a palette as gray, and refuses transparent WebP.
+    ("BMP", "1"): "BMP with a palette",
+    ("BMP", "P"): "BMP with a palette",
+    ("WEBP", "RGBA"): "WebP with transparency",
+}
+MAX_PIXELS = 64_000_000  # of an image that is decoded
+MAX_BYTES = 4 * 2**30  # of an array of decoded images
+CHUNK = 256  # images decoded at once
+NAMED = 20  # bad images that a message names; the others it counts
+
+
+def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
+    """Decodes a BMP, GIF, JPEG, PNG or WebP image; belongs in `tf.data` and in exported graphs.
+
+    Args:
+        contents: string scalar.
+        channels: int, 1 (gray) or 3.
+
+    Returns:
+        uint8 tensor `(height, width, channels)`.
+    """
+    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
+    image.set_shape((None, None, 3))
+    if channels == 3:
+        return image
+    # Not by the decoders, which weigh the colours differently from format to format.
+    x = tf.reduce_sum(tf.cast(image, tf.int32) * (19595, 38470, 7471), axis=-1, keepdims=True)
+    return tf.cast(tf.bitwise.right_shift(x + 32768, 16), tf.uint8)
+
+
+def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
+    """Finds what keeps an image from being used, from its header alone.
+
+    Args:
+        contents: bytes of the file.
+        max_pixels: int. Most pixels that an image may have when it is decoded.
+
+    Returns:
+        `None` for an image without fault, or a few words: `"empty"`, `"no image"`, `"16 bits"`,
+        `"CMYK"`, `"animated: 3 frames"`, `"too large: 90000 x 90000 pixels"`.
+
+    Example:
+
+    >>> fault(b"")
+    'empty'
+    """
+    if not contents:
+        return "empty"
+    try:
+        image = _open(contents)
+        if image.width * image.height > max_pixels:
+            return f"too large: {image.width} x {image.height} pixels"
+        # A JPEG of several frames comes from a camera that adds previews.
+        if image.format in ANIMATED and image.n_frames > 1:
+            return f"animated: {image.n_frames} frames"
+    except Image.DecompressionBombError:
+        return "too large"
+    except Exception:  # Pillow's plugins raise whatever they like.
+        return "no image"
+    if (image.format, image.mode) in UNREADABLE:
+        return UNREADABLE[image.format, image.mode]
+    # Pillow calls a PNG of 16 bits and three colours RGB.
+    if image.mode.startswith("I") or (image.format == "PNG" and contents[24] == 16):
+        return "16 bits"
+    return None if image.mode in MODES else image.mode
+
+
+def decode_usable(
+    items: Sequence,
+    names: Sequence[str],
+    read: Callable,
+    channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
+    on_bad_image: str = "stop",
+) -> tuple[np.ndarray | None, list[int]]:
+    """Decodes every image once, and leaves out, or stops at, those that cannot be used.
+
+    Args:
+        items: files, encoded images or whatever else `read` reads.
+        names: str for each item, for the message.
+        read: function from an item to its bytes. An `OSError` that it raises counts as a fault of
+            the image.
+        channels: int, 1 or 3.
+        max_pixels: int, as in `fault`.
+        on_bad_image: `"stop"` or `"skip"`.
+
+    Returns:
+        Tuple of the pixels, a uint8 array `(kept, height, width, channels)`, or `None` where the
+        images differ in size or are too many for memory; and the indices of the kept items.
+
+    Raises:
+        ValueError: with `"stop"`, when an image cannot be used; with `"skip"`, when none can.
+    """
+    kept, bad, decoded, size = [], [], [], None
+    with ThreadPoolExecutor() as threads:
+        for start in range(0, len(items), CHUNK):
+            loaded = threads.map(lambda item: _load(read, item), items[start : start + CHUNK])
+            good = {}
+            for index, (contents, found) in enumerate(loaded, start):
+                found = found or fault(contents, max_pixels)
+                if found:
+                    bad.append((names[index], found))
+                else:
+                    good[index] = contents
+            if good and size is None:
+                size = _size(next(iter(good.values())))
+                size = size if len(items) * size[0] * size[1] * channels <= MAX_BYTES else (0, 0)
+            usable, pixels = _decode_chunk(list(good.values()), size, channels)
+            kept += [index for index, is_usable in zip(good, usable, strict=True) if is_usable]
+            unusable = [i for i, is_usable in zip(good, usable, strict=True) if not is_usable]
+            bad += [(names[index], "cannot be decoded") for index in unusable]
+            decoded += pixels
+            if sum(map(len, decoded)) < len(kept):  # an image of another size
+                decoded, size = [], (0, 0)
+    _report(bad, len(items), on_bad_image)
+    return (np.concatenate(decoded) if decoded else None), kept
+
+
+def _open(contents: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own limit of pixels, and damaged metadata
+        return Image.open(io.BytesIO(contents), formats=FORMATS)
+
+
+def _size(contents: bytes) -> tuple[int, int]:
+    return _open(contents).size[::-1]
+
+
+def _load(read: Callable, item) -> tuple[bytes | None, str | None]:
+    try:
+        return read(item), None
+    except OSError as error:
+        return None, error.strerror or "cannot be read"
+
+
+def _decode_chunk(contents: list, size: tuple | None, channels: int) -> tuple[list, list]:
+    """Decodes images together, and where that fails each half by itself.
+
+    Returns:
+        Tuple of a bool for each image, whether it can be decoded, and a list of uint8 arrays
+        `(n, *size, channels)`, the pixels of those that have this size.
+    """
+    if not contents:
+        return [], []
+    try:
+        fits, pixels = _decode_all(tf.constant(contents), tf.constant(size), channels)
+        return [True] * len(contents), [pixels.numpy()[fits.numpy()]]
+    except tf.errors.InvalidArgumentError:
+        if len(contents) == 1:
+            return [False], []
+        middle = len(contents) // 2
+        halves = (_decode_chunk(c, size, channels) for c in (contents[:middle], contents[middle:]))
+        usable, decoded = zip(*halves, strict=True)
+        return sum(usable, []), sum(decoded, [])
+
+
+@tf.function(reduce_retracing=True)
+def _decode_all(contents, size, channels):
+    def decode_one(content):
+        image = decode(content, channels)
+        fits = tf.reduce_all(tf.shape(image)[:2] == size)
+        return fits, image if fits else tf.zeros((*tf.unstack(size), channels), tf.uint8)
+
+    signature = tf.TensorSpec((), tf.bool), tf.TensorSpec((None, None, channels), tf.uint8)
+    return tf.map_fn(decode_one, contents, fn_output_signature=signature, parallel_iterations=16)
+
+
+def _report(bad: list[tuple[str, str]], total: int, on_bad_image: str) -> None:
+    """Says which images cannot be used, by name and fault, and stops there or goes on."""
+    if not bad:
+        return
+    names = ", ".join(f"{name} ({found})" for name, found in bad[:NAMED])
+    if len(bad) > NAMED:
+        names += f" and {len(bad) - NAMED} more"
+    if on_bad_image == "stop" or len(bad) == total:
+        raise ValueError(
+            f"Expected images that can be used, received {len(bad)} of {total} that cannot: "
+            f'{names}; data.on_bad_image="skip" leaves such images out.'
+        )
+    print(f"Skipped {len(bad)} of {total} images: {names}.", flush=True)

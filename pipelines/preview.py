@@ -1,0 +1,67 @@
+"""A picture of what a model is trained on: augmented images with their labels."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
+
+from pipelines.run_folder import write_atomically
+
+PICTURES = (".png", ".pdf", ".svg")
+CELL = 1.3  # inches
+LONGEST_NAME = 14  # characters
+
+
+def preview(
+    batches: tf.data.Dataset,
+    class_names: Sequence[str],
+    mean: Sequence[float],
+    deviation: Sequence[float],
+    path: str | os.PathLike,
+    rows: int = 8,
+    columns: int = 8,
+) -> None:
+    """Draws the first images of a training dataset; the file appears when it is complete.
+
+    Args:
+        batches: dataset as `image_batches.training_dataset` makes it. Images are mixed alike in a
+            batch; batches of `columns` images show as many mixtures as rows.
+        class_names: str for each label.
+        mean, deviation: a float for each channel, those of the dataset.
+        path: str or path, that ends in `.png`, `.pdf` or `.svg`.
+        rows, columns: int, at least 1.
+
+    Raises:
+        ValueError: for another ending of the path, or a folder that does not exist.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in PICTURES or not path.parent.is_dir():
+        raise ValueError(
+            f"Expected path to end in one of {PICTURES}, in a folder that exists, "
+            f"received path={str(path)!r}."
+        )
+    figure = Figure(figsize=(columns * CELL, rows * (CELL + 0.3)), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    examples = batches.unbatch().take(rows * columns).as_numpy_iterator()
+    for axes, example in zip(grid, examples, strict=False):
+        levels = example["images"] * np.array(deviation) + np.array(mean)
+        pixels = np.clip(np.round(levels), 0, 255).astype(np.uint8)
+        axes.imshow(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), interpolation="nearest")
+        axes.set_title(_title(example, class_names), fontsize=7, pad=2, parse_math=False)
+    for axes in grid:
+        axes.set_axis_off()
+    kind = path.suffix[1:].lower()
+    write_atomically(path, lambda name: figure.savefig(name, format=kind, dpi=120))
+
+
+def _title(example: dict, class_names: Sequence[str]) -> str:
+    """Names the class of an image, or both classes and their shares in per cent."""
+    share = round(100 * float(example["share"]))
+    labels = (int(example["labels"]), share), (int(example["other_labels"]), 100 - share)
+    if labels[0][0] == labels[1][0] or share == 100:
+        return class_names[labels[0][0]][: 2 * LONGEST_NAME]
+    shown = [f"{class_names[label][:LONGEST_NAME]} {part} %" for label, part in labels if part]
+    return "\n".join(shown)
