@@ -28,8 +28,8 @@ demo: install  ## Train, evaluate and export a small translator, then translate 
 		"Will the boy wash the cows?" \
 		"We do not think that she fed every cat yesterday."
 
-test: install  ## Run the tests (under ten minutes on two cores)
-	$(PYTHON) -m pytest
+test: install  ## Run the tests, two files at a time (under ten minutes on two cores)
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-slow: install  ## Run the tests that take minutes each
 	$(PYTHON) -m pytest -m slow

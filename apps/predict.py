@@ -1,7 +1,9 @@
-"""Translates with an exported model: `python -m apps.predict --model=runs/demo/export "A boy."`
+"""Uses an exported model: `python -m apps.predict --model=runs/demo/export "A boy."`
 
-The sentences are the arguments (behind `--` where they begin with a dash), or the lines of
-`--file`, or the lines of standard input. Each gets one line on standard output, an empty one an
+A classifier names what is on the image files that are the arguments: see `apps/classify.py`.
+
+A translator takes sentences: the arguments (behind `--` where they begin with a dash), or the lines
+of `--file`, or the lines of standard input. Each gets one line on standard output, an empty one an
 empty line; notes go to standard error. With `--nbest=N` each gets up to N lines `score<TAB>
 translation`, best first, and an empty line behind them.
 
@@ -22,7 +24,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
 from absl import flags
 
-from apps import program
+from apps import classify, program
 from kerasformer import inspect
 
 MODEL = flags.DEFINE_string(
@@ -36,6 +38,9 @@ NBEST = flags.DEFINE_integer(
     "nbest", None, "Number of translations of each sentence, with scores.", lower_bound=1
 )
 ALIGNMENT = flags.DEFINE_string("alignment", None, "Picture to draw: .png, .pdf or .svg.")
+ATTENTION = flags.DEFINE_string(
+    "attention", None, "Picture to draw of where a classifier looked: .png, .pdf or .svg."
+)
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     32,
@@ -45,33 +50,36 @@ BATCH_SIZE = flags.DEFINE_integer(
 
 
 class Model:
-    """A translator as it was exported, called by its signatures.
+    """A model as it was exported, called by its signatures.
 
     Args:
         folder: path of the SavedModel, or of the folder of its numbered versions.
-        names: str. The signatures that will be called.
 
     Raises:
-        ValueError: when there is no SavedModel with such signatures.
+        ValueError: when there is no SavedModel.
     """
 
-    def __init__(self, folder: str | os.PathLike, names: list[str]):
+    def __init__(self, folder: str | os.PathLike):
         folder = newest_version(Path(folder))
         try:
             self._loaded = tf.saved_model.load(str(folder))  # owns the variables
         except Exception as error:  # a damaged file may raise anything, IndexError too
             text = program.sentence(error)
             raise ValueError(f"--model={folder} cannot be loaded: {text}") from error
-        missing = sorted(set(names) - set(self._loaded.signatures))
+        self.folder, self.signatures = folder, self._loaded.signatures
+
+    def require(self, *names: str) -> None:
+        """Raises a `ValueError` unless the model has signatures of these names."""
+        missing = sorted(set(names) - set(self.signatures))
         if missing:
             raise ValueError(
-                f"--model={folder} holds no translator that can do this: expected signatures "
-                f"{missing}, received {sorted(self._loaded.signatures)}."
+                f"--model={self.folder} holds no model that can do this: expected signatures "
+                f"{missing}, received {sorted(self.signatures)}."
             )
 
     def call(self, name: str, batch: list[str]) -> dict:
         """Calls a signature with sentences and returns its outputs as NumPy arrays."""
-        outputs = self._loaded.signatures[name](text=tf.constant(batch, tf.string))
+        outputs = self.signatures[name](text=tf.constant(batch, tf.string))
         return {key: output.numpy() for key, output in outputs.items()}
 
 
@@ -170,19 +178,19 @@ def draw(model: Model, batch: list[str], paths: list[Path | None]) -> None:
             note(f"{path} is not drawn: the sentence or its translation has no words.")
 
 
-def picture_paths(path: str | os.PathLike, count: int) -> list[Path]:
-    """Names the pictures of `count` sentences.
+def picture_paths(flag: str, path: str | os.PathLike, count: int) -> list[Path]:
+    """Names the pictures of `count` sentences or images, for the flag of that name.
 
     Raises:
         ValueError: when they cannot be written, before any work is done.
     """
     path = Path(path)
     if path.suffix.lower() not in inspect.PICTURES:
-        raise ValueError(f"--alignment={path} should end in one of {inspect.PICTURES}.")
+        raise ValueError(f"--{flag}={path} should end in one of {inspect.PICTURES}.")
     if not path.parent.is_dir():
-        raise ValueError(f"--alignment={path} cannot be written: {path.parent} is no folder.")
+        raise ValueError(f"--{flag}={path} cannot be written: {path.parent} is no folder.")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"--alignment={path} cannot be written there.")
+        raise ValueError(f"--{flag}={path} cannot be written there.")
     if count == 1:
         return [path]
     return [path.with_stem(f"{path.stem}-{number}") for number in range(1, count + 1)]
@@ -222,17 +230,30 @@ def predict(
 
 def main(argv):
     sys.stdout.reconfigure(encoding="utf-8")
+    model = Model(MODEL.value)
+    if ATTENTION.value is not None or "classify" in model.signatures:
+        model.require("classify", "attention")
+        count, pictures = len(argv) - 1, ATTENTION.value
+        pictures = pictures and picture_paths("attention", pictures, count)
+        classify.predict(model.signatures, argv[1:], pictures)
+    else:
+        translate(model, argv[1:])
+
+
+def translate(model: Model, arguments: list[str]) -> None:
+    """Does what the flags ask of a translator."""
     nbest, batch_size, pictures = NBEST.value, BATCH_SIZE.value, None
     stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
-    if len(argv) == 1 and FILE.value is None and stdin.isatty():
+    if not arguments and FILE.value is None and stdin.isatty():
         batch_size = 1
         note("a sentence in each line is translated at once; Ctrl-D ends.")
-    texts = sentences(argv[1:], FILE.value, stdin)
+    model.require("translate_nbest" if nbest else "translate")
+    texts = sentences(arguments, FILE.value, stdin)
     if ALIGNMENT.value is not None:
         texts = list(texts)
-        pictures = picture_paths(ALIGNMENT.value, len(texts))
-    names = ["translate_nbest" if nbest else "translate"] + ["align"] * bool(pictures)
-    predict(Model(MODEL.value, names), texts, nbest, pictures, batch_size)
+        model.require("align")
+        pictures = picture_paths("alignment", ALIGNMENT.value, len(texts))
+    predict(model, texts, nbest, pictures, batch_size)
 
 
 if __name__ == "__main__":

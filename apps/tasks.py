@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from pipelines import translation
+from pipelines import classification, translation
 
-TASKS = {"translation": translation}
+TASKS = {"translation": translation, "classification": classification}
 
 
 def find(name: str):

@@ -21,6 +21,9 @@ from pipelines import training
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name or path of the run's config.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
+PREVIEW = flags.DEFINE_string(
+    "preview", None, "Picture of augmented training images to draw, instead of training."
+)
 REPLICAS = flags.DEFINE_integer(
     "replicas", 1, "Number of devices that share each batch (MirroredStrategy).", lower_bound=1
 )
@@ -28,8 +31,16 @@ REPLICAS = flags.DEFINE_integer(
 
 def main(_):
     config = CONFIG.value
+    task = tasks.find(config.task)
+    if PREVIEW.value is not None:
+        if not hasattr(task, "preview"):
+            raise ValueError(f"Expected a task of images with --preview, received {config.task!r}.")
+        task.preview(config, PREVIEW.value)
+        return
+    if WORKDIR.value is None:
+        raise ValueError("Expected a folder for the run: --workdir=DIR.")
     strategy = tasks.mirrored_strategy(REPLICAS.value)
-    summary = training.train(tasks.find(config.task), config, WORKDIR.value, strategy)
+    summary = training.train(task, config, WORKDIR.value, strategy)
     print(json.dumps(summary))
 
 
@@ -76,5 +87,5 @@ def _try(path, arguments):
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flag_as_required("config")
     program.run(main, with_config_path)

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -105,19 +105,17 @@ class Checkpoints:
                 logging.warning("%s The one before it is used.", error)
         return None
 
-    def average(self, names: Sequence[str], last: int) -> dict[str, np.ndarray]:
-        """Averages arrays over the newest checkpoints, in float64.
+    def average(self, last: int) -> dict[str, np.ndarray]:
+        """Averages weights, and their moving averages, over the newest checkpoints, in float64.
 
         Args:
-            names: names of the arrays.
             last: int. Number of checkpoints; fewer are used when there are fewer.
 
         Returns:
             The averages by name, each of the dtype of the arrays.
 
         Raises:
-            ValueError: when there is no checkpoint, or one of them is damaged or has no array of
-                that name.
+            ValueError: when there is no checkpoint, or one of them is damaged.
 
         References:
             - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 6.1
@@ -129,12 +127,11 @@ class Checkpoints:
         dtypes = {}
         for path in paths:
             arrays, _ = self.load(path)
-            for name in names:
-                if name not in arrays:
-                    raise ValueError(f"Checkpoint {path} has no {name}.")
-                dtypes[name] = arrays[name].dtype
-                sums[name] = sums.get(name, 0.0) + arrays[name].astype(np.float64)
-        return {name: (sums[name] / len(paths)).astype(dtypes[name]) for name in names}
+            for name, array in arrays.items():
+                if name.startswith(("model/", "ema/")):
+                    dtypes[name] = array.dtype
+                    sums[name] = sums.get(name, 0.0) + array.astype(np.float64)
+        return {name: (total / len(paths)).astype(dtypes[name]) for name, total in sums.items()}
 
 
 def _write_synced(path: Path, write) -> None:

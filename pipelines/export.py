@@ -38,11 +38,11 @@ def load_model(task, config: ml_collections.ConfigDict, workdir: str, weights: s
     checkpoints = Checkpoints(folder / "best" if weights == "best" else folder)
     model = task.build(config, workdir)
     variables = model_variables(model)
-    trained = [f"model/{i:04d}" for i, v in enumerate(model.variables) if v.trainable]
-    averages = {f"ema/{i:04d}": name for i, name in enumerate(trained)} if config.train.ema else {}
     last = len(checkpoints.paths()) if weights == "average" else 1
-    arrays = checkpoints.average([*variables, *averages], max(last, 1))
-    arrays |= {name: arrays[average] for average, name in averages.items()}
+    arrays = checkpoints.average(max(last, 1))
+    if config.train.ema:
+        averages = {name: x for name, x in arrays.items() if name.startswith("ema/")}
+        arrays |= {name.removeprefix("ema/"): x for name, x in averages.items()}
     assign(variables, arrays)
     return model
 
@@ -130,8 +130,11 @@ def evaluate(
         Tuple of the scores and a table of worst and best examples.
     """
     module = task.serving(load_model(task, config, workdir, weights), config, workdir)
-    scores, table = task.evaluate(module, config, split)
+    scores, table, pictures = task.evaluate(module, config, split)
     scores = {**_description(config, workdir, weights, split), **scores}
+    for name, figure in pictures.items():
+        path = Path(workdir) / f"evaluation-{split}-{name}.png"
+        run_folder.write_atomically(path, figure.savefig)
     run_folder.write_text(Path(workdir) / f"evaluation-{split}.md", table)
     run_folder.write_text(Path(workdir) / f"evaluation-{split}.json", json.dumps(scores, indent=1))
     return scores, table

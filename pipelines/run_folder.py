@@ -14,7 +14,7 @@ FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model", "train.ema")
 # Where the data lie may change (the loop looks whether they are the same), and what is tested on.
 FREE_KEYS = ("data.folder", "data.data_dir", "data.download", "data.test")
 # What a task makes of its data before the first step.
-PREPARED = ("tokenizer.model", "labels.txt")
+PREPARED = ("tokenizer.model", "images.json")
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> None:

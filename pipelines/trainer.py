@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from kerasformer import schedules
 from pipelines.checkpoints import WEIGHTS
+from pipelines.optimizers import AdamW
 
 SCHEDULES = {
     "constant": lambda train: train.learning_rate,
@@ -44,6 +45,7 @@ def check(config, strategy: tf.distribute.Strategy, metrics: Sequence[str]) -> N
                 f"Expected train.{key} to be at least 1, received train.{key}={train_config[key]}."
             )
     ranges = {"clip_norm": math.inf, "patience": math.inf, "ema": 1.0, "label_smoothing": 1.0}
+    ranges["weight_decay"] = math.inf
     for key, end in ranges.items():
         if not 0 <= train_config[key] < end:
             raise ValueError(
@@ -81,13 +83,14 @@ class Trainer:
     def __init__(self, task, config, model, strategy):
         self.task, self.config, self.model, self.strategy = task, config, model, strategy
         self.learning_rate = SCHEDULES[config.train.schedule](config.train)
-        self.optimizer = keras.optimizers.Adam(
+        self.optimizer = AdamW(
             self.learning_rate,
-            beta_1=config.train.beta_1,
-            beta_2=config.train.beta_2,
-            epsilon=config.train.epsilon,
+            model.trainable_variables,
+            **{
+                key: config.train[key]
+                for key in ("weight_decay", "layer_decay", "beta_1", "beta_2", "epsilon")
+            },
         )
-        self.optimizer.build(model.trainable_variables)
         self.ema = None
         if config.train.ema:
             self.ema = [tf.Variable(v.value, trainable=False) for v in model.trainable_variables]
@@ -178,11 +181,13 @@ class Trainer:
         assign(self._variables(), arrays)
 
     def _variables(self):
-        averages = {f"ema/{index:04d}": v for index, v in enumerate(self.ema or [])}
+        names = model_variables(self.model)
+        trained = [name for name, variable in names.items() if variable.trainable]
+        averages = zip(trained, self.ema, strict=True) if self.ema else ()
         return {
-            **model_variables(self.model),
+            **names,
             **{f"optimizer/{i:04d}": v for i, v in enumerate(self.optimizer.variables)},
-            **averages,
+            **{f"ema/{name}": average for name, average in averages},
         }
 
 

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -14,6 +15,30 @@ from pipelines import run_folder
 from pipelines.checkpoints import Checkpoints
 from pipelines.trainer import Trainer, check
 
+# The keys of `config.train` that the loop reads, whatever the task.
+DEFAULTS = {
+    "steps": 100_000,
+    "learning_rate": 0.0007,
+    "schedule": "inverse_square_root",
+    "warmup_steps": 4000,
+    "beta_1": 0.9,
+    "beta_2": 0.98,
+    "epsilon": 1e-9,
+    "weight_decay": 0.0,  # Of matrices alone, decoupled (AdamW).
+    "layer_decay": 1.0,  # Factor of the learning rate from each block to the one below.
+    "clip_norm": 1.0,  # 0 turns clipping off.
+    "precision": "float32",
+    "jit_compile": False,
+    "ema": 0.0,  # Momentum of the moving average of the weights; 0 turns it off.
+    "steps_per_call": 10,
+    "log_every": 50,
+    "validate_every": 500,
+    "checkpoint_every": 500,
+    "keep_checkpoints": 10,
+    "best_metric": "loss",  # One of METRICS of the task.
+    "patience": 0,  # Validations without progress before the run stops; 0 is never.
+}
+
 
 class Data(NamedTuple):
     """What a task's `datasets` returns.
@@ -22,8 +47,10 @@ class Data(NamedTuple):
         train: function `(epoch, batch) -> tf.data.Dataset` of endless batches from there on.
         validation: `tf.data.Dataset` of batches, read once a validation.
         batches_per_epoch: int.
-        items: what a loss is summed over, in the plural: `"tokens"`.
+        items: what a loss is summed over, in the plural: `"tokens"` or `"images"`.
         fingerprint: a hash of the data; a run does not go on with other data.
+        begin: what is done with a fresh model before it is trained, such as giving it the weights
+            of another run; the result is what is trained and saved, its own variables first.
     """
 
     train: object
@@ -31,6 +58,7 @@ class Data(NamedTuple):
     batches_per_epoch: int
     items: str
     fingerprint: str = ""
+    begin: Callable[[keras.Model], keras.Model] | None = None
 
 
 def train(task, config: ml_collections.ConfigDict, workdir: str, strategy=None) -> dict:
@@ -57,6 +85,8 @@ def train(task, config: ml_collections.ConfigDict, workdir: str, strategy=None) 
     data = task.datasets(config, workdir, strategy.num_replicas_in_sync)
     with strategy.scope():
         model = task.build(config, workdir)
+        if data.begin is not None:
+            model = data.begin(model)
         trainer = Trainer(task, config, model, strategy)
     loop = _Loop(trainer, data, workdir)
     return loop.run()

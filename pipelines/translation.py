@@ -24,9 +24,8 @@ from kerasformer.tokenizers import (
     SentencePieceTokenizer,
     train_sentencepiece,
 )
-from pipelines import batching, evaluation, parallel_text
+from pipelines import batching, evaluation, parallel_text, training
 from pipelines.run_folder import write_atomically
-from pipelines.training import Data
 from pipelines.translator import Translator, search_arguments
 
 METRICS = ("loss", "accuracy", "bleu")  # What a validation can report.
@@ -50,27 +49,10 @@ DEFAULTS = {
     },
     "model": {"variant": "base"},
     "train": {
-        "steps": 100_000,
+        **training.DEFAULTS,
         "batch_tokens": 4096,  # Of the longer side of a batch, padding counted.
         "max_length": 256,  # Tokens of either side; longer pairs are dropped and counted.
-        "learning_rate": 0.0007,
-        "schedule": "inverse_square_root",
-        "warmup_steps": 4000,
-        "beta_1": 0.9,
-        "beta_2": 0.98,
-        "epsilon": 1e-9,
         "label_smoothing": 0.1,
-        "clip_norm": 1.0,  # 0 turns clipping off.
-        "precision": "float32",
-        "jit_compile": False,
-        "ema": 0.0,  # Momentum of the moving average of the weights; 0 turns it off.
-        "steps_per_call": 10,
-        "log_every": 50,
-        "validate_every": 500,
-        "checkpoint_every": 500,
-        "keep_checkpoints": 10,
-        "best_metric": "loss",  # One of METRICS.
-        "patience": 0,  # Validations without progress before the run stops; 0 is never.
     },
     "decode": {
         "beam_size": 4,
@@ -131,7 +113,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def datasets(config: ml_collections.ConfigDict, workdir: str, num_replicas: int = 1) -> Data:
+def datasets(
+    config: ml_collections.ConfigDict, workdir: str, num_replicas: int = 1
+) -> training.Data:
     """Reads, cleans, tokenizes and batches the sentence pairs.
 
     Args:
@@ -160,7 +144,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, num_replicas: int 
         print(f"Pairs over train.max_length={config.train.max_length}: {train.dropped} dropped.")
     batches = {"batch_tokens": config.train.batch_tokens, "num_replicas": num_replicas}
     longest = int(max(validation.source_lengths.max(), validation.target_lengths.max()))
-    return Data(
+    return training.Data(
         train=lambda epoch, batch: batching.dataset(
             train, seed=config.seed, start_epoch=epoch, start_batch=batch, **batches
         ),
@@ -310,10 +294,11 @@ def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str =
         split: `"test"` or `"validation"`.
 
     Returns:
-        Tuple of the scores (a dict that JSON can hold) and a table of worst and best sentences.
+        Tuple of the scores (a dict that JSON can hold), a table of worst and best sentences, and
+        pictures by name: none.
     """
     pairs = parallel_text.read_pairs(config.data, split)
     sources, references = zip(*pairs, strict=True)
     hypotheses = translate(module, list(sources), config)
     scores = evaluation.score(hypotheses, references, config.data.is_tokenized)
-    return scores, evaluation.table(sources, hypotheses, references)
+    return scores, evaluation.table(sources, hypotheses, references), {}

@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("kerasformer", "pipelines", "apps", "tests")
 TASKS = {"pipelines.translation", "pipelines.classification"}
-OPTIONAL = {"matplotlib", "tensorflow_datasets"}
+OPTIONAL = {"matplotlib", "sklearn", "tensorflow_datasets"}
 WHAT_MAY_HIDE = f"{OPTIONAL} may, where `except ImportError` gives the `pip install` line"
 PRIVATE = ("keras.src", "tensorflow.python")
 NEED_MORE_THAN_KERAS = ("kerasformer.tokenizers", "kerasformer.interop")
@@ -34,12 +34,12 @@ LAYERS = "kerasformer.layers"
 MAY_IMPORT = (
     ("kerasformer", ("kerasformer",)),
     (LAYERS, (LAYERS,)),
-    (f"{LAYERS}.stacks", (LAYERS,)),
-    (f"{LAYERS}.blocks", (LAYERS,)),
+    *((f"{LAYERS}.{name}", (LAYERS,)) for name in ("blocks", "pooling", "stacks", "stems")),
     (f"{LAYERS}.attention", (f"{LAYERS}.masks", f"{LAYERS}.positions")),
-    (f"{LAYERS}.embeddings", (f"{LAYERS}.masks", f"{LAYERS}.positions")),
+    (f"{LAYERS}.grid_positions", (f"{LAYERS}.positions",)),
     (f"{LAYERS}.*", (f"{LAYERS}.masks",)),
     ("kerasformer.models", ("kerasformer.models",)),
+    ("kerasformer.models.vit", (LAYERS, "kerasformer.models.vit_variants")),
     ("kerasformer.models.*", (LAYERS,)),
     ("kerasformer.interop*", ("kerasformer.models", LAYERS)),
     ("kerasformer.inspect", (LAYERS,)),

@@ -11,8 +11,7 @@ import tensorflow as tf
 
 import pipelines.configs
 from apps.tasks import TASKS
-from kerasformer.models import Seq2SeqTransformer
-from kerasformer.models.transformer import VARIANTS
+from kerasformer.models import Seq2SeqTransformer, VisionTransformer, transformer, vit_variants
 from kerasformer.schedules import Noam
 from kerasformer.tokenizers import train_sentencepiece
 from pipelines import parallel_text, trainer, translation
@@ -26,7 +25,10 @@ DATA_KEYS = {
     "files": {"folder"} | SPLITS,
     "tsv": {"folder", "columns"} | SPLITS,
     "tfds": {"name", "data_dir", "languages", "download"} | SPLITS,
+    "digits": set(),
 }
+MODELS = {"translation": Seq2SeqTransformer, "classification": VisionTransformer}
+VARIANTS = {"translation": transformer.VARIANTS, "classification": vit_variants.VARIANTS}
 SENTENCES = ["der Hund schläft", "die Hunde schlafen", "the dog sleeps", "the dogs sleep"]
 
 
@@ -36,6 +38,10 @@ def module(name):
 
 def load(name):
     return module(name).get_config()
+
+
+def default_of(name):
+    return TASKS[load(name).task].default_config()
 
 
 def through_json(config):
@@ -59,36 +65,35 @@ class EveryConfigTest:
         assert through_json(again).to_dict() == again.to_dict()
 
     def test_its_keys_are_those_that_are_read(self, name):
-        config, default = load(name), translation.default_config()
+        config, default = load(name), default_of(name)
         assert config.keys() == default.keys()
-        for part in ("tokenizer", "train", "decode"):
-            assert config[part].keys() == default[part].keys()
-        assert set(config.data) == set(default.data) | DATA_KEYS[config.data.format]
-        arguments = set(inspect.signature(Seq2SeqTransformer).parameters) - {"vocabulary_size"}
-        assert set(config.model) <= {"variant"} | arguments
+        assert set(config.data) <= set(default.data) | DATA_KEYS[config.data.format]
+        known = set(inspect.signature(MODELS[config.task]).parameters)
+        assert set(config.model) <= {"variant"} | known
 
     def test_its_values_are_of_the_kind_of_the_defaults(self, name):
-        config, default = load(name), translation.default_config()
-        for part in ("tokenizer", "train", "decode"):
-            for key, value in default[part].items():
-                assert type(config[part][key]) is type(value), key
+        config, default = load(name), default_of(name)
+        for part in set(default) - {"data", "model"}:
+            if isinstance(default[part], ml_collections.ConfigDict):
+                assert config[part].keys() == default[part].keys()
+                for key, value in default[part].items():
+                    assert type(config[part][key]) is type(value), key
 
     def test_it_contradicts_neither_itself_nor_the_programs(self, name):
         config = load(name)
-        trainer.check(config, tf.distribute.get_strategy(), translation.METRICS)
-        translation.check(config)
-        assert config.task in TASKS
-        # Else the longest pair would not fit into a batch.
-        assert config.train.max_length <= config.train.batch_tokens
+        task = TASKS[config.task]
+        trainer.check(config, tf.distribute.get_strategy(), task.METRICS)
+        task.check(config)
 
     def test_its_model_is_made_of_its_arguments(self, name):
         config = load(name)
         arguments = config.model.to_dict()
         variant = arguments.pop("variant")
-        model = Seq2SeqTransformer.from_variant(variant, vocabulary_size=29, **arguments)
+        count = {"vocabulary_size": 29} if config.task == "translation" else {"num_classes": 7}
+        model = MODELS[config.task].from_variant(variant, **count, **arguments)
         found = model.get_config()
-        for key, value in (VARIANTS[variant] | arguments).items():
-            assert found[key] == value
+        for key, value in (VARIANTS[config.task][variant] | arguments).items():
+            assert key == "stem" or found[key] == value
 
 
 # The others are of the published sizes, whose parameters are counted where the model is tested.
@@ -155,5 +160,5 @@ class Wmt14Test:
         config = load(f"wmt14_en_de_{name}")
         assert (config.weights, config.train.keep_checkpoints) == ("average", last)
         assert (config.decode.beam_size, config.decode.alpha) == (4, 0.6)
-        assert VARIANTS[config.model.variant]["dropout"] == dropout
+        assert VARIANTS["translation"][config.model.variant]["dropout"] == dropout
         assert config.train.label_smoothing == 0.1

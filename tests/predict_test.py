@@ -69,7 +69,7 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(exported):
-    return predict.Model(exported, ["translate", "translate_nbest", "align"])
+    return predict.Model(exported)
 
 
 def expected_lines(model, texts):
@@ -145,7 +145,7 @@ class OutputTest:
 class PictureTest:
     def test_several_have_numbers_and_an_empty_one_has_a_note(self, model, tmp_path, capsys):
         texts = [LINES[0], "", *HARD]
-        pictures = predict.picture_paths(tmp_path / "a.png", len(texts))
+        pictures = predict.picture_paths("alignment", tmp_path / "a.png", len(texts))
         predict.predict(model, texts, nbest=2, pictures=pictures, batch_size=2)
         drawn = {f"a-{i + 1}.png" for i in range(len(texts)) if texts[i]}
         assert set(os.listdir(tmp_path)) == drawn
@@ -153,7 +153,7 @@ class PictureTest:
         assert f"note: {tmp_path}/a-2.png is not drawn" in capsys.readouterr().err
 
     def test_one_sentence_has_the_name_itself(self, tmp_path):
-        assert predict.picture_paths(tmp_path / "a.svg", 1) == [tmp_path / "a.svg"]
+        assert predict.picture_paths("alignment", tmp_path / "a.svg", 1) == [tmp_path / "a.svg"]
 
     @pytest.mark.parametrize(
         ("name", "message"),
@@ -168,14 +168,14 @@ class PictureTest:
         (tmp_path / "file").touch()
         (tmp_path / "folder.png").mkdir()
         with pytest.raises(ValueError, match=message):
-            predict.picture_paths(tmp_path / name, 1)
+            predict.picture_paths("alignment", tmp_path / name, 1)
         assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
 
     def test_a_folder_without_permission_is_refused(self, tmp_path, monkeypatch):
         # By the answer of the system's question: permissions do not bind an administrator.
         monkeypatch.setattr(os, "access", lambda *_: False)
         with pytest.raises(ValueError, match="cannot be written there"):
-            predict.picture_paths(tmp_path / "a.png", 1)
+            predict.picture_paths("alignment", tmp_path / "a.png", 1)
 
 
 class ModelTest:
@@ -193,7 +193,7 @@ class ModelTest:
             (tmp_path, "holds no SavedModel"),
         ]:
             with pytest.raises(ValueError, match=message):
-                predict.Model(folder, ["translate"])
+                predict.Model(folder)
 
     @pytest.mark.parametrize("broken", ["garbage", "empty", "variables", "shard"])
     def test_a_broken_model_is_named(self, exported, tmp_path, broken):
@@ -207,7 +207,7 @@ class ModelTest:
         else:
             (folder / "saved_model.pb").write_bytes(b"garbage" if broken == "garbage" else b"")
         with pytest.raises(ValueError, match=f"--model={folder} cannot be loaded: ."):
-            predict.Model(folder, ["translate"])
+            predict.Model(folder)
 
     def test_a_model_of_another_kind_is_named(self, tmp_path):
         module = tf.Module()
@@ -216,7 +216,7 @@ class ModelTest:
         )
         tf.saved_model.save(module, str(tmp_path), signatures={"double": module.double})
         with pytest.raises(ValueError, match=r"signatures \['translate'\], received \['double'\]"):
-            predict.Model(tmp_path, ["translate"])
+            predict.Model(tmp_path).require("translate")
 
 
 class InputTest:

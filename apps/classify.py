@@ -1,0 +1,45 @@
+"""What `apps.predict` does with a classifier: names what is on image files.
+
+Each file gets one line on standard output, `path<TAB>name probability<TAB>...`, most probable
+first. `--attention=picture.png` also draws where the model looked: for one image in picture.png,
+for several in picture-1.png, picture-2.png and so on.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from apps import program
+from kerasformer import inspect
+
+
+def predict(signatures: dict, paths: Sequence[str], pictures: Sequence[Path] | None) -> None:
+    """Prints the classes of image files, and draws where the model looked.
+
+    Args:
+        signatures: those of the exported classifier, by name.
+        paths: the files.
+        pictures: path of a picture for each file, or `None`.
+
+    Raises:
+        OSError: when a file cannot be read; nothing has been printed then.
+        ValueError: when there is no file, or one is no image that the model takes.
+    """
+    if not paths:
+        raise ValueError("Expected the paths of images as arguments, received none.")
+    files = [Path(path).read_bytes() for path in paths]
+    for index, (path, contents) in enumerate(zip(paths, files, strict=True)):
+        image = tf.constant([contents])
+        try:
+            found = signatures["classify"](image=image)
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(f"{path}: {program.sentence(error)}") from error
+        names = [name.decode("utf-8") for name in found["class_names"][0].numpy()]
+        shares = found["probabilities"][0].numpy()
+        answers = [f"{name} {share:.4f}" for name, share in zip(names, shares, strict=True)]
+        print(path, *answers, sep="\t", flush=True)
+        if pictures:
+            seen = signatures["attention"](image=image)
+            pixels, weights = (seen[key][0].numpy() for key in ("pixels", "attention"))
+            inspect.draw_grid_maps(pixels, weights, pictures[index], titles=names[:1])

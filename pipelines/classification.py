@@ -1,0 +1,343 @@
+"""The classification task: labelled images in, a model that names what is on an image out.
+
+Letters: `B` images, `h` height, `w` width, `c` channels, `C` classes.
+"""
+
+import copy
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import keras
+import ml_collections
+import tensorflow as tf
+from keras import ops
+
+from kerasformer.losses import smoothed_cross_entropy
+from kerasformer.models import VisionTransformer
+from kerasformer.models.vit_variants import VARIANTS
+from pipelines import image_batches, image_evaluation, training
+from pipelines.augmentation import Recipe, resize_and_crop
+from pipelines.classifier import Classifier
+from pipelines.distillation import Distiller, distillation_loss, load_teacher
+from pipelines.export import load_model
+from pipelines.fine_tuning import copy_weights
+from pipelines.image_data import Images, read_images, statistics
+from pipelines.image_files import MAX_PIXELS
+from pipelines.preview import preview as draw_preview
+from pipelines.run_folder import read_config, write_text
+
+METRICS = ("loss", "top1", "top5")  # What a validation can report.
+DEFAULTS = {
+    "task": "classification",
+    "seed": 1,
+    "weights": "last",  # What is evaluated: "average" of the kept checkpoints, "best" or "last".
+    "data": {
+        "format": "digits",
+        "on_bad_image": "stop",  # Or "skip": it is named, counted and left out.
+        "max_pixels": MAX_PIXELS,
+    },
+    "augment": dataclasses.asdict(Recipe()),
+    "model": {"variant": "ViT-Lite-7/4", "image_size": 32},
+    "start": {
+        "workdir": "",  # A run whose weights this one begins with.
+        "freeze": False,  # Whether only the heads are trained (a linear probe).
+    },
+    "teacher": {
+        "model": "",  # A run's folder or a .keras file; the student learns from it too.
+        "kind": "hard",  # Or "soft".
+        "alpha": 0.5,  # Share of the teacher in the loss.
+        "temperature": 1.0,  # Of the soft kind.
+    },
+    "train": {
+        **training.DEFAULTS,
+        "batch_size": 128,
+        "learning_rate": 0.001,
+        "schedule": "cosine",
+        "warmup_steps": 1000,
+        "beta_2": 0.999,
+        "epsilon": 1e-8,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+        "best_metric": "top1",
+    },
+    "serve": {
+        "crop": 1.0,  # Share of the shorter side that is looked at.
+        "batch_size": 256,  # Of an evaluation.
+    },
+}
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """Returns a config with every key that the task and the training loop read.
+
+    A config file changes what it needs to. `model` holds a variant, an `image_size` and any
+    argument of `VisionTransformer`; `data` is what `image_data.read_images` reads; `augment` the
+    fields of `augmentation.Recipe`.
+    """
+    config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS)).lock()
+    for part in (config.data, config.model):
+        part.unlock()  # These take more keys; elsewhere, one that nothing reads is a mistake.
+    return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses, before anything is read or trained, values that cannot be.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    _recipe(config)
+    choices = {
+        "teacher.kind": (config.teacher.kind, ("hard", "soft")),
+        "model.variant": (config.model.variant, VARIANTS),
+    }
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(f"Expected {key} to be one of {sorted(known)}, received {value!r}.")
+    ranges = {
+        "train.batch_size": (config.train.batch_size, 1, float("inf")),
+        "serve.batch_size": (config.serve.batch_size, 1, float("inf")),
+        "serve.crop": (config.serve.crop, 0.1, 1),
+        "teacher.alpha": (config.teacher.alpha, 0, 1),
+        "teacher.temperature": (config.teacher.temperature, 1e-3, float("inf")),
+    }
+    for key, (value, least, most) in ranges.items():
+        if not least <= value <= most:
+            raise ValueError(f"Expected {least} <= {key} <= {most}, received {key}={value}.")
+
+
+def _recipe(config):
+    try:
+        return Recipe(**config.augment.to_dict())
+    except ValueError as error:
+        raise ValueError(f"config.augment is wrong: {error}") from error
+
+
+def _image_size(config):
+    size = config.model.image_size
+    return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+
+
+def datasets(
+    config: ml_collections.ConfigDict, workdir: str, num_replicas: int = 1
+) -> training.Data:
+    """Reads the images, and makes batches of them.
+
+    Args:
+        config: the resolved config.
+        workdir: folder of the run; the names of the classes are written there, and the mean and
+            deviation of the training images.
+        num_replicas: int. Divides the images of each batch.
+
+    Returns:
+        The datasets, of the dicts that `image_batches` describes.
+
+    Raises:
+        ValueError: when the data is not what `config.data` says, or replicas cannot share a batch.
+    """
+    if config.train.batch_size % num_replicas:
+        raise ValueError(
+            f"Expected train.batch_size to be a multiple of {num_replicas} replicas, "
+            f"received train.batch_size={config.train.batch_size}."
+        )
+    images, validation = (read_images(config.data, split) for split in ("train", "validation"))
+    counts = f"{len(images.labels)} to train, {len(validation.labels)} to validate"
+    print(f"Images: {counts}, {len(images.class_names)} classes", flush=True)
+    if images.class_names != validation.class_names or images.channels != validation.channels:
+        raise ValueError(
+            "Expected the same classes and channels to train and to validate, received "
+            f"{len(images.class_names)} and {len(validation.class_names)} classes, "
+            f"{images.channels} and {validation.channels} channels."
+        )
+    _describe(images, workdir)
+    described = read_description(workdir)
+    size, normalization = _image_size(config), (described["mean"], described["deviation"])
+    return training.Data(
+        train=lambda epoch, batch: image_batches.training_dataset(
+            images,
+            config.train.batch_size,
+            config.seed,
+            _recipe(config),
+            size,
+            *normalization,
+            start_epoch=epoch,
+            start_batch=batch,
+        ),
+        validation=image_batches.evaluation_dataset(
+            validation, config.serve.batch_size, size, *normalization, config.serve.crop
+        ),
+        batches_per_epoch=image_batches.batches_per_epoch(images, config.train.batch_size),
+        items="images",
+        fingerprint=images.fingerprint() + validation.fingerprint(),
+        begin=lambda model: _begin(model, config, described),
+    )
+
+
+def _describe(images: Images, workdir: str) -> None:
+    """Writes what a model must know of its data, unless the run has it: see read_description."""
+    path = Path(workdir) / "images.json"
+    if path.exists():
+        return
+    mean, deviation = statistics(images)
+    description = {
+        "class_names": images.class_names,
+        "channels": images.channels,
+        "mean": mean,
+        "deviation": deviation,
+    }
+    write_text(path, json.dumps(description, indent=1))
+
+
+def preview(config: ml_collections.ConfigDict, path: str) -> None:
+    """Draws augmented training images with their labels to a picture."""
+    images, columns = read_images(config.data, "train"), 8
+    normalization = statistics(images)
+    batches = image_batches.training_dataset(
+        images, columns, config.seed, _recipe(config), _image_size(config), *normalization
+    )
+    draw_preview(batches, images.class_names, *normalization, path, columns=columns)
+
+
+def read_description(workdir: str) -> dict:
+    """Reads `class_names`, `channels`, and `mean` and `deviation` (levels) of a run's images."""
+    path = Path(workdir) / "images.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{workdir} holds no run: {path} does not exist.") from None
+
+
+def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
+    """Builds the model with fresh weights.
+
+    Raises:
+        ValueError: when `config.model` has a key that the model does not take.
+    """
+    described = read_description(workdir)
+    arguments = config.model.to_dict()
+    try:
+        model = VisionTransformer.from_variant(
+            arguments.pop("variant"),
+            arguments.pop("image_size"),
+            num_classes=len(described["class_names"]),
+            name="vit",
+            dtype=config.train.precision,
+            **arguments,
+        )
+    except TypeError as error:
+        raise ValueError(f"config.model={config.model.to_dict()} is wrong: {error}.") from error
+    model.build((None, *_image_size(config), described["channels"]))
+    return model
+
+
+def _begin(model, config, described):
+    """Prepares a model for training: weights of another run, frozen layers, a teacher."""
+    if config.start.workdir:
+        copy_weights(_load_run(config.start.workdir)[0], model)
+    if config.start.freeze:
+        for layer in model.layers:
+            layer.trainable = "head" in layer.name
+    if not config.teacher.model:
+        return model
+    teacher = load_teacher(config.teacher.model, described, _load_run)
+    return Distiller(model, teacher, name="distiller")
+
+
+def _load_run(workdir):
+    """Loads another run of this task: its model, image size and description."""
+    config = read_config(workdir)
+    if config.task != "classification":
+        raise ValueError(f"Expected a run of classification in {workdir}, received {config.task}.")
+    model = load_model(sys.modules[__name__], config, workdir, config.weights)
+    return model, _image_size(config), read_description(workdir)
+
+
+def loss(model: keras.Model, batch: dict, config: ml_collections.ConfigDict):
+    """Computes the smoothed cross-entropy of a training batch, mixed as its labels are.
+
+    Returns:
+        Tuple of its sum over the images and their number, float32 scalars.
+    """
+    share = batch["share"]
+
+    def cross_entropy(logits):
+        own, other = (
+            smoothed_cross_entropy(batch[key], logits, config.train.label_smoothing)
+            for key in ("labels", "other_labels")
+        )
+        return share * own + (1.0 - share) * other
+
+    if isinstance(model, Distiller):
+        losses = distillation_loss(model, batch["images"], cross_entropy, config.teacher)
+    else:
+        losses = cross_entropy(model(batch["images"], training=True))
+    return ops.sum(losses), ops.cast(ops.shape(share)[0], "float32")
+
+
+def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) -> dict:
+    """Computes what a validation reports, as (sum, count) over the real images of a batch.
+
+    Returns:
+        Dict with `loss` (nats an image, not smoothed), `top1` and `top5`.
+    """
+    labels = batch["labels"]
+    real = ops.cast(labels >= 0, "float32")
+    labels = ops.maximum(labels, 0)
+    logits = model(batch["images"], training=False)
+    values = {
+        "loss": smoothed_cross_entropy(labels, logits),
+        "top1": ops.cast(ops.argmax(logits, axis=-1) == labels, "float32"),
+        "top5": ops.cast(ops.in_top_k(labels, logits, min(5, logits.shape[-1])), "float32"),
+    }
+    return {name: (ops.sum(value * real), ops.sum(real)) for name, value in values.items()}
+
+
+def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> Classifier:
+    """Makes the `tf.Module` whose signatures are exported."""
+    return Classifier(model, read_description(workdir), _image_size(config), config.serve.crop)
+
+
+def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
+    """Works one example through the module, for the model card."""
+    images = read_images(config.data, "validation")
+    pixels = resize_and_crop(tf.constant(images.image(0)), _image_size(config), config.serve.crop)
+    found = module.predict(pixels[None])
+    probability = float(tf.reduce_max(found["probabilities"][0]))
+    name = found["class_name"][0].numpy().decode()
+    return (
+        f"- input: the first image of the validation set, {images.class_names[images.labels[0]]}\n"
+        f"- output: {name}, probability {probability:.3f}\n"
+    )
+
+
+def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str = "test"):
+    """Classifies a split and scores it.
+
+    Args:
+        module: what `serving` returns.
+        config: the resolved config.
+        split: `"test"` or `"validation"`.
+
+    Returns:
+        Tuple of the scores (a dict that JSON can hold), a table of the classes, and pictures by
+        name: the confusion matrix and the worst mistakes.
+    """
+    images = read_images(config.data, split)
+    batches = image_batches.evaluation_dataset(
+        images,
+        config.serve.batch_size,
+        _image_size(config),
+        *module.normalization,
+        config.serve.crop,
+    )
+    probabilities = image_evaluation.predict(module.model, batches, len(images.labels))
+    found = (probabilities, images.labels, images.class_names)
+    scores = image_evaluation.score(*found)
+    pixels = [images.image(index) for index in image_evaluation.worst(*found[:2])]
+    pictures = {
+        "confusion": image_evaluation.draw_confusion(*found),
+        "mistakes": image_evaluation.draw_mistakes(pixels, *found),
+    }
+    return scores, image_evaluation.table(scores), pictures

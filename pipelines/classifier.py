@@ -1,0 +1,216 @@
+"""The classifier that is exported: image files or pixels in, names and probabilities out.
+
+Letters: `B` images, `h` height, `w` width, `c` channels, `C` classes, `k` names of an answer.
+"""
+
+import tensorflow as tf
+from keras import ops
+
+from kerasformer import inspect
+from pipelines.augmentation import normalize, resize_and_crop
+from pipelines.image_files import MAX_PIXELS, decode
+
+IMAGE = tf.TensorSpec((None,), tf.string, name="image")
+ANSWERS = 5  # names of an answer
+
+
+def header_size(contents: tf.Tensor) -> tf.Tensor:
+    """Reads height and width from the header of an image file, before anything is decoded.
+
+    Args:
+        contents: string scalar: a JPEG, PNG, GIF or BMP file.
+
+    Returns:
+        int64 tensor `(2,)`. The frames of a GIF count as one below the other, for the decoder
+        makes room for them all, whatever the header says.
+
+    Raises:
+        tf.errors.InvalidArgumentError: for another file.
+    """
+
+    # The zeros stand for what a file that is cut off lacks; then the decoder refuses it.
+    head = tf.strings.join([tf.strings.substr(contents, 0, 26), bytes(26)])
+
+    def number(first, count, weights):
+        part = tf.io.decode_raw(tf.strings.substr(head, first, count), tf.uint8)
+        return tf.reduce_sum(tf.cast(part, tf.int64) * [256**power for power in weights])
+
+    def png():
+        return tf.stack([number(first, 4, (3, 2, 1, 0)) for first in (20, 16)])
+
+    def bmp():
+        height, width = (number(first, 4, (0, 1, 2, 3)) for first in (22, 18))
+        # A file that begins with its top row has a height below 0.
+        return tf.stack([tf.where(height < 2**31, height, 2**32 - height), width])
+
+    def jpeg():
+        return tf.cast(tf.io.extract_jpeg_shape(contents)[:2], tf.int64)
+
+    def other():
+        never = tf.strings.length(contents) < 0
+        known = tf.debugging.Assert(never, ["Expected a JPEG, PNG, GIF or BMP image."])
+        with tf.control_dependencies([known]):
+            return tf.zeros((2,), tf.int64)
+
+    def gif():
+        return _gif_size(contents)
+
+    starts = {b"\xff\xd8": jpeg, b"\x89PNG": png, b"GIF8": gif, b"BM": bmp}
+    cases = [
+        (tf.strings.substr(head, 0, len(start)) == start, function)
+        for start, function in starts.items()
+    ]
+    return tf.case(cases, default=other)
+
+
+def _gif_size(contents):
+    """Walks over the blocks of a GIF and adds up the heights of its frames."""
+    length = tf.strings.length(contents)
+    # The zeros behind the end stand for what a file that is cut off lacks.
+    octets = tf.io.decode_raw(tf.strings.join([contents, bytes(16)]), tf.uint8)
+    octets = tf.cast(octets, tf.int32)
+
+    def number(first):
+        return octets[first] + 256 * octets[first + 1]
+
+    def colors(flags):
+        return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
+
+    def step(place, in_data, height, width):
+        kind = octets[place]
+        is_frame, is_extension = (~in_data & (kind == mark) for mark in (0x2C, 0x21))
+        frame = tf.where(is_frame, [number(place + 7), number(place + 5)], [0, 0])
+        skip = tf.where(is_frame, 11 + colors(octets[place + 9]), 2)
+        # Data is pieces, each behind its length; an empty one ends it.
+        place += tf.where(in_data, kind + 1, skip)
+        place = tf.where(in_data | is_frame | is_extension, place, length)
+        in_data = is_frame | is_extension | (in_data & (kind > 0))
+        return place, in_data, height + tf.cast(frame[0], tf.int64), tf.maximum(width, frame[1])
+
+    start = (13 + colors(octets[10]), tf.constant(False), tf.constant(0, tf.int64), 0)
+    place = tf.while_loop(lambda place, *_: place < length, step, start)
+    return tf.stack([place[2], tf.cast(place[3], tf.int64)])
+
+
+class Classifier(tf.Module):
+    """Classifies images with a trained model, in signatures that a SavedModel keeps.
+
+    Images are resized so that their middle, `crop` of the shorter side, fills the model's size.
+    An image file of more than `MAX_PIXELS` pixels is refused before it is decoded.
+
+    Args:
+        model: built `VisionTransformer`.
+        described: dict of `class_names`, `channels`, `mean` and `deviation`.
+        image_size: pair `(h, w)` of the model.
+        crop: float, above 0 and at most 1.
+    """
+
+    def __init__(self, model, described, image_size, crop):
+        super().__init__(name="classifier")
+        self.model = model
+        self.normalization = (described["mean"], described["deviation"])
+        self._names, self._channels = described["class_names"], described["channels"]
+        self._image_size, self._crop = image_size, crop
+        pixels = tf.TensorSpec((None, *image_size, self._channels), tf.uint8, name="image")
+        self.predict = tf.function(self._predict, input_signature=[pixels])
+
+    @tf.function(input_signature=[IMAGE])
+    def classify(self, image):
+        """Names what is on each image.
+
+        Args:
+            image: string tensor `(B,)`: JPEG, PNG, GIF (its first frame) or BMP files.
+
+        Returns:
+            Dict of `class_names` string `(B, k)`, most probable first, and `probabilities` float32
+            `(B, k)`, where `k` is 5, or fewer where there are fewer classes.
+        """
+        probabilities = tf.nn.softmax(self.model(self._read(image), training=False))
+        best, classes = tf.math.top_k(probabilities, min(ANSWERS, len(self._names)))
+        return {"class_names": self._spell(classes), "probabilities": best}
+
+    def _predict(self, image):
+        """Computes the probability of every class.
+
+        Args:
+            image: uint8 tensor `(B, h, w, c)` of the model's size.
+
+        Returns:
+            Dict of `class_name` string `(B,)` and `probabilities` float32 `(B, C)`.
+        """
+        logits = self.model(normalize(image, *self.normalization), training=False)
+        return {
+            "class_name": self._spell(tf.argmax(logits, axis=-1)),
+            "probabilities": tf.nn.softmax(logits),
+        }
+
+    @tf.function(input_signature=[IMAGE])
+    def embed(self, image):
+        """Describes each image by a vector, the one that the head of the model reads.
+
+        Args:
+            image: string tensor `(B,)`, image files.
+
+        Returns:
+            Dict of `features` float32 `(B, hidden_dim)`.
+        """
+        return {"features": self.model.features(self._read(image))}
+
+    @tf.function(input_signature=[IMAGE])
+    def attention(self, image):
+        """Shows where the model looked, by attention rollout.
+
+        Args:
+            image: string tensor `(B,)`, image files.
+
+        Returns:
+            Dict of `class_name` string `(B,)`, `attention` float32 `(B, rows, columns)`, a share
+            for each patch (what they lack of one, the tokens before the patches had), and `pixels`
+            uint8 `(B, h, w, c)`, what the model saw.
+        """
+        pixels = self._decode(image)
+        x = normalize(pixels, *self.normalization)
+        logits, scores = self.model(x, training=False, return_attention_scores=True)
+        maps = inspect.grid_maps(
+            inspect.rollout(scores), self.model.grid_size(), self.model.num_prefix_tokens
+        )
+        return {
+            "class_name": self._spell(tf.argmax(logits, axis=-1)),
+            "attention": ops.cast(maps, "float32"),
+            "pixels": pixels,
+        }
+
+    def signatures(self) -> dict:
+        """Returns the functions to export under their names."""
+        return {
+            "serving_default": self.classify,
+            "classify": self.classify,
+            "predict": self.predict,
+            "embed": self.embed,
+            "attention": self.attention,
+        }
+
+    def _spell(self, classes):
+        return tf.gather(tf.constant(self._names), classes)
+
+    def _read(self, image):
+        """Decodes image files `(B,)` to normalised images `(B, h, w, c)`."""
+        return normalize(self._decode(image), *self.normalization)
+
+    def _decode(self, image):
+        """Decodes image files `(B,)` to uint8 images `(B, h, w, c)`."""
+
+        def read_one(contents):
+            size = header_size(contents)
+            bound = tf.debugging.assert_less_equal(
+                tf.reduce_prod(tf.cast(size, tf.float64)),  # A forged product overflows integers.
+                tf.constant(MAX_PIXELS, tf.float64),
+                f"Expected an image of at most {MAX_PIXELS} pixels.",
+            )
+            with tf.control_dependencies([bound]):
+                contents = tf.identity(contents)
+            pixels = decode(contents, self._channels)
+            return resize_and_crop(pixels, self._image_size, self._crop)
+
+        spec = tf.TensorSpec((*self._image_size, self._channels), tf.uint8)
+        return tf.map_fn(read_one, image, fn_output_signature=spec)

@@ -1,0 +1,29 @@
+"""A small Vision Transformer on scikit-learn's handwritten digits, 8 x 8 pixels: `make demo`.
+
+Command: `python -m apps.train --config=demo_digits --workdir=runs/digits`
+"""
+
+from pipelines import classification
+
+
+def get_config():
+    config = classification.default_config()
+    config.data.format = "digits"
+    config.augment.padding = 1
+    config.model.variant = "ViT-Lite-6/4"
+    config.model.image_size = 8
+    config.model.patch_size = 2
+    config.model.num_layers = 3
+    config.model.hidden_dim = 64
+    config.model.num_heads = 4
+    config.model.intermediate_dim = 128
+    config.model.attention_dropout = 0.0
+    config.train.steps = 1200
+    config.train.batch_size = 64
+    config.train.learning_rate = 0.002
+    config.train.warmup_steps = 100
+    config.train.weight_decay = 0.05
+    config.train.validate_every = 200
+    config.train.checkpoint_every = 200
+    config.train.keep_checkpoints = 3
+    return config

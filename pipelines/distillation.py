@@ -1,0 +1,131 @@
+"""Distillation: a student that learns from labels and from a teacher, a model trained before.
+
+Letters: `B` images, `C` classes.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class Distiller(keras.Model):
+    """Holds a student and its teacher, and answers as the student.
+
+    Args:
+        student: `VisionTransformer`.
+        teacher: `Teacher`; it is never trained.
+        **kwargs: passed to `keras.Model`.
+    """
+
+    def __init__(self, student, teacher, **kwargs):
+        super().__init__(**kwargs)
+        self.student = student
+        self.teacher = teacher
+        teacher.trainable = False
+        self.built = True  # Both were built before.
+
+    def call(self, inputs, training=None):
+        return self.student(inputs, training=training)
+
+
+class Teacher(keras.layers.Layer):
+    """Shows images to a trained model as that model knows them.
+
+    Args:
+        model: built Keras model from images `(B, h, w, c)` to logits `(B, C)`.
+        image_size: pair `(h, w)` of the model; `(None, None)` when it takes images of any size.
+        scale, shift: numpy arrays `(c,)` that turn the student's images into the teacher's.
+        **kwargs: passed to `keras.layers.Layer`.
+    """
+
+    def __init__(self, model, image_size, scale, shift, **kwargs):
+        super().__init__(**kwargs)
+        self.model, self.image_size = model, image_size
+        self.scale, self.shift = scale, shift
+        self.built = True
+
+    def call(self, images):
+        images = images * self.scale + self.shift
+        if tuple(images.shape[1:3]) != self.image_size and None not in self.image_size:
+            images = ops.image.resize(images, self.image_size, "bicubic", antialias=True)
+        return ops.cast(self.model(images, training=False), "float32")
+
+
+def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
+    """Loads a teacher.
+
+    Args:
+        path: the folder of a run of classification, or a `.keras` file of a model from images as
+            the student gets them to logits.
+        described: what the student knows of its images: `class_names`, `mean` and `deviation`.
+        load_run: function from a run's folder to its model, image size and description.
+
+    Returns:
+        The `Teacher`.
+
+    Raises:
+        ValueError: when there is no such model, or it knows other classes.
+    """
+    scale, shift = np.float32(1.0), np.float32(0.0)
+    classes = own_classes = described["class_names"]
+    if Path(path).is_dir():
+        model, image_size, own = load_run(path)
+        own_classes = own["class_names"]
+        deviation, own_deviation = np.float32(described["deviation"]), np.float32(own["deviation"])
+        scale = deviation / own_deviation
+        shift = (np.float32(described["mean"]) - np.float32(own["mean"])) / own_deviation
+    else:
+        try:
+            model = keras.saving.load_model(path, compile=False)
+        except (OSError, TypeError, ValueError) as error:
+            raise ValueError(f"Cannot load teacher.model={path}: {error}") from error
+        # A `VisionTransformer` has no input_shape, as it takes images of any size.
+        size = getattr(model, "image_size", None) or model.input_shape[1:3]
+        image_size = (size, size) if isinstance(size, int) else tuple(size)
+    outputs = model.compute_output_shape((1, *image_size, len(described["mean"])))[-1]
+    if own_classes != classes or outputs != len(classes):
+        raise ValueError(
+            f"Expected a teacher of the {len(classes)} classes of this run, received "
+            f"teacher.model={path} with {outputs} outputs and other classes."
+        )
+    return Teacher(model, image_size, scale, shift, name="teacher")
+
+
+def distillation_loss(model: Distiller, images, cross_entropy, config):
+    """Computes the loss of each image from its label and from the teacher.
+
+    With a distillation token the class head learns from the label and the other head from the
+    teacher; without, one head learns from both.
+
+    Args:
+        model: `Distiller`.
+        images: float tensor `(B, h, w, c)`.
+        cross_entropy: function from logits `(B, C)` to losses `(B,)` of the labels.
+        config: ConfigDict, the `teacher` part of a config: `kind`, `alpha`, `temperature`.
+
+    Returns:
+        float32 tensor `(B,)`.
+
+    References:
+        - [Hinton et al., 2015](https://arxiv.org/abs/1503.02531), the soft kind
+        - [Touvron et al., 2020](https://arxiv.org/abs/2012.12877), section 4, the hard kind
+    """
+    student = model.student
+    if student.distillation:
+        on_labels, on_teacher = student(images, training=True, return_both_heads=True)
+    else:
+        on_labels = on_teacher = student(images, training=True)
+    taught = ops.stop_gradient(model.teacher(images))
+    if config.kind == "hard":
+        right = ops.argmax(taught, axis=-1)
+        losses = ops.negative(
+            ops.take_along_axis(ops.log_softmax(on_teacher), right[:, None], axis=-1)[:, 0]
+        )
+    else:
+        wanted = ops.log_softmax(taught / config.temperature)
+        found = ops.log_softmax(on_teacher / config.temperature)
+        losses = ops.sum(ops.exp(wanted) * (wanted - found), axis=-1) * config.temperature**2
+    return (1.0 - config.alpha) * cross_entropy(on_labels) + config.alpha * losses

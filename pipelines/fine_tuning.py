@@ -1,0 +1,42 @@
+"""Beginning with the weights of another model: other classes, and images of another size."""
+
+
+def copy_weights(source, target) -> None:
+    """Gives a model the weights of another of the same kind, in place.
+
+    Learned positions are resized to the target's grid. Heads for another number of classes keep
+    their own weights, and so do random states.
+
+    Args:
+        source: built `VisionTransformer`.
+        target: built `VisionTransformer` of the same name and sizes.
+
+    Raises:
+        ValueError: when the models differ in more than their heads and grids; nothing has been
+            copied then.
+    """
+    theirs, ours = _weights(source), _weights(target)
+    table = getattr(target.grid_positions, "table", None)
+    pairs = []
+    for path in {**ours, **theirs}:
+        variable, value = ours.get(path), theirs.get(path)
+        shapes = [None if v is None else tuple(v.shape) for v in (variable, value)]
+        if None not in shapes and variable is table:
+            continue
+        if shapes[0] == shapes[1]:
+            pairs.append((variable, value))
+        elif "head" not in path.split("/")[1]:
+            raise ValueError(
+                f"Expected the model to begin with to have {path} of shape {shapes[0]}, "
+                f"received {shapes[1]}."
+            )
+    if table is not None:
+        positions = source.grid_positions
+        target.grid_positions.load_table(positions.table, positions.grid_size)
+    for variable, value in pairs:
+        variable.assign(value)
+
+
+def _weights(model):
+    # The paths of random states have numbers in them that differ from model to model.
+    return {v.path: v for v in model.variables if v.name != "seed_generator_state"}

@@ -1,0 +1,68 @@
+"""Adam with decoupled weight decay, and a rate of learning that may differ from block to block."""
+
+import re
+
+import keras
+
+
+class AdamW(keras.optimizers.Adam):
+    """Decays the matrices it trains, and lets early blocks learn more slowly than late ones.
+
+    Only variables called `kernel` decay: no bias, scale, token, position or embedding. The factor
+    of the learning rate is `layer_decay` to the power of the blocks above a variable; what lies
+    before the first block counts as one block more, what lies behind the last as above all.
+
+    Args:
+        learning_rate: float or schedule.
+        variables: the trainable variables in the order of the model.
+        weight_decay: float. Share of a matrix that is taken off at each step, times the learning
+            rate; 0 makes this Adam.
+        layer_decay: float in `(0, 1]`. 1 lets all blocks learn alike.
+        **kwargs: passed to `keras.optimizers.Adam`.
+
+    References:
+        - [Loshchilov and Hutter, 2017](https://arxiv.org/abs/1711.05101), algorithm 2
+        - [Bao et al., 2021](https://arxiv.org/abs/2106.08254), layer-wise decay
+    """
+
+    def __init__(self, learning_rate, variables, weight_decay=0.0, layer_decay=1.0, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        factors = rate_factors([v.path for v in variables], layer_decay)
+        self._rate_factors = [factors[v.path] for v in variables]
+        self._decays = [weight_decay if v.name == "kernel" else 0.0 for v in variables]
+        self.build(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        # The index, since what comes here are the backend's variables, which have no path.
+        index = self._get_variable_index(variable)
+        rate = learning_rate * self._rate_factors[index]
+        if self._decays[index]:
+            self.assign_sub(variable, variable * (rate * self._decays[index]))
+        super().update_step(gradient, variable, rate)
+
+
+def rate_factors(paths: list[str], layer_decay: float) -> dict[str, float]:
+    """Computes the factor of the learning rate of each variable.
+
+    Args:
+        paths: paths of the variables, in the order of the model; those of the i-th block of an
+            encoder or decoder have `block_i` in them.
+        layer_decay: factor from one block to the one before it.
+
+    Returns:
+        Dict from path to factor.
+
+    Example:
+
+    >>> rate_factors(["stem/kernel", "block_0/kernel", "block_1/kernel", "head/kernel"], 0.5)
+    {'stem/kernel': 0.125, 'block_0/kernel': 0.25, 'block_1/kernel': 0.5, 'head/kernel': 1.0}
+    """
+    found = [re.search(r"\bblock_(\d+)\b", path) for path in paths]
+    blocks = [int(match[1]) + 1 if match else None for match in found]
+    last = max((block for block in blocks if block is not None), default=0)
+    factors, seen_block = {}, False
+    for path, block in zip(paths, blocks, strict=True):
+        seen_block = seen_block or block is not None
+        depth = block if block is not None else (last + 1 if seen_block else 0)
+        factors[path] = layer_decay ** (last + 1 - depth)
+    return factors

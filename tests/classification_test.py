@@ -1,0 +1,207 @@
+"""The classification task end to end: it learns to name the colour of a square."""
+
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines import classification, export, run_folder, training
+from pipelines.checkpoints import Checkpoints
+from pipelines.distillation import Distiller
+
+COLOURS = {"blue": (30, 40, 220), "green": (40, 200, 60), "red": (210, 30, 50)}
+SIZE = 8
+
+
+def squares(count, seed):
+    """Draws squares of random places on gray noise; returns pixels and labels."""
+    random = np.random.default_rng(seed)
+    pixels = random.integers(90, 130, (count, SIZE, SIZE, 3)).astype(np.uint8)
+    labels = np.arange(count) % len(COLOURS)
+    for image, label, (row, column) in zip(
+        pixels, labels, random.integers(0, SIZE - 3, (count, 2)), strict=True
+    ):
+        image[row : row + 3, column : column + 3] = list(COLOURS.values())[label]
+    return pixels, labels
+
+
+def make_config(folder, **changes):
+    config = classification.default_config()
+    config.data.update(format="npz", folder=str(folder))
+    config.data.update({split: f"{split}.npz" for split in ("train", "validation", "test")})
+    config.model.update(variant="ViT-Lite-6/4", image_size=SIZE, patch_size=2, num_layers=1)
+    config.model.update(hidden_dim=12, num_heads=3, intermediate_dim=13, attention_dropout=0.0)
+    config.augment.update(padding=1, flip=0.5)
+    config.train.update(steps=120, batch_size=24, learning_rate=0.01, warmup_steps=10)
+    config.train.update(validate_every=60, checkpoint_every=60, ema=0.9)
+    config.serve.batch_size = 17
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("squares")
+    for split, (count, seed) in {"train": (301, 1), "validation": (41, 2), "test": (53, 3)}.items():
+        pixels, labels = squares(count, seed)
+        np.savez(folder / f"{split}.npz", images=pixels, labels=labels, class_names=list(COLOURS))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workdir(data, tmp_path_factory):
+    """The folder of a run with a trained model."""
+    folder = tmp_path_factory.mktemp("run")
+    training.train(classification, make_config(data), str(folder))
+    return folder
+
+
+def load(workdir, config, weights="last"):
+    return export.load_model(classification, config, str(workdir), weights)
+
+
+def short(workdir, config):
+    """Trains a few steps of a run and returns its model."""
+    config.train.update(steps=3, warmup_steps=1, validate_every=3, checkpoint_every=3, ema=0.0)
+    training.train(classification, config, str(workdir))
+    return load(workdir, config)
+
+
+class CheckTest:
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("augment.flip", 2.0),
+            ("teacher.kind", "strict"),
+            ("teacher.alpha", -0.5),
+            ("model.variant", "ViT-XXL"),
+            ("train.batch_size", 0),
+            ("serve.crop", 0.0),
+        ],
+    )
+    def test_what_cannot_be_is_refused_before_anything_is_written(self, data, tmp_path, key, value):
+        config = make_config(data, **{key: value})
+        with pytest.raises(ValueError, match=f"{key.split('.')[1]}.*{value}") as caught:
+            training.train(classification, config, str(tmp_path / "run"))
+        assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+    def test_a_model_argument_that_does_not_exist_is_named(self, workdir, data):
+        config = make_config(data)
+        config.model.colour = "blue"
+        with pytest.raises(ValueError, match="colour"):
+            classification.build(config, str(workdir))
+
+
+class DatasetsTest:
+    def test_the_run_keeps_what_its_model_must_know_of_the_images(self, workdir, data):
+        described = classification.read_description(workdir)
+        pixels = np.load(data / "train.npz")["images"].astype("float64")
+        assert described["class_names"] == list(COLOURS) and described["channels"] == 3
+        np.testing.assert_allclose(described["mean"], pixels.mean(axis=(0, 1, 2)))
+        np.testing.assert_allclose(described["deviation"], pixels.std(axis=(0, 1, 2)))
+
+    def test_a_stream_goes_on_in_the_middle_of_an_epoch(self, workdir, data):
+        found = classification.datasets(make_config(data), str(workdir))
+        assert found.batches_per_epoch == 301 // 24
+        expected, later = (next(iter(x)) for x in (found.train(1, 0).skip(5), found.train(1, 5)))
+        for name, value in expected.items():
+            assert np.array_equal(later[name], value)
+
+    def test_replicas_must_share_a_batch(self, workdir, data):
+        with pytest.raises(ValueError, match="multiple of 5 replicas.*batch_size=24"):
+            classification.datasets(make_config(data), str(workdir), num_replicas=5)
+
+    def test_a_run_does_not_go_on_with_other_images(self, workdir, data, tmp_path):
+        shutil.copytree(data, tmp_path / "data")
+        shutil.copytree(workdir, tmp_path / "run")
+        config = make_config(tmp_path / "data")
+        training.train(classification, config, str(tmp_path / "run"))
+        pixels, labels = squares(301, seed=5)
+        names = list(COLOURS)
+        np.savez(tmp_path / "data/train.npz", images=pixels, labels=labels, class_names=names)
+        with pytest.raises(ValueError, match="a run on other data"):
+            training.train(classification, config, str(tmp_path / "run"))
+
+
+class LossTest:
+    def test_a_mixed_image_belongs_to_both_labels_in_its_shares(self, workdir, data):
+        config, model = make_config(data), load(workdir, make_config(data))
+        random = np.random.default_rng(7)
+        images = random.standard_normal((5, SIZE, SIZE, 3)).astype("float32")
+        own, other = np.array([0, 1, 2, 0, 1]), np.array([1, 1, 0, 2, 2])
+        share = np.array([1.0, 0.25, 0.5, 0.0, 0.75], "float32")
+        batch = {"images": images, "labels": own, "other_labels": other, "share": share}
+        batch = {name: tf.constant(value) for name, value in batch.items()}
+        total, count = classification.loss(model, batch, config)
+        log_probs = np.array(tf.nn.log_softmax(model(images)))
+        targets = share[:, None] * np.eye(3)[own] + (1 - share[:, None]) * np.eye(3)[other]
+        targets = 0.9 * targets + 0.1 / 3
+        assert float(count) == 5
+        np.testing.assert_allclose(total, -np.sum(targets * log_probs), rtol=1e-4)
+
+    def test_what_fills_up_the_last_batch_counts_for_nothing(self, workdir, data):
+        config, model = make_config(data), load(workdir, make_config(data))
+        images = np.random.default_rng(7).standard_normal((3, SIZE, SIZE, 3)).astype("float32")
+        labels = np.array([2, 0, -1], "int32")
+        found, expected = (
+            classification.metrics(model, {"images": images[:n], "labels": labels[:n]}, config)
+            for n in (3, 2)
+        )
+        for name in classification.METRICS:
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+        assert float(found["top1"][1]) == 2 and float(found["top5"][0]) == 2
+
+
+class LearningTest:
+    def test_it_names_the_colours_of_squares_it_has_not_seen(self, workdir, data):
+        scores, table = export.evaluate(
+            classification, make_config(data), str(workdir), "last", "test"
+        )
+        assert scores["top1"] > 0.9 and scores["top5"] == 1.0 and scores["images"] == 53
+        assert all(name in table for name in COLOURS)
+        pictures = {path.name for path in workdir.glob("evaluation-test-*.png")}
+        assert pictures == {"evaluation-test-confusion.png", "evaluation-test-mistakes.png"}
+
+    def test_the_example_is_the_first_of_the_validation_set(self, workdir, data):
+        config = make_config(data)
+        module = classification.serving(load(workdir, config), config, str(workdir))
+        assert "input: the first image of the validation set, blue" in classification.example(
+            module, config
+        )
+
+
+class OtherRunTest:
+    def test_a_run_may_begin_with_the_weights_of_another_and_train_the_heads_alone(
+        self, workdir, data, tmp_path
+    ):
+        changes = {"start.workdir": str(workdir), "start.freeze": True}
+        found = short(tmp_path / "run", make_config(data, **changes))
+        for new, old in zip(
+            found.variables, load(workdir, make_config(data)).variables, strict=True
+        ):
+            if "seed" not in new.path:
+                assert np.array_equal(new, old) != ("head" in new.path), new.path
+
+    def test_a_run_that_goes_on_does_not_begin_again(self, workdir, data, tmp_path):
+        config = make_config(data, **{"start.workdir": str(workdir)})
+        short(tmp_path / "run", config)
+        config.train.steps = 5
+        training.train(classification, config, str(tmp_path / "run"))
+        assert Checkpoints(tmp_path / "run/checkpoints").load_newest()[1]["step"] == 5
+
+    def test_a_student_learns_from_a_run_and_is_saved_without_it(self, workdir, data, tmp_path):
+        config = make_config(data, **{"teacher.model": str(workdir), "teacher.kind": "soft"})
+        model = short(tmp_path / "run", config)
+        assert not isinstance(model, Distiller) and isinstance(model, keras.Model)
+        export.export(classification, config, str(tmp_path / "run"), "last")
+        assert (tmp_path / "run/export/1/saved_model.pb").exists()
+
+    def test_a_run_of_another_task_is_refused(self, data, tmp_path):
+        other = make_config(data)
+        other.task = "translation"
+        run_folder.start(tmp_path / "other", other)
+        config = make_config(data, **{"start.workdir": str(tmp_path / "other")})
+        with pytest.raises(ValueError, match="a run of classification in .*received translation"):
+            training.train(classification, config, str(tmp_path / "run"))

@@ -1,0 +1,326 @@
+"""Tests of reading labelled images: every format, and every way to get it wrong."""
+
+import json
+import subprocess
+import sys
+
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.image_data import Images, read_images, statistics
+
+RANDOM = np.random.default_rng(0)
+PIXELS = RANDOM.integers(0, 256, (31, 11, 13, 3), np.uint8)
+LABELS = np.arange(31) % 3
+
+
+def config(format, folder=None, **keys):
+    return ml_collections.ConfigDict({"format": format, "folder": str(folder), **keys})
+
+
+class FormatTest:
+    @pytest.mark.parametrize("name", ["png", None, ""])
+    def test_an_unknown_format_is_refused(self, name):
+        with pytest.raises(ValueError, match="data.format"):
+            read_images(config(name), "train")
+
+    def test_an_unknown_split_is_refused(self):
+        with pytest.raises(ValueError, match="split='dev'"):
+            read_images(config("digits"), "dev")
+
+    def test_another_way_with_bad_images_is_refused(self):
+        with pytest.raises(ValueError, match="data.on_bad_image='ignore'"):
+            read_images(config("digits", on_bad_image="ignore"), "train")
+
+
+class DigitsTest:
+    def test_each_is_in_one_split_and_each_class_in_all(self):
+        splits = [read_images(config("digits"), name) for name in ("train", "validation", "test")]
+        assert sum(len(images.labels) for images in splits) == 1797
+        rows = {row.tobytes() for images in splits for row in images.pixels}
+        assert len(rows) == 1797  # no two digits are alike
+        for images, share in zip(splits, (0.7, 0.1, 0.2), strict=True):
+            assert abs(len(images.labels) / 1797 - share) < 0.01
+            counts = np.bincount(images.labels)
+            assert np.abs(counts - 1797 * share / 10).max() < 5
+            assert images.pixels.dtype == np.uint8 and images.pixels.shape[1:] == (8, 8, 1)
+            assert images.pixels.max() == 255 and images.pixels.min() == 0
+            assert images.class_names == tuple("0123456789")
+
+    def test_without_scikit_learn_the_error_names_the_pip_line(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+        with pytest.raises(ImportError, match=r'pip install "kerasformer\[pipelines\]"'):
+            read_images(config("digits"), "train")
+
+
+class NpzTest:
+    def write(self, folder, name="a.npz", **arrays):
+        np.savez(folder / name, **{"images": PIXELS, "labels": LABELS, **arrays})
+
+    def test_images_are_read_as_they_are(self, tmp_path):
+        self.write(tmp_path, class_names=np.array(["ant", "bee", "cat"]))
+        images = read_images(config("npz", tmp_path, train="a.npz"), "train")
+        np.testing.assert_array_equal(images.pixels, PIXELS)
+        np.testing.assert_array_equal(images.labels, LABELS)
+        assert images.labels.dtype == np.int32
+        assert images.class_names == ("ant", "bee", "cat") and images.channels == 3
+
+    @pytest.mark.parametrize("shape", [(31, 11, 13), (31, 11, 13, 1)])
+    def test_gray_images_may_have_no_channel(self, tmp_path, shape):
+        self.write(tmp_path, images=PIXELS[..., 0].reshape(shape))
+        images = read_images(config("npz", tmp_path, train="a.npz"), "train")
+        np.testing.assert_array_equal(images.pixels, PIXELS[..., :1])
+        assert images.channels == 1
+
+    def test_the_classes_are_those_of_the_training_split(self, tmp_path):
+        self.write(tmp_path)
+        self.write(tmp_path, "b.npz", labels=np.zeros(31, np.uint8))
+        data = config("npz", tmp_path, train="a.npz", test="b.npz")
+        assert read_images(data, "test").class_names == ("0", "1", "2")
+        with pytest.raises(ValueError, match="labels from 0 to 0.*labels from 0 to 2"):
+            read_images(config("npz", tmp_path, train="b.npz", test="a.npz"), "test")
+
+    def test_a_file_can_be_cut_class_by_class(self, tmp_path):
+        self.write(tmp_path, labels=np.array([0] * 20 + [1] * 11))
+        keys = {"train": "a.npz[:90%]", "validation": "a.npz[90%:95%]", "test": "a.npz[95%:]"}
+        data = config("npz", tmp_path, **keys)
+        splits = [read_images(data, split) for split in keys]
+        assert [np.bincount(images.labels).tolist() for images in splits] == [
+            [18, 9],
+            [1, 1],
+            [1, 1],
+        ]
+        rows = sorted(row.tobytes() for images in splits for row in images.pixels)
+        assert rows == sorted(row.tobytes() for row in PIXELS)
+        np.testing.assert_array_equal(splits[1].pixels, PIXELS[[18, 29]])
+
+    @pytest.mark.parametrize(
+        "value", ["a.npz[:90]", "a.npz[90%:50%]", "a.npz[:101%]", "a.npz[50%:50%]", "[:5%]"]
+    )
+    def test_a_part_that_is_none_is_refused(self, tmp_path, value):
+        self.write(tmp_path)
+        with pytest.raises(ValueError, match=r"data.train to be a name"):
+            read_images(config("npz", tmp_path, train=value), "train")
+
+    @pytest.mark.parametrize(
+        "arrays, words",
+        [
+            ({"images": PIXELS / 255}, "images of uint8.*received float64"),
+            ({"images": PIXELS[..., :2]}, r"received uint8 \(31, 11, 13, 2\)"),
+            ({"images": PIXELS[0, 0]}, r"received uint8 \(13, 3\)"),
+            ({"labels": LABELS[:30]}, r"31 whole numbers as labels.*\(30,\)"),
+            ({"labels": LABELS / 2}, "whole numbers.*float64"),
+            ({"labels": LABELS - 1}, "labels from 0 to 1.*labels from -1 to 1"),
+            ({"images": PIXELS[:0], "labels": LABELS[:0]}, "split='train', received none"),
+            ({"labels": np.array([{}] * 31)}, "plain arrays"),
+        ],
+    )
+    def test_arrays_of_another_kind_are_named(self, tmp_path, arrays, words):
+        self.write(tmp_path, **arrays)
+        with pytest.raises(ValueError, match=words):
+            read_images(config("npz", tmp_path, train="a.npz"), "train")
+
+    def test_missing_arrays_are_named(self, tmp_path):
+        np.savez(tmp_path / "a.npz", images=PIXELS, y=LABELS)
+        with pytest.raises(ValueError, match=r"a\.npz, received \['images', 'y'\]"):
+            read_images(config("npz", tmp_path, train="a.npz"), "train")
+
+    @pytest.mark.parametrize("contents", [b"", b"text", b"PK\3\4 broken", "folder", None])
+    def test_what_is_no_npz_is_named(self, tmp_path, contents):
+        if contents == "folder":
+            (tmp_path / "a.npz").mkdir()
+        elif contents is not None:
+            (tmp_path / "a.npz").write_bytes(contents)
+        with pytest.raises(ValueError, match=r"Cannot read .*a\.npz"):
+            read_images(config("npz", tmp_path, train="a.npz"), "train")
+
+    def test_one_array_alone_is_no_npz(self, tmp_path):
+        np.save(tmp_path / "a.npy", PIXELS)
+        with pytest.raises(ValueError, match=r"Cannot read .*a\.npy"):
+            read_images(config("npz", tmp_path, train="a.npy"), "train")
+
+
+class FolderTest:
+    def write(self, folder, classes=("ant", "bee"), count=5, size=11):
+        for label, name in enumerate(classes):
+            (folder / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = PIXELS[5 * label + number, :size]
+                Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+    def test_images_of_one_size_are_decoded(self, tmp_path):
+        self.write(tmp_path / "train")
+        (tmp_path / "train" / ".cache").mkdir()
+        (tmp_path / "train" / "ant" / ".hidden").write_text("")
+        images = read_images(config("folder", tmp_path, train="train"), "train")
+        assert images.are_decoded and images.class_names == ("ant", "bee")
+        np.testing.assert_array_equal(images.pixels, PIXELS[:10])
+        assert images.labels.tolist() == [0] * 5 + [1] * 5
+
+    def test_images_of_several_sizes_stay_files(self, tmp_path):
+        self.write(tmp_path / "train")
+        self.write(tmp_path / "train", classes=("cat",), size=7)
+        images = read_images(config("folder", tmp_path, train="train"), "train")
+        assert not images.are_decoded
+        assert images.pixels[14] == str(tmp_path / "train/cat/4.png")
+        assert images.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+
+    def test_a_folder_known_to_be_good_is_only_listed(self, tmp_path):
+        self.write(tmp_path / "train")
+        (tmp_path / "train" / "bee" / "9.png").write_text("")
+        data = config("folder", tmp_path, train="train", examine=False)
+        assert len(read_images(data, "train").pixels) == 11
+
+    def test_gray_is_made_where_one_channel_is_asked_for(self, tmp_path):
+        self.write(tmp_path / "train")
+        images = read_images(config("folder", tmp_path, train="train", channels=1), "train")
+        gray = np.asarray(Image.fromarray(PIXELS[3]).convert("L"))
+        np.testing.assert_array_equal(images.pixels[3, ..., 0], gray)
+        with pytest.raises(ValueError, match="data.channels=4"):
+            read_images(config("folder", tmp_path, train="train", channels=4), "train")
+
+    def test_bad_images_stop_the_run_or_are_skipped(self, tmp_path, capsys):
+        self.write(tmp_path / "train")
+        bee = tmp_path / "train" / "bee"
+        (bee / "0.png").write_bytes(b"")
+        (bee / "1.png").write_bytes((bee / "1.png").read_bytes()[:-40])
+        (bee / "notes.txt").write_text("striped")
+        with pytest.raises(ValueError, match=r"3 of 11.*0\.png \(empty\)") as error:
+            read_images(config("folder", tmp_path, train="train"), "train")
+        assert "1.png (cannot be decoded)" in str(error.value)
+        assert "notes.txt (not one of .bmp" in str(error.value)
+        data = config("folder", tmp_path, train="train", on_bad_image="skip")
+        images = read_images(data, "train")
+        np.testing.assert_array_equal(images.pixels, PIXELS[[0, 1, 2, 3, 4, 7, 8, 9]])
+        assert images.labels.tolist() == [0] * 5 + [1] * 3
+        assert "Skipped 3 of 11" in capsys.readouterr().out
+
+    def test_the_most_pixels_can_be_chosen(self, tmp_path):
+        self.write(tmp_path / "train")
+        with pytest.raises(ValueError, match=r"10 of 10.*too large: 13 x 11 pixels"):
+            read_images(config("folder", tmp_path, train="train", max_pixels=142), "train")
+
+    def test_a_split_may_lack_a_class_but_not_add_one(self, tmp_path):
+        self.write(tmp_path / "train", classes=("ant", "bee", "cat"))
+        self.write(tmp_path / "test", classes=("cat",))
+        data = config("folder", tmp_path, train="train", test="test")
+        assert read_images(data, "test").labels.tolist() == [2] * 5
+        self.write(tmp_path / "test", classes=("dog",))
+        with pytest.raises(ValueError, match="classes of data.train='train', received 'dog'"):
+            read_images(data, "test")
+
+    def test_a_folder_can_be_cut_class_by_class(self, tmp_path):
+        self.write(tmp_path / "all")
+        data = config("folder", tmp_path, train="all[:80%]", test="all[80%:]")
+        np.testing.assert_array_equal(read_images(data, "test").pixels, PIXELS[[4, 9]])
+        assert read_images(data, "train").labels.tolist() == [0] * 4 + [1] * 4
+
+    def test_folders_without_classes_or_images_are_named(self, tmp_path):
+        with pytest.raises(ValueError, match="Cannot read .*absent.*No such file"):
+            read_images(config("folder", tmp_path, train="absent"), "train")
+        (tmp_path / "a.png").write_bytes(b"")
+        with pytest.raises(ValueError, match="one folder per class"):
+            read_images(config("folder", tmp_path.parent, train=tmp_path.name), "train")
+        (tmp_path / "ant").mkdir()
+        with pytest.raises(ValueError, match="received none from data.format='folder'"):
+            read_images(config("folder", tmp_path.parent, train=tmp_path.name), "train")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Prepares tiny datasets of TFDS in another process."""
+    folder = tmp_path_factory.mktemp("tfds")
+    program = (
+        "import json, sys, numpy as np, tensorflow as tf, tensorflow_datasets as tfds\n"
+        "f = tfds.features\n"
+        "def store(name, image, images, labels, keys=('image', 'label'), **more):\n"
+        "    features = f.FeaturesDict({'image': image, 'label': more.pop('label', None)\n"
+        "                               or f.ClassLabel(names=['ant', 'bee', 'cat'])})\n"
+        "    data = tf.data.Dataset.from_generator(\n"
+        "        lambda: ({'image': i, 'label': l} for i, l in zip(images, labels)),\n"
+        "        output_signature={'image': tf.TensorSpec(None, tf.uint8),\n"
+        "                          'label': tf.TensorSpec((), tf.int64)})\n"
+        "    tfds.dataset_builders.store_as_tfds_dataset(\n"
+        "        name=name, version='1.0.0', data_dir=sys.argv[1], features=features,\n"
+        "        split_datasets={'train': data}, disable_shuffling=True)\n"
+        "pixels, labels = (np.array(x) for x in json.load(sys.stdin))\n"
+        "pixels = pixels.astype(np.uint8)\n"
+        "store('even', f.Image(shape=(11, 13, 3)), pixels, labels)\n"
+        "store('gray', f.Image(shape=(11, 13, 1)), pixels[..., :1], labels)\n"
+        "store('uneven', f.Image(), [p[: 3 + i] for i, p in enumerate(pixels[:8])], labels)\n"
+        "store('regression', f.Image(), pixels, labels, label=f.Scalar(tf.int64))\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        input=json.dumps([PIXELS.tolist(), LABELS.tolist()]),
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+class TfdsTest:
+    def data(self, folder, name="even", train="train", **keys):
+        return config("tfds", data_dir=str(folder), name=name, train=train, download=False, **keys)
+
+    @pytest.mark.parametrize("name, channels", [("even", 3), ("gray", 1)])
+    def test_prepared_images_are_decoded(self, prepared, name, channels):
+        images = read_images(self.data(prepared, name), "train")
+        np.testing.assert_array_equal(images.pixels, PIXELS[..., :channels])
+        np.testing.assert_array_equal(images.labels, LABELS)
+        assert images.class_names == ("ant", "bee", "cat")
+
+    def test_a_part_of_a_split_can_be_chosen(self, prepared):
+        images = read_images(self.data(prepared, train="train[20:23]"), "train")
+        np.testing.assert_array_equal(images.pixels, PIXELS[20:23])
+
+    def test_images_of_several_sizes_stay_encoded(self, prepared):
+        images = read_images(self.data(prepared, "uneven"), "train")
+        assert not images.are_decoded and len(images.pixels) == len(images.labels) == 8
+        assert all(isinstance(contents, bytes) for contents in images.pixels)
+
+    @pytest.mark.parametrize(
+        "keys, words",
+        [
+            ({"train": "dev"}, "split 'dev'"),
+            ({"name": "absent_images"}, "absent_images"),
+            ({"name": "regression"}, "no dataset of images with one class each"),
+            ({"max_pixels": 7}, "31 of 31 that cannot: example 0"),
+        ],
+    )
+    def test_what_cannot_be_used_is_named_in_one_line(self, prepared, keys, words):
+        with pytest.raises(ValueError, match=words) as error:
+            read_images(self.data(prepared, **keys), "train")
+        assert "\n" not in str(error.value)
+
+    def test_what_does_not_fit_into_memory_is_refused(self, prepared, monkeypatch):
+        monkeypatch.setattr("pipelines.image_data.MAX_ENCODED", 1)
+        with pytest.raises(ValueError, match="do not fit into memory"):
+            read_images(self.data(prepared), "train")
+
+    def test_without_tfds_the_error_names_the_pip_line(self, prepared, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+        with pytest.raises(ImportError, match=r'pip install "kerasformer\[pipelines\]"'):
+            read_images(self.data(prepared), "train")
+
+
+class StatisticsTest:
+    def test_they_are_those_of_the_levels(self):
+        pixels = RANDOM.integers(0, 256, (2053, 2, 3, 3), np.uint8) // [1, 2, 5]
+        images = Images(pixels.astype(np.uint8), np.zeros(2053, np.int32), ("a",), 3)
+        mean, deviation = statistics(images)
+        np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)))
+        np.testing.assert_allclose(deviation, pixels.std((0, 1, 2)))
+
+    def test_images_of_one_colour_can_still_be_divided_by_them(self):
+        images = Images(np.full((2, 3, 5, 1), 7, np.uint8), np.zeros(2, np.int32), ("a",), 1)
+        assert statistics(images) == ((7.0,), (1.0,))
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_files_have_those_of_imagenet(self, channels):
+        images = Images(np.array(["a.png"]), np.zeros(1, np.int32), ("a",), channels)
+        mean, deviation = statistics(images)
+        assert len(mean) == len(deviation) == channels and mean[channels // 2] == 116.28
