@@ -3,6 +3,9 @@
 The data set lies prepared in `$KERASFORMER_DATA/tfds`, or where `--config.data.data_dir=DIR` says.
 
 Command: `python -m apps.train --config=cifar10_cpu --workdir=runs/cifar10`
+
+Not run to its end yet: 79.4 % after 18 of 30 epochs on two cores that were busy with other work.
+The test split serves as validation here; nothing is selected by it.
 """
 
 from pipelines import classification

