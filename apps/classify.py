@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from apps import program
 from kerasformer import inspect
+from pipelines.image_files import fault
 
 
 def predict(signatures: dict, paths: Sequence[str], pictures: Sequence[Path] | None) -> None:
@@ -24,11 +25,15 @@ def predict(signatures: dict, paths: Sequence[str], pictures: Sequence[Path] | N
 
     Raises:
         OSError: when a file cannot be read; nothing has been printed then.
-        ValueError: when there is no file, or one is no image that the model takes.
+        ValueError: when there is no file, or one is no image that can be used, likewise.
     """
     if not paths:
         raise ValueError("Expected the paths of images as arguments, received none.")
     files = [Path(path).read_bytes() for path in paths]
+    for path, contents in zip(paths, files, strict=True):
+        found = fault(contents)
+        if found:
+            raise ValueError(f"{path} cannot be used: {found}.")
     for index, (path, contents) in enumerate(zip(paths, files, strict=True)):
         image = tf.constant([contents])
         try:
