@@ -9,12 +9,13 @@ import json
 from absl import flags
 
 from apps import program, tasks
-from pipelines import export, run_folder
-from pipelines.checkpoints import WEIGHTS
+from pipelines import checkpoints, export, run_folder
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "What to score.")
-WEIGHTS = flags.DEFINE_enum("weights", None, WEIGHTS, "Which weights; unset: as the config says.")
+WEIGHTS = flags.DEFINE_enum(
+    "weights", None, checkpoints.WEIGHTS, "Which weights; unset: as the config says."
+)
 
 
 def main(_):

@@ -6,11 +6,12 @@ Each call writes the next version, `workdir/export/1`, `2`, ..., with a model ca
 from absl import flags
 
 from apps import program, tasks
-from pipelines import export, run_folder
-from pipelines.checkpoints import WEIGHTS
+from pipelines import checkpoints, export, run_folder
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
-WEIGHTS = flags.DEFINE_enum("weights", None, WEIGHTS, "Which weights; unset: as the config says.")
+WEIGHTS = flags.DEFINE_enum(
+    "weights", None, checkpoints.WEIGHTS, "Which weights; unset: as the config says."
+)
 
 
 def main(_):

@@ -14,6 +14,7 @@ import ml_collections
 import tensorflow as tf
 from keras import ops
 
+from kerasformer.layers.patches import pair
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import VisionTransformer
 from kerasformer.models.vit_variants import VARIANTS
@@ -27,6 +28,7 @@ from pipelines.image_data import Images, read_images, statistics
 from pipelines.image_files import MAX_PIXELS
 from pipelines.preview import preview as draw_preview
 from pipelines.run_folder import read_config, write_text
+from pipelines.trainer import check_choices
 
 METRICS = ("loss", "top1", "top5")  # What a validation can report.
 DEFAULTS = {
@@ -89,13 +91,12 @@ def check(config: ml_collections.ConfigDict) -> None:
         ValueError: naming the first of them.
     """
     _recipe(config)
-    choices = {
-        "teacher.kind": (config.teacher.kind, ("hard", "soft")),
-        "model.variant": (config.model.variant, VARIANTS),
-    }
-    for key, (value, known) in choices.items():
-        if value not in known:
-            raise ValueError(f"Expected {key} to be one of {sorted(known)}, received {value!r}.")
+    check_choices(
+        {
+            "teacher.kind": (config.teacher.kind, ("hard", "soft")),
+            "model.variant": (config.model.variant, VARIANTS),
+        }
+    )
     ranges = {
         "train.batch_size": (config.train.batch_size, 1, float("inf")),
         "serve.batch_size": (config.serve.batch_size, 1, float("inf")),
@@ -116,8 +117,7 @@ def _recipe(config):
 
 
 def _image_size(config):
-    size = config.model.image_size
-    return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    return pair("model.image_size", config.model.image_size)
 
 
 def datasets(

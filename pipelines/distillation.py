@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasformer.losses import smoothed_cross_entropy
+
 
 class Distiller(keras.Model):
     """Holds a student and its teacher, and answers as the student.
@@ -120,10 +122,7 @@ def distillation_loss(model: Distiller, images, cross_entropy, config):
         on_labels = on_teacher = student(images, training=True)
     taught = ops.stop_gradient(model.teacher(images))
     if config.kind == "hard":
-        right = ops.argmax(taught, axis=-1)
-        losses = ops.negative(
-            ops.take_along_axis(ops.log_softmax(on_teacher), right[:, None], axis=-1)[:, 0]
-        )
+        losses = smoothed_cross_entropy(ops.argmax(taught, axis=-1), on_teacher)
     else:
         wanted = ops.log_softmax(taught / config.temperature)
         found = ops.log_softmax(on_teacher / config.temperature)

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
+from kerasformer.inspect import PICTURES
 from pipelines.run_folder import write_atomically
 
-PICTURES = (".png", ".pdf", ".svg")
 CELL = 1.3  # inches
 LONGEST_NAME = 14  # characters
 

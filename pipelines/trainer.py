@@ -7,7 +7,7 @@ One or many replicas then give the same numbers.
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -57,17 +57,29 @@ def check(config, strategy: tf.distribute.Strategy, metrics: Sequence[str]) -> N
         "train.precision": (train_config.precision, ("float32", "mixed_bfloat16")),
         "train.schedule": (train_config.schedule, SCHEDULES),
     }
-    for key, (value, known) in choices.items():
-        if value not in known:
-            raise ValueError(
-                f"Expected {key} to be one of {sorted(known)}, received {key}={value!r}."
-            )
+    check_choices(choices)
     SCHEDULES[train_config.schedule](train_config)  # Checks its arguments.
     if train_config.jit_compile and strategy.num_replicas_in_sync > 1:
         raise ValueError(
             "Expected train.jit_compile=False with several replicas, received "
             f"train.jit_compile=True with {strategy.num_replicas_in_sync}."
         )
+
+
+def check_choices(choices: Mapping[str, tuple]) -> None:
+    """Refuses values that are not among the known ones.
+
+    Args:
+        choices: for each key of a config its value and the known values.
+
+    Raises:
+        ValueError: naming the first value that is not known.
+    """
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(
+                f"Expected {key} to be one of {sorted(known)}, received {key}={value!r}."
+            )
 
 
 class Trainer:

@@ -26,6 +26,7 @@ from kerasformer.tokenizers import (
 )
 from pipelines import batching, evaluation, parallel_text, training
 from pipelines.run_folder import write_atomically
+from pipelines.trainer import check_choices
 from pipelines.translator import Translator, search_arguments
 
 METRICS = ("loss", "accuracy", "bleu")  # What a validation can report.
@@ -85,11 +86,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         ValueError: naming the first value that cannot be.
     """
-    choices = {"model.variant": VARIANTS, "tokenizer.kind": KINDS}
-    for key, known in choices.items():
-        value = config[key.split(".")[0]].get(key.split(".")[1])
-        if value not in known:
-            raise ValueError(f"Expected {key} to be one of {sorted(known)}, received {value!r}.")
+    check_choices(
+        {
+            "model.variant": (config.model.get("variant"), VARIANTS),
+            "tokenizer.kind": (config.tokenizer.kind, KINDS),
+        }
+    )
     if config.train.max_length > config.train.batch_tokens:
         raise ValueError(
             "Expected the longest pair to fit into a batch, received "

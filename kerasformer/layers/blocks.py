@@ -7,7 +7,7 @@ length, `S` context length, `N` heads, `L` length of a decoding cache, `R` decod
 import keras
 
 from kerasformer.layers.attention import MultiHeadAttention
-from kerasformer.layers.feed_forward import FeedForward, GatedFeedForward
+from kerasformer.layers.feed_forward import FeedForward, GatedFeedForward, serialize_activation
 from kerasformer.layers.residual import Residual
 
 
@@ -57,9 +57,6 @@ class BlockArguments(keras.layers.Layer):
 
     def block_arguments(self):
         """Returns the arguments that make one block, ready for `get_config`."""
-        activation = self.activation
-        if callable(activation):
-            activation = keras.saving.serialize_keras_object(activation)
         return {
             "hidden_dim": self.hidden_dim,
             "num_heads": self.num_heads,
@@ -67,7 +64,7 @@ class BlockArguments(keras.layers.Layer):
             "dropout": self.dropout,
             "attention_dropout": self.attention_dropout,
             "activation_dropout": self.activation_dropout,
-            "activation": activation,
+            "activation": serialize_activation(self.activation),
             "norm_first": self.norm_first,
             "normalization": self.normalization,
             "epsilon": self.epsilon,

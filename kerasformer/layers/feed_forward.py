@@ -45,6 +45,23 @@ def get_activation(identifier):
     return gelu_tanh if identifier == "gelu_tanh" else keras.activations.get(identifier)
 
 
+def serialize_activation(identifier):
+    """Makes an activation fit for `get_config`.
+
+    Args:
+        identifier: str, dict or callable.
+
+    Returns:
+        The name or the dict as it is, a function as Keras serialises it.
+
+    Example:
+
+    >>> serialize_activation("relu")
+    'relu'
+    """
+    return keras.saving.serialize_keras_object(identifier) if callable(identifier) else identifier
+
+
 @keras.saving.register_keras_serializable(package="kerasformer")
 class FeedForward(keras.layers.Layer):
     """Applies `activation(x W1 + b1) W2 + b2` at every position.
@@ -118,14 +135,11 @@ class FeedForward(keras.layers.Layer):
         return (*inputs_shape[:-1], self.hidden_dim)
 
     def get_config(self):
-        activation = self.activation
-        if callable(activation):
-            activation = keras.saving.serialize_keras_object(activation)
         return {
             **super().get_config(),
             "hidden_dim": self.hidden_dim,
             "intermediate_dim": self.intermediate_dim,
-            "activation": activation,
+            "activation": serialize_activation(self.activation),
             "dropout": self.dropout,
             "use_bias": self.use_bias,
         }

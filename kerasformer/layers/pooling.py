@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.attention import MultiHeadAttention
-from kerasformer.layers.feed_forward import FeedForward
+from kerasformer.layers.feed_forward import FeedForward, serialize_activation
 from kerasformer.layers.residual import Residual
 
 
@@ -156,14 +156,11 @@ class AttentionPooling(keras.layers.Layer):
         return (inputs_shape[0], self.hidden_dim)
 
     def get_config(self):
-        activation = self.activation
-        if callable(activation):
-            activation = keras.saving.serialize_keras_object(activation)
         return {
             **super().get_config(),
             "hidden_dim": self.hidden_dim,
             "num_heads": self.num_heads,
             "intermediate_dim": self.intermediate_dim,
-            "activation": activation,
+            "activation": serialize_activation(self.activation),
             "epsilon": self.epsilon,
         }

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.embeddings import TokenEmbedding
+from kerasformer.layers.feed_forward import serialize_activation
 from kerasformer.layers.masks import padding_mask
 from kerasformer.layers.positions import SinusoidalPositionEncoding
 from kerasformer.layers.stacks import Decoder, Encoder
@@ -285,9 +286,6 @@ class Seq2SeqTransformer(keras.Model):
         return (*inputs_shape["target"], self.output_embedding.vocabulary_size)
 
     def get_config(self):
-        activation = self.activation
-        if callable(activation):
-            activation = keras.saving.serialize_keras_object(activation)
         return {
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,
@@ -301,7 +299,7 @@ class Seq2SeqTransformer(keras.Model):
             "dropout": self.dropout,
             "attention_dropout": self.attention_dropout,
             "activation_dropout": self.activation_dropout,
-            "activation": activation,
+            "activation": serialize_activation(self.activation),
             "norm_first": self.norm_first,
             "position_layout": self.position_layout,
             "position_start": self.position_start,

@@ -6,6 +6,7 @@ Letters: `B` batch, `P` patches, `T` length of the sequence (prefix tokens and p
 import keras
 from keras import ops
 
+from kerasformer.layers.feed_forward import serialize_activation
 from kerasformer.layers.grid_positions import (
     LearnedGridPositions,
     SinusoidalGridPositions,
@@ -316,9 +317,7 @@ class VisionTransformer(keras.Model):
         return (inputs_shape[0], self.num_classes or self.hidden_dim)
 
     def get_config(self):
-        activation, stem = self.activation, self.stem
-        if callable(activation):
-            activation = keras.saving.serialize_keras_object(activation)
+        stem = self.stem
         if stem is not None:
             stem = keras.saving.serialize_keras_object(stem)
             # Its weights are made by the `build` above, under the name of this model.
@@ -340,7 +339,7 @@ class VisionTransformer(keras.Model):
             "attention_dropout": self.attention_dropout,
             "stochastic_depth": self.stochastic_depth,
             "layer_scale": self.layer_scale,
-            "activation": activation,
+            "activation": serialize_activation(self.activation),
         }
 
     @classmethod
