@@ -19,14 +19,21 @@ $(INSTALLED): setup.cfg constraints.txt
 	$(PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e ".[all]"
 	touch $@
 
-demo: install  ## Train, evaluate and export a small translator, then translate with it
+demo: install  ## Train, evaluate, export and use a small translator and a small classifier
 	rm -rf $(DEMO)
-	$(PYTHON) -m apps.train --config=demo_translation --workdir=$(DEMO)
-	$(PYTHON) -m apps.evaluate --workdir=$(DEMO)
-	$(PYTHON) -m apps.export --workdir=$(DEMO)
-	$(PYTHON) -m apps.predict --model=$(DEMO)/export/1 --alignment=$(DEMO)/alignment.png \
+	$(PYTHON) -m apps.train --config=demo_translation --workdir=$(DEMO)/words
+	$(PYTHON) -m apps.evaluate --workdir=$(DEMO)/words
+	$(PYTHON) -m apps.export --workdir=$(DEMO)/words
+	$(PYTHON) -m apps.predict --model=$(DEMO)/words/export/1 --alignment=$(DEMO)/alignment.png \
 		"Will the boy wash the cows?" \
 		"We do not think that she fed every cat yesterday."
+	$(PYTHON) -m apps.train --config=demo_digits --workdir=$(DEMO)/pixels
+	$(PYTHON) -m apps.evaluate --workdir=$(DEMO)/pixels
+	$(PYTHON) -m apps.export --workdir=$(DEMO)/pixels
+	$(PYTHON) -c "from PIL import Image; from sklearn.datasets import load_digits; \
+		Image.fromarray((load_digits().images[-2] * 15.9).astype('uint8')).save('$(DEMO)/digit.png')"
+	$(PYTHON) -m apps.predict --model=$(DEMO)/pixels/export/1 --attention=$(DEMO)/attention.png \
+		$(DEMO)/digit.png
 
 test: install  ## Run the tests, two files at a time (under ten minutes on two cores)
 	$(PYTHON) -m pytest -n 2 --dist loadfile

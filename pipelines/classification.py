@@ -37,6 +37,7 @@ DEFAULTS = {
     "weights": "last",  # What is evaluated: "average" of the kept checkpoints, "best" or "last".
     "data": {
         "format": "digits",
+        "classes": (),  # Names of those to keep; all when it is empty.
         "on_bad_image": "stop",  # Or "skip": it is named, counted and left out.
         "max_pixels": MAX_PIXELS,
     },

@@ -75,7 +75,8 @@ def read_images(data, split: str) -> Images:
             `validation` and `test` the splits of that dataset, such as `"train[:90%]"`. Data
             prepared in `data_dir` is read offline.
             `"folder"` and `"npz"` take such splits too, and cut each class in this proportion.
-            With each, `on_bad_image` says what happens when images are empty, corrupt, animated,
+            With each, `classes` names the classes that are kept, in the order of their labels, all
+        when it is empty; `on_bad_image` says what happens when images are empty, corrupt, animated,
             CMYK, of 16 bits, or of more than `max_pixels`: `"stop"` or `"skip"`.
         split: str. `"train"`, `"validation"` or `"test"`.
 
@@ -97,18 +98,38 @@ def read_images(data, split: str) -> Images:
             f"received data.on_bad_image={data.on_bad_image!r}."
         )
     images = readers[name](data, split)
-    classes = len(images.class_names)
+    classes, labels = len(images.class_names), images.labels
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(
+            f"Expected labels from 0 to {classes - 1} for split={split!r}, received labels from "
+            f"{labels.min()} to {labels.max()}."
+        )
+    images = _chosen(images, data.get("classes", ()))
     if not len(images.labels):
         raise ValueError(
             f"Expected images for split={split!r}, received none from data.format={name!r} "
             f"with data.{split}={data.get(split)!r}."
         )
-    if not 0 <= images.labels.min() <= images.labels.max() < classes:
-        raise ValueError(
-            f"Expected labels from 0 to {classes - 1} for split={split!r}, received labels from "
-            f"{images.labels.min()} to {images.labels.max()}."
-        )
     return images
+
+
+def _chosen(images: Images, class_names: Sequence[str]) -> Images:
+    """Keeps the images of some classes, whose labels then count from 0."""
+    if not class_names:
+        return images
+    unknown = [name for name in class_names if name not in images.class_names]
+    if unknown or len(set(class_names)) < len(class_names):
+        raise ValueError(
+            f"Expected data.classes to be some of {', '.join(images.class_names)}, each once, "
+            f"received data.classes={tuple(class_names)}."
+        )
+    labels = np.full(len(images.class_names), -1, np.int32)
+    labels[[images.class_names.index(name) for name in class_names]] = range(len(class_names))
+    labels = labels[images.labels]
+    kept = labels >= 0
+    return images._replace(
+        pixels=images.pixels[kept], labels=labels[kept], class_names=tuple(class_names)
+    )
 
 
 def statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

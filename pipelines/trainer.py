@@ -45,7 +45,7 @@ def check(config, strategy: tf.distribute.Strategy, metrics: Sequence[str]) -> N
                 f"Expected train.{key} to be at least 1, received train.{key}={train_config[key]}."
             )
     ranges = {"clip_norm": math.inf, "patience": math.inf, "ema": 1.0, "label_smoothing": 1.0}
-    ranges["weight_decay"] = math.inf
+    ranges |= {"weight_decay": math.inf, "beta_1": 1.0, "beta_2": 1.0}
     for key, end in ranges.items():
         if not 0 <= train_config[key] < end:
             raise ValueError(

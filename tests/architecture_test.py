@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("kerasformer", "pipelines", "apps", "tests")
 TASKS = {"pipelines.translation", "pipelines.classification"}
-OPTIONAL = {"matplotlib", "sklearn", "tensorflow_datasets"}
+OPTIONAL = {"matplotlib", "sklearn", "tensorflow_datasets", "timm", "torch"}
 WHAT_MAY_HIDE = f"{OPTIONAL} may, where `except ImportError` gives the `pip install` line"
 PRIVATE = ("keras.src", "tensorflow.python")
 NEED_MORE_THAN_KERAS = ("kerasformer.tokenizers", "kerasformer.interop")
@@ -55,6 +55,7 @@ MAY_USE = (
     ("kerasformer.interop.*", ("pipelines",)),
     ("kerasformer.inspect", ("numpy", "matplotlib")),
     ("kerasformer*", ()),
+    ("pipelines.vision_benchmark", ("pipelines", "timm")),
     ("pipelines*", ("pipelines",)),
     ("apps*", ("pipelines",)),
     ("tests*", ("pipelines", "test")),
@@ -244,7 +245,7 @@ def read_setup():
     declared = {}
     for extra, lines in setup["options.extras_require"].items():
         names = {line.partition(">")[0].replace("_", "-") for line in lines.split()}
-        declared[extra] = {
+        declared[extra] = names | {  # What is not installed is imported by its own name.
             package
             for package, distributions in importlib.metadata.packages_distributions().items()
             if any(distribution.replace("_", "-") in names for distribution in distributions)

@@ -1,77 +1,59 @@
-"""The benchmark: both sides do the work that they are timed for, and the program prints it."""
+"""The benchmark: who is timed, in which order, what is made of it, and the program."""
 
 import json
-import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pipelines import benchmark
-
-V = 23
-SIZES = {
-    "num_layers": 1,
-    "hidden_dim": 12,
-    "intermediate_dim": 17,
-    "num_heads": 3,
-    "vocabulary_size": V,
-    "batch_size": 7,
-    "source_length": 5,
-    "target_length": 13,
-}
-TRAINING = benchmark.Work("train", **SIZES)
-GREEDY = benchmark.Work("greedy", **SIZES, beam_size=1)
-BEAM = benchmark.Work("beam", **SIZES, beam_size=3)
+from pipelines.benchmark import Side, Work
 
 
-class TrainingTest:
-    @pytest.mark.parametrize("make", [benchmark.training, benchmark.keras_hub_training])
-    def test_both_sides_start_near_the_loss_of_chance_and_learn(self, make, monkeypatch):
-        monkeypatch.setattr(benchmark, "LEARNING_RATE", 0.02)
-        step = make(TRAINING, jit_compile=False, precision="float32")
-        losses = [step() for _ in range(19)]
-        assert losses[0] == pytest.approx(math.log(V), rel=0.4)
-        assert losses[-1] < losses[0] - 0.5
+def make_sleep(seconds, seen=None):
+    def make(jit_compile, precision):
+        if seen is not None:
+            seen.append((jit_compile, precision))
+        return lambda: time.sleep(seconds)
 
-    def test_both_models_have_the_same_weights_but_for_positions_and_final_norms(self):
-        ours = benchmark.transformer(TRAINING, "float32").count_params()
-        theirs = benchmark.keras_hub_transformer(TRAINING, "float32").count_params()
-        positions = (SIZES["source_length"] + SIZES["target_length"]) * SIZES["hidden_dim"]
-        assert ours - 2 * 2 * SIZES["hidden_dim"] == theirs - positions
+    return make
 
 
-class SearchTest:
-    @pytest.mark.parametrize("make", [benchmark.search, benchmark.keras_hub_search])
-    @pytest.mark.parametrize("work", [GREEDY, BEAM])
-    def test_both_sides_give_as_many_tokens_as_are_counted(self, work, make):
-        token_ids = make(work, jit_compile=False, precision="float32")()
-        assert token_ids.shape == (7, 13)
-        if make is benchmark.search:
-            assert np.all(token_ids > 2)
+def work_of(*sides):
+    return Work("sleep", "nap", sides, warm_up=1, rounds=3)
 
 
 class MeasureTest:
-    @pytest.mark.parametrize("work", [TRAINING, GREEDY, BEAM])
-    def test_a_record_a_side_and_the_ratio_come_out(self, work):
-        ours, theirs, ratio = benchmark.measure(work, with_keras_hub=True)
-        hub = "keras-hub xla" if work.beam_size else "keras-hub"
-        assert [r["peer"] for r in (ours, theirs, ratio)] == [
-            "kerasformer",
-            hub,
-            f"kerasformer / {hub}",
-        ]
-        assert ours["work"] == theirs["work"] == ratio["work"] == work.title
-        assert ours["unit"] == theirs["unit"] == ("tok/s" if work.beam_size else "target tok/s")
-        assert ratio["value"] == pytest.approx(ours["value"] / theirs["value"], abs=0.02)
+    def test_items_a_second_of_each_side_and_the_ratios_come_out(self):
+        sides = Side("we", 10, make_sleep(0.1)), Side("you", 2, make_sleep(0.1))
+        we, you, ratio = benchmark.measure(work_of(*sides))
+        assert we["work"] == you["work"] == ratio["work"] == "sleep"
+        assert [r["peer"] for r in (we, you, ratio)] == ["we", "you", "we / you"]
+        assert [r["unit"] for r in (we, you, ratio)] == ["nap/s", "nap/s", "times as fast"]
+        assert we["value"] == pytest.approx(100, rel=0.2)
+        assert you["value"] == pytest.approx(20, rel=0.2)
+        assert ratio["value"] == pytest.approx(5, rel=0.2)
 
-    @pytest.mark.parametrize("work", [TRAINING, BEAM])
-    def test_compiled_work_in_bfloat16_is_named_so(self, work):
-        (record,) = benchmark.measure(work, jit_compile=True, precision="mixed_bfloat16")
-        assert record["peer"] == "kerasformer xla mixed_bfloat16"
-        assert record["value"] > 0
+    def test_each_other_side_gets_a_ratio(self):
+        sides = [Side(name, 1, make_sleep(0.01)) for name in "abc"]
+        peers = [record["peer"] for record in benchmark.measure(work_of(*sides))]
+        assert peers == ["a", "b", "c", "a / b", "a / c"]
+
+    def test_a_side_is_made_as_asked_for_and_named_so(self):
+        seen = []
+        sides = (
+            Side("a", 1, make_sleep(0, seen)),
+            Side("always", 1, make_sleep(0), compiled=True),
+            Side("never", 1, make_sleep(0), compiled=False),
+        )
+        records = benchmark.measure(work_of(*sides), jit_compile=False)
+        assert [r["peer"] for r in records[:3]] == ["a", "always xla", "never"]
+        records = benchmark.measure(work_of(*sides), True, "mixed_bfloat16")
+        names = ["a xla", "always xla", "never"]
+        assert [r["peer"] for r in records[:3]] == [f"{n} mixed_bfloat16" for n in names]
+        assert seen == [(False, "float32"), (True, "mixed_bfloat16")]
 
     def test_calls_take_turns_and_the_middle_time_counts(self):
         seen = []
@@ -81,29 +63,52 @@ class MeasureTest:
         assert len(medians) == 2 and all(0 <= median < 1 for median in medians)
 
 
-def run_python(*arguments):
+class ChooseSidesTest:
+    WORKS = {
+        name: work_of(*(Side(side, 1, make_sleep(0)) for side in ("ours", *peers)))
+        for name, peers in {"alone": [], "hub": ["keras-hub"], "both": benchmark.PEERS}.items()
+    }
+
+    @pytest.mark.parametrize(
+        ("peers", "expected"),
+        [
+            ([], [["ours"], ["ours"], ["ours"]]),
+            (["timm"], [["ours", "timm"], ["ours"], ["ours"]]),
+            (["timm", "keras-hub"], [["ours", *benchmark.PEERS], ["ours", "keras-hub"], ["ours"]]),
+        ],
+    )
+    def test_peers_take_part_where_asked_for_and_known(self, peers, expected):
+        works = benchmark.choose_sides(self.WORKS, ["both", "hub", "alone"], peers)
+        assert [[side.name for side in work.sides] for work in works] == expected
+
+    def test_an_unknown_name_is_one_sentence(self):
+        with pytest.raises(ValueError, match="Expected work to be among .*received work='sleep'"):
+            benchmark.choose_sides(self.WORKS, ["hub", "sleep"], [])
+        with pytest.raises(ValueError, match="Expected peers to be among .*received peers='ours'"):
+            benchmark.choose_sides(self.WORKS, ["hub"], ["ours"])
+
+
+def run_bench(*arguments):
     root = Path(__file__).parents[1]
-    return subprocess.run([sys.executable, *arguments], cwd=root, capture_output=True, text=True)
+    program = (sys.executable, "-m", "apps.bench", *arguments)
+    return subprocess.run(program, cwd=root, capture_output=True, text=True)
 
 
 class ProgramTest:
     def test_each_line_of_output_is_a_record(self):
-        done = run_python(
-            "-c",
-            "import runpy, sys\n"
-            "from pipelines import benchmark\n"
-            f"benchmark.WORKS = {{'first': benchmark.{TRAINING}, 'second': benchmark.{GREEDY}}}\n"
-            "sys.argv = ['bench', '--work=second,first']\n"
-            "runpy.run_module('apps.bench', run_name='__main__')",
-        )
+        done = run_bench("--work=cifar_forward", "--peers=keras-hub")
         records = [json.loads(line) for line in done.stdout.splitlines()]
-        assert [record["work"] for record in records] == ["greedy", "train"], done.stderr
+        assert [r["peer"] for r in records] == [
+            "kerasformer",
+            "keras-hub",
+            "kerasformer / keras-hub",
+        ], done.stderr
         assert all(set(record) == {"work", "peer", "value", "unit"} for record in records)
+        assert all(record["work"] == "vit cifar forward" for record in records)
 
     def test_unknown_work_is_one_clear_line(self):
-        done = run_python("-m", "apps.bench", "--work=train_tiny,sleep")
+        done = run_bench("--work=train_tiny,sleep")
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.splitlines() == [
-            "error: Expected work to be among ['train_tiny', 'train_base', 'decode_greedy', "
-            "'decode_beam'], received work='sleep'."
-        ]
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: Expected work to be among ['train_tiny', ")
+        assert line.endswith("received work='sleep'.")

@@ -26,6 +26,7 @@ DATA_KEYS = {
     "tsv": {"folder", "columns"} | SPLITS,
     "tfds": {"name", "data_dir", "languages", "download"} | SPLITS,
     "digits": set(),
+    "folder": {"folder", "channels", "examine"} | SPLITS,
 }
 MODELS = {"translation": Seq2SeqTransformer, "classification": VisionTransformer}
 VARIANTS = {"translation": transformer.VARIANTS, "classification": vit_variants.VARIANTS}
@@ -49,8 +50,11 @@ def through_json(config):
 
 
 def test_the_configs_that_the_docs_name_are_there():
-    expected = {"demo_translation", "multi30k_en_de", "ted_pt_en"}
-    assert expected | {"wmt14_en_de_base", "wmt14_en_de_big"} <= set(NAMES)
+    words = {"demo_translation", "multi30k_en_de", "ted_pt_en"}
+    words |= {"wmt14_en_de_base", "wmt14_en_de_big"}
+    pixels = {"demo_digits", "cifar10_cpu", "cifar10_vit", "cifar10_cct", "cifar10_deit"}
+    pixels |= {"cifar10_finetune_high_resolution", "cifar100_vit", "imagenet_vit_s16"}
+    assert words | pixels == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -35,6 +35,27 @@ class FormatTest:
             read_images(config("digits", on_bad_image="ignore"), "train")
 
 
+class ClassesTest:
+    def test_some_classes_are_kept_and_counted_anew(self):
+        every = read_images(config("digits"), "test")
+        some = read_images(config("digits", classes=("7", "2")), "test")
+        assert some.class_names == ("7", "2")
+        for label, digit in enumerate((7, 2)):
+            expected = every.pixels[every.labels == digit]
+            np.testing.assert_array_equal(some.pixels[some.labels == label], expected)
+        assert some.labels.dtype == np.int32
+
+    @pytest.mark.parametrize("names", [("7", "seven"), ("7", "7")])
+    def test_a_class_that_is_unknown_or_named_twice_is_refused(self, names):
+        with pytest.raises(ValueError, match=r"some of 0, 1.*received data.classes=\('7', "):
+            read_images(config("digits", classes=names), "train")
+
+    def test_a_split_without_them_is_refused(self, tmp_path):
+        np.savez(tmp_path / "a.npz", images=PIXELS, labels=LABELS, class_names=list("abcd"))
+        with pytest.raises(ValueError, match="received none"):
+            read_images(config("npz", tmp_path, train="a.npz", classes=("d",)), "train")
+
+
 class DigitsTest:
     def test_each_is_in_one_split_and_each_class_in_all(self):
         splits = [read_images(config("digits"), name) for name in ("train", "validation", "test")]

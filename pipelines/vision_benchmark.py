@@ -1,0 +1,216 @@
+"""Speed of vision: a Vision Transformer here, with keras-hub and with timm; and the input pipeline.
+
+All sides get the same sizes, random images, optimizer and loss, without dropout. The fixed works
+are ViT 9 x 192 on images of 32 x 32 pixels and ViT-Ti/16.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import keras_nlp
+import numpy as np
+import tensorflow as tf
+
+from kerasformer.losses import smoothed_cross_entropy
+from kerasformer.models import VisionTransformer
+from pipelines.augmentation import Recipe
+from pipelines.benchmark import Side, Work
+from pipelines.image_batches import batches_per_epoch, training_dataset
+from pipelines.image_data import Images
+
+LEARNING_RATE = 1e-3
+TIMM_HINT = '--peers=timm needs torch and timm: `pip install "kerasformer[timm]"`.'
+
+
+class Sizes(NamedTuple):
+    """The sizes of a model and of its batch.
+
+    Attributes:
+        image_size, patch_size: ints. Pixels along a side.
+        num_layers, hidden_dim, num_heads, intermediate_dim, num_classes: ints, the model.
+        batch_size: int. Number of images.
+    """
+
+    image_size: int
+    patch_size: int
+    num_layers: int
+    hidden_dim: int
+    num_heads: int
+    intermediate_dim: int
+    num_classes: int
+    batch_size: int
+
+
+def make_work(title: str, sizes: Sizes, is_training: bool) -> Work:
+    """Makes a piece of work, a step forward or a training step, of its sizes."""
+    makers = {"kerasformer": ours, "keras-hub": keras_hub, "timm": timm_eager}
+    sides = [
+        Side(
+            name,
+            sizes.batch_size,
+            functools.partial(make, sizes, is_training),
+            False if name == "timm" else None,
+        )
+        for name, make in makers.items()
+    ]
+    return Work(title, "img", sides)
+
+
+def random_batch(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
+    """Draws images, float32 `(B, side, side, 3)`, and labels, int32 `(B,)`."""
+    random = np.random.default_rng(0)
+    shape = (sizes.batch_size, sizes.image_size, sizes.image_size, 3)
+    labels = random.integers(0, sizes.num_classes, sizes.batch_size, dtype="int32")
+    return random.random(shape, "float32"), labels
+
+
+def transformer(sizes: Sizes, precision: str) -> keras.Model:
+    """Builds this project's model."""
+    arguments = sizes._asdict()
+    del arguments["batch_size"]
+    model = VisionTransformer(**arguments, dtype=precision)
+    model.build((None, sizes.image_size, sizes.image_size, 3))
+    return model
+
+
+def ours(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> Callable:
+    """Makes a step of this project's model that returns the loss or the logits."""
+    images, labels = random_batch(sizes)
+    return _step(transformer(sizes, precision), images, labels, is_training, jit_compile)
+
+
+def _step(model, images, labels, is_training, jit_compile):
+    optimizer = keras.optimizers.AdamW(LEARNING_RATE)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(jit_compile=jit_compile)
+    def forward(images):
+        return model(images, training=False)
+
+    @tf.function(jit_compile=jit_compile)
+    def train(images, labels):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(smoothed_cross_entropy(labels, model(images, training=True)))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    if is_training:
+        return lambda: train(tf.constant(images), tf.constant(labels)).numpy()
+    images = tf.constant(images)
+    return lambda: forward(images).numpy()
+
+
+def keras_hub_transformer(sizes: Sizes, precision: str) -> keras.Model:
+    """Builds the same model out of keras-hub's backbone."""
+    shape = (sizes.image_size, sizes.image_size, 3)
+    backbone = keras_nlp.models.ViTBackbone(
+        image_shape=shape,
+        patch_size=sizes.patch_size,
+        num_layers=sizes.num_layers,
+        num_heads=sizes.num_heads,
+        hidden_dim=sizes.hidden_dim,
+        mlp_dim=sizes.intermediate_dim,
+        dtype=precision,
+    )
+    inputs = keras.Input(shape)
+    head = keras.layers.Dense(sizes.num_classes, dtype="float32")
+    return keras.Model(inputs, head(backbone(inputs)[:, 0]))
+
+
+def keras_hub(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> Callable:
+    """Makes the same step of keras-hub's model."""
+    images, labels = random_batch(sizes)
+    model = keras_hub_transformer(sizes, precision)
+    if not is_training:
+        forward = tf.function(lambda x: model(x, training=False), jit_compile=jit_compile)
+        images = tf.constant(images)
+        return lambda: forward(images).numpy()
+    model.compile(
+        keras.optimizers.AdamW(LEARNING_RATE),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=jit_compile,
+    )
+    return lambda: model.train_on_batch(images, labels)
+
+
+def timm_eager(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> Callable:
+    """Makes the same step of timm's model, in PyTorch's eager mode whatever `jit_compile` says.
+
+    Raises:
+        ImportError: where timm is missing.
+    """
+    try:
+        import timm
+        import torch
+    except ImportError as error:
+        raise ImportError(TIMM_HINT) from error
+    images, labels = random_batch(sizes)
+    x, y = torch.tensor(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels).long()
+    model = timm.models.VisionTransformer(
+        img_size=sizes.image_size,
+        patch_size=sizes.patch_size,
+        embed_dim=sizes.hidden_dim,
+        depth=sizes.num_layers,
+        num_heads=sizes.num_heads,
+        mlp_ratio=sizes.intermediate_dim / sizes.hidden_dim,
+        num_classes=sizes.num_classes,
+    )
+    model.train(is_training)
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
+    cast = functools.partial(torch.autocast, "cpu", torch.bfloat16, precision != "float32")
+
+    def forward():
+        with torch.inference_mode(), cast():
+            return model(x).float().numpy()
+
+    def train():
+        optimizer.zero_grad()
+        with cast():
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return train if is_training else forward
+
+
+def make_input_work(num_images: int = 50_000, batch_size: int = 128) -> Work:
+    """Makes the work of reading and changing an epoch of images, and of the model that it feeds.
+
+    Both are those of the config `cifar10_cpu`.
+    """
+
+    def read(jit_compile, precision):
+        images = Images(
+            np.zeros((num_images, 32, 32, 3), np.uint8), np.zeros(num_images, np.int32), ("0",), 3
+        )
+        recipe, level = Recipe(padding=4, flip=0.5), ((100.0,) * 3, (50.0,) * 3)
+        batches = training_dataset(images, batch_size, 1, recipe, (32, 32), *level)
+        epoch = batches.take(batches_per_epoch(images, batch_size))
+        return lambda: [batch["images"].shape for batch in epoch]
+
+    def train(jit_compile, precision):
+        random = np.random.default_rng(0)
+        images = random.random((batch_size, 32, 32, 3), "float32")
+        labels = random.integers(0, 10, batch_size, dtype="int32")
+        model = VisionTransformer.from_variant("CCT-2/3x2", 32, num_classes=10, dtype=precision)
+        model.build((None, 32, 32, 3))
+        return _step(model, images, labels, True, jit_compile)
+
+    items = num_images // batch_size * batch_size
+    sides = [Side("input", items, read), Side("training", batch_size, train)]
+    return Work("cct cifar", "img", sides)
+
+
+CIFAR = Sizes(32, 4, 9, 192, 3, 384, 10, 64)
+TI224 = Sizes(224, 16, 12, 192, 3, 768, 1000, 16)
+WORKS = {
+    "cifar_forward": make_work("vit cifar forward", CIFAR, is_training=False),
+    "cifar_train": make_work("vit cifar train", CIFAR, is_training=True),
+    "ti224_forward": make_work("vit ti224 forward", TI224, is_training=False),
+    "ti224_train": make_work("vit ti224 train", TI224, is_training=True),
+    "cifar_input": make_input_work(),
+}
