@@ -172,7 +172,7 @@ def datasets(
         batches_per_epoch=image_batches.batches_per_epoch(images, config.train.batch_size),
         items="images",
         fingerprint=images.fingerprint() + validation.fingerprint(),
-        begin=lambda model: _begin(model, config, described),
+        begin=lambda model: _begin(model, config, workdir, described),
     )
 
 
@@ -233,9 +233,10 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
     return model
 
 
-def _begin(model, config, described):
+def _begin(model, config, workdir, described):
     """Prepares a model for training: weights of another run, frozen layers, a teacher."""
-    if config.start.workdir:
+    goes_on = any(Path(workdir, "checkpoints").glob("step-*"))
+    if config.start.workdir and not goes_on:
         copy_weights(_load_run(config.start.workdir)[0], model)
     if config.start.freeze:
         for layer in model.layers:

@@ -170,9 +170,14 @@ class Classifier(tf.Module):
         """
         pixels = self._decode(image)
         x = normalize(pixels, *self.normalization)
-        logits, scores = self.model(x, training=False, return_attention_scores=True)
+        model, pooling = self.model, self.model.pooling
+        logits = model(x, training=False)
+        sequence, scores = model.encode(x, training=False, return_attention_scores=True)
         maps = inspect.grid_maps(
-            inspect.rollout(scores), self.model.grid_size(), self.model.num_prefix_tokens
+            inspect.rollout(scores),
+            model.grid_size(),
+            model.num_prefix_tokens,
+            None if pooling is None else pooling.weights_of(sequence),
         )
         return {
             "class_name": self._spell(tf.argmax(logits, axis=-1)),

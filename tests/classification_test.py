@@ -184,9 +184,11 @@ class OtherRunTest:
             if "seed" not in new.path:
                 assert np.array_equal(new, old) != ("head" in new.path), new.path
 
-    def test_a_run_that_goes_on_does_not_begin_again(self, workdir, data, tmp_path):
-        config = make_config(data, **{"start.workdir": str(workdir)})
+    def test_a_run_that_goes_on_needs_the_first_one_no_more(self, workdir, data, tmp_path):
+        first = shutil.copytree(workdir, tmp_path / "first")
+        config = make_config(data, **{"start.workdir": str(first)})
         short(tmp_path / "run", config)
+        shutil.rmtree(first)
         config.train.steps = 5
         training.train(classification, config, str(tmp_path / "run"))
         assert Checkpoints(tmp_path / "run/checkpoints").load_newest()[1]["step"] == 5

@@ -43,7 +43,7 @@ def with_size(contents, kind, height, width):
     return contents[:place] + forged + contents[place + len(forged) :]
 
 
-def make_classifier(names=NAMES):
+def make_classifier(names=NAMES, **arguments):
     model = VisionTransformer.from_variant(
         "ViT-Lite-6/4",
         SIZE,
@@ -53,6 +53,7 @@ def make_classifier(names=NAMES):
         hidden_dim=12,
         num_heads=3,
         intermediate_dim=13,
+        **arguments,
     )
     model.build((None, *SIZE, 3))
     for variable in model.head.variables:  # It starts at zero.
@@ -177,6 +178,18 @@ class AnswersTest:
         np.testing.assert_allclose(maps.reshape(expected.shape), expected, rtol=1e-4)
         best = classifier.classify(tf.constant(FILES))["class_names"][:, 0]
         assert spelled(found["class_name"]) == spelled(best)
+
+    @pytest.mark.parametrize("pool", ["sequence", "attention"])
+    def test_attention_is_what_the_pool_reads_where_there_is_one(self, pool):
+        module = make_classifier(pool=pool)
+        maps = module.attention(tf.constant(FILES))["attention"].numpy()
+        pixels = (read(FILES) - np.float32(MEAN)) / np.float32(DEVIATION)
+        sequence, (scores,) = module.model.encode(pixels, return_attention_scores=True)
+        weights = module.model.pooling.weights_of(sequence)
+        rollout = (scores.numpy().mean(axis=1) + np.eye(scores.shape[-1])) / 2
+        expected = np.einsum("bt,bts->bs", weights, rollout)
+        np.testing.assert_allclose(maps.reshape(expected.shape), expected, rtol=1e-4)
+        np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-4)
 
     def test_no_image_gives_no_answer(self, classifier):
         found = classifier.classify(tf.constant([], tf.string))

@@ -40,6 +40,11 @@ class SequencePoolingTest:
         expected = np.sum(weights * x, axis=1) / np.sum(weights, axis=1)
         np.testing.assert_allclose(layer(x, mask=mask), expected, rtol=1e-5, atol=1e-6)
 
+    def test_its_output_is_the_sum_of_what_it_weighs(self):
+        layer, x = random_weights(SequencePooling()), example()
+        expected = np.einsum("bt,bth->bh", layer.weights_of(x, MASK), x)
+        np.testing.assert_allclose(layer(x, mask=MASK), expected, rtol=1e-5, atol=1e-6)
+
     def test_equal_scores_make_the_mean(self):
         layer = random_weights(SequencePooling())
         layer.set_weights([np.zeros((HIDDEN, 1))])
@@ -114,6 +119,14 @@ class PoolingTest:
         np.testing.assert_array_equal(layer(hidden, mask=MASK), before)
         after = np.array(layer(real, mask=MASK))
         assert np.all(after[0] != before[0]) and np.all(after[1] == before[1])
+
+    @pytest.mark.parametrize("mask", [None, MASK])
+    def test_its_weights_are_shares_of_what_is_real(self, make, mask):
+        layer, x = random_weights(make()), example()
+        weights = np.array(layer.weights_of(x, mask))
+        assert weights.shape == (BATCH, LENGTH)
+        np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
+        assert np.all((weights > 0) == (True if mask is None else mask))
 
     def test_a_shorter_row_gives_what_its_padded_form_gives(self, make):
         layer, x = random_weights(make()), example()

@@ -51,15 +51,17 @@ class SequencePooling(keras.layers.Layer):
         self.score_dense.build(inputs_shape)
 
     def call(self, inputs, mask=None):
-        scores = self.score_dense(inputs)
+        weights = ops.cast(self.weights_of(inputs, mask), inputs.dtype)
+        return ops.matmul(weights[:, None], inputs)[:, 0]
+
+    def weights_of(self, inputs, mask=None):
+        """Returns the weights of the positions, float `(B, T)`, in float32 at least."""
+        scores = self.score_dense(inputs)[..., 0]
         scores = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
         if mask is None:
-            weights = ops.softmax(scores, axis=1)
-        else:
-            real = ops.cast(mask, scores.dtype)[..., None]
-            weights = ops.softmax(scores + 1e9 * (real - 1.0), axis=1) * real
-        weights = ops.cast(weights, inputs.dtype)
-        return ops.matmul(ops.swapaxes(weights, 1, 2), inputs)[:, 0]
+            return ops.softmax(scores, axis=1)
+        real = ops.cast(mask, scores.dtype)
+        return ops.softmax(scores + 1e9 * (real - 1.0), axis=1) * real
 
     def compute_mask(self, inputs, previous_mask=None):
         return None
@@ -144,10 +146,22 @@ class AttentionPooling(keras.layers.Layer):
         self.feed_forward.build((None, 1, self.hidden_dim))
 
     def call(self, inputs, mask=None, training=None):
-        # The probe has a batch of one, and broadcasts: it is projected once.
-        probe = ops.cast(self.probe, self.compute_dtype)
-        x = self.attention(probe, inputs, context_mask=mask, training=training)
+        x, _ = self._attend(inputs, mask, training)
         return self.feed_forward(x, training=training)[:, 0]
+
+    def weights_of(self, inputs, mask=None):
+        """Returns the attention to the positions, the mean of the heads, float `(B, T)`."""
+        return ops.mean(self._attend(inputs, mask)[1][:, :, 0], axis=1)
+
+    def _attend(self, inputs, mask, training=None):
+        # The probe has a batch of one, and broadcasts: it is projected once.
+        return self.attention(
+            ops.cast(self.probe, self.compute_dtype),
+            inputs,
+            context_mask=mask,
+            return_attention_scores=True,
+            training=training,
+        )
 
     def compute_mask(self, inputs, previous_mask=None):
         return None
