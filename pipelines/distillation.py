@@ -62,20 +62,26 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
     Args:
         path: the folder of a run of classification, or a `.keras` file of a model from images as
             the student gets them to logits.
-        described: what the student knows of its images: `class_names`, `mean` and `deviation`.
+        described: what the student knows of its images: `class_names`, `channels`, `mean` and
+            `deviation`.
         load_run: function from a run's folder to its model, image size and description.
 
     Returns:
         The `Teacher`.
 
     Raises:
-        ValueError: when there is no such model, or it knows other classes.
+        ValueError: when there is no such model, or it knows other classes or channels.
     """
     scale, shift = np.float32(1.0), np.float32(0.0)
     classes = own_classes = described["class_names"]
     if Path(path).is_dir():
         model, image_size, own = load_run(path)
         own_classes = own["class_names"]
+        if own["channels"] != described["channels"]:
+            raise ValueError(
+                f"Expected a teacher of images with {described['channels']} channels, received "
+                f"teacher.model={path} of images with {own['channels']}."
+            )
         deviation, own_deviation = np.float32(described["deviation"]), np.float32(own["deviation"])
         scale = deviation / own_deviation
         shift = (np.float32(described["mean"]) - np.float32(own["mean"])) / own_deviation

@@ -12,8 +12,9 @@ from pipelines.distillation import Distiller, Teacher, distillation_loss, load_t
 
 RANDOM = np.random.default_rng(0)
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
-DESCRIBED = {"class_names": NAMES, "mean": [101.0, 103.0, 107.0], "deviation": [53.0, 59.0, 61.0]}
-OWN = {"class_names": NAMES, "mean": [127.0, 131.0, 137.0], "deviation": [67.0, 71.0, 73.0]}
+COMMON = {"class_names": NAMES, "channels": 3}
+DESCRIBED = COMMON | {"mean": [101.0, 103.0, 107.0], "deviation": [53.0, 59.0, 61.0]}
+OWN = COMMON | {"mean": [127.0, 131.0, 137.0], "deviation": [67.0, 71.0, 73.0]}
 PIXELS = RANDOM.integers(0, 256, (3, 8, 8, 3)).astype(np.float32)
 LABELS = np.array([0, 3, 4], np.int32)
 
@@ -175,6 +176,11 @@ class TeacherTest:
             load_teacher(path, DESCRIBED, no_run)
         own = {**OWN, "class_names": NAMES[::-1]}
         with pytest.raises(ValueError, match="teacher of the 5 classes .* other classes"):
+            load_teacher(str(tmp_path), DESCRIBED, lambda path: (make_network(), (8, 8), own))
+
+    def test_a_teacher_of_images_with_other_channels_is_one_sentence(self, tmp_path):
+        own = {**OWN, "channels": 1}
+        with pytest.raises(ValueError, match="images with 3 channels, .* of images with 1"):
             load_teacher(str(tmp_path), DESCRIBED, lambda path: (make_network(), (8, 8), own))
 
     @pytest.mark.parametrize("contents", [None, b"no model"])
