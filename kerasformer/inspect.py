@@ -92,19 +92,15 @@ def rollout(scores: Sequence[Any]) -> Any:
     return joined
 
 
-def grid_maps(
-    attention: Any, grid_size: Sequence[int], num_prefix_tokens: int = 0, pool_weights: Any = None
-) -> Any:
+def grid_maps(attention: Any, grid_size: Sequence[int], num_prefix_tokens: int = 0) -> Any:
     """Lays what was read from each patch of an image out as a picture.
 
     Args:
         attention: float tensor `(..., T, T)`, `T = num_prefix_tokens + rows * columns`: a rollout
-            `(B, T, T)`, or the probabilities of one block `(B, N, T, T)` for a map per head.
+            `(B, T, T)`, or `(B, 1, T)` times a pool's weights, or one block's `(B, N, T, T)`.
         grid_size: tuple of int. Rows and columns of the patches.
-        num_prefix_tokens: int. Tokens before the patches.
-        pool_weights: float tensor that broadcasts to `(..., T)`: the share of each position in
-            what the head reads, as the `weights_of` of a pooling layer gives it. `None` for what
-            the first prefix token reads, the class token, or without any, for the mean.
+        num_prefix_tokens: int. Tokens before the patches. The first of them, the class token, is
+            the reader; without any, all patches are, on average.
 
     Returns:
         float32 tensor `(..., rows, columns)`; what is missing to one, the prefix tokens were given.
@@ -126,11 +122,7 @@ def grid_maps(
             f"num_prefix_tokens={num_prefix_tokens}, received {attention.shape[-1]}."
         )
     attention = ops.cast(attention, "float32")
-    if pool_weights is not None:
-        weights = ops.cast(pool_weights, "float32")
-        read = ops.matmul(weights[..., None, :], attention)[..., 0, :]
-    else:
-        read = attention[..., 0, :] if num_prefix_tokens else ops.mean(attention, axis=-2)
+    read = attention[..., 0, :] if num_prefix_tokens else ops.mean(attention, axis=-2)
     return ops.reshape(read[..., num_prefix_tokens:], (*ops.shape(read)[:-1], rows, columns))
 
 

@@ -170,15 +170,12 @@ class Classifier(tf.Module):
         """
         pixels = self._decode(image)
         x = normalize(pixels, *self.normalization)
-        model, pooling = self.model, self.model.pooling
-        logits = model(x, training=False)
-        sequence, scores = model.encode(x, training=False, return_attention_scores=True)
-        maps = inspect.grid_maps(
-            inspect.rollout(scores),
-            model.grid_size(),
-            model.num_prefix_tokens,
-            None if pooling is None else pooling.weights_of(sequence),
-        )
+        logits = self.model(x, training=False)
+        sequence, scores = self.model.encode(x, training=False, return_attention_scores=True)
+        read = inspect.rollout(scores)
+        if self.model.pooling is not None:
+            read = ops.matmul(self.model.pooling.weights_of(sequence)[:, None], read)
+        maps = inspect.grid_maps(read, self.model.grid_size(), self.model.num_prefix_tokens)
         return {
             "class_name": self._spell(tf.argmax(logits, axis=-1)),
             "attention": ops.cast(maps, "float32"),

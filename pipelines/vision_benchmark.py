@@ -5,6 +5,10 @@ are ViT 9 x 192 on images of 32 x 32 pixels and ViT-Ti/16.
 """
 
 import functools
+import json
+import subprocess
+import sys
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,7 +25,7 @@ from pipelines.image_batches import batches_per_epoch, training_dataset
 from pipelines.image_data import Images
 
 LEARNING_RATE = 1e-3
-TIMM_HINT = '--peers=timm needs torch and timm: `pip install "kerasformer[timm]"`.'
+TIMM_HINT = '--peers=timm needs timm: `pip install "kerasformer[timm]"`.'
 
 
 class Sizes(NamedTuple):
@@ -45,7 +49,7 @@ class Sizes(NamedTuple):
 
 def make_work(title: str, sizes: Sizes, is_training: bool) -> Work:
     """Makes a piece of work, a step forward or a training step, of its sizes."""
-    makers = {"kerasformer": ours, "keras-hub": keras_hub, "timm": timm_eager}
+    makers = {"kerasformer": ours, "keras-hub": keras_hub, "timm": timm}
     sides = [
         Side(
             name,
@@ -136,45 +140,34 @@ def keras_hub(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str
     return lambda: model.train_on_batch(images, labels)
 
 
-def timm_eager(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> Callable:
+def timm(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> Callable:
     """Makes the same step of timm's model, in PyTorch's eager mode whatever `jit_compile` says.
 
     Raises:
         ImportError: where timm is missing.
     """
-    try:
-        import timm
-        import torch
-    except ImportError as error:
-        raise ImportError(TIMM_HINT) from error
-    images, labels = random_batch(sizes)
-    x, y = torch.tensor(images).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels).long()
-    model = timm.models.VisionTransformer(
-        img_size=sizes.image_size,
-        patch_size=sizes.patch_size,
-        embed_dim=sizes.hidden_dim,
-        depth=sizes.num_layers,
-        num_heads=sizes.num_heads,
-        mlp_ratio=sizes.intermediate_dim / sizes.hidden_dim,
-        num_classes=sizes.num_classes,
+    work = {"sizes": sizes._asdict(), "is_training": is_training, "precision": precision}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.timm_peer", json.dumps(work)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    model.train(is_training)
-    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
-    cast = functools.partial(torch.autocast, "cpu", torch.bfloat16, precision != "float32")
 
-    def forward():
-        with torch.inference_mode(), cast():
-            return model(x).float().numpy()
+    def answer():
+        if not process.stdout.readline():
+            reason = process.communicate()[1].strip().rpartition("\n")[2]
+            raise ImportError(f"{TIMM_HINT} It ended with: {reason}")
 
-    def train():
-        optimizer.zero_grad()
-        with cast():
-            loss = torch.nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+    def step():
+        process.stdin.write("\n")
+        process.stdin.flush()
+        answer()
 
-    return train if is_training else forward
+    answer()
+    weakref.finalize(step, process.kill)
+    return step
 
 
 def make_input_work(num_images: int = 50_000, batch_size: int = 128) -> Work:
@@ -196,7 +189,7 @@ def make_input_work(num_images: int = 50_000, batch_size: int = 128) -> Work:
         random = np.random.default_rng(0)
         images = random.random((batch_size, 32, 32, 3), "float32")
         labels = random.integers(0, 10, batch_size, dtype="int32")
-        model = VisionTransformer.from_variant("CCT-2/3x2", 32, num_classes=10, dtype=precision)
+        model = VisionTransformer.from_variant("CCT-4/3x3", 32, num_classes=10, dtype=precision)
         model.build((None, 32, 32, 3))
         return _step(model, images, labels, True, jit_compile)
 

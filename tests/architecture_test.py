@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("kerasformer", "pipelines", "apps", "tests")
 TASKS = {"pipelines.translation", "pipelines.classification"}
-OPTIONAL = {"matplotlib", "sklearn", "tensorflow_datasets", "timm", "torch"}
+OPTIONAL = {"matplotlib", "sklearn", "tensorflow_datasets"}
 WHAT_MAY_HIDE = f"{OPTIONAL} may, where `except ImportError` gives the `pip install` line"
 PRIVATE = ("keras.src", "tensorflow.python")
 NEED_MORE_THAN_KERAS = ("kerasformer.tokenizers", "kerasformer.interop")
@@ -55,7 +55,7 @@ MAY_USE = (
     ("kerasformer.interop.*", ("pipelines",)),
     ("kerasformer.inspect", ("numpy", "matplotlib")),
     ("kerasformer*", ()),
-    ("pipelines.vision_benchmark", ("pipelines", "timm")),
+    ("pipelines.timm_peer", ("pipelines", "timm")),
     ("pipelines*", ("pipelines",)),
     ("apps*", ("pipelines",)),
     ("tests*", ("pipelines", "test")),

@@ -106,15 +106,6 @@ class GridMapsTest:
         np.testing.assert_allclose(maps.reshape(B, 15), attention.mean(axis=1), rtol=1e-6)
         np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-5)
 
-    def test_a_pool_reads_the_patches_in_its_shares(self):
-        attention, weights = probabilities(B, 15, 15), probabilities(B, 15)
-        maps = np.array(inspect.grid_maps(attention, (3, 5), pool_weights=weights))
-        expected = np.einsum("bt,bts->bs", weights, attention).reshape(B, 3, 5)
-        np.testing.assert_allclose(maps, expected, rtol=1e-5)
-        heads = probabilities(B, N, 15, 15)
-        maps = np.array(inspect.grid_maps(heads, (3, 5), pool_weights=weights[:, None]))
-        assert maps.shape == (B, N, 3, 5)
-
     def test_a_graph_of_unknown_batch_gives_what_eager_code_gives(self):
         scores = [probabilities(B, N, 16, 16), probabilities(B, N, 16, 16)]
         spec = tf.TensorSpec((None, N, 16, 16))

@@ -1,7 +1,6 @@
 """The vision benchmark: all sides do the work that they are timed for."""
 
 import math
-import sys
 
 import pytest
 
@@ -29,11 +28,6 @@ class SidesTest:
     def test_both_models_have_as_many_weights(self):
         ours = vision_benchmark.transformer(SIZES, "float32").count_params()
         assert ours == vision_benchmark.keras_hub_transformer(SIZES, "float32").count_params()
-
-    def test_without_timm_the_error_names_the_pip_line(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "timm", None)
-        with pytest.raises(ImportError, match=r'pip install "kerasformer\[timm\]"'):
-            vision_benchmark.timm_eager(SIZES, True, False, "float32")
 
 
 class WorkTest:

@@ -1,9 +1,9 @@
-"""A small Vision Transformer on scikit-learn's handwritten digits, 8 x 8 pixels.
+"""A small compact convolutional Transformer on scikit-learn's handwritten digits, 8 x 8 pixels.
 
 Command: `python -m apps.train --config=demo_digits --workdir=runs/digits`
 
-Result: 96.9 % of the test images (342 of 353), 97.2 % of the validation images, in 65 seconds on
-two cores that were busy with other work.
+Result: 98.9 % of the test images (349 of 353), 98.9 % of the validation images, in 24 seconds on
+two idle cores.
 """
 
 from pipelines import classification
@@ -13,14 +13,14 @@ def get_config():
     config = classification.default_config()
     config.data.format = "digits"
     config.augment.padding = 1
-    config.model.variant = "ViT-Lite-6/4"
+    config.model.variant = "CCT-7/3x1"
     config.model.image_size = 8
-    config.model.patch_size = 2
     config.model.num_layers = 3
     config.model.hidden_dim = 64
     config.model.num_heads = 4
     config.model.intermediate_dim = 128
     config.model.attention_dropout = 0.0
+    config.model.stochastic_depth = 0.0
     config.train.steps = 1200
     config.train.batch_size = 64
     config.train.learning_rate = 0.002
