@@ -19,6 +19,8 @@ def get_config():
     config.data.test = "test"
     config.augment.padding = 4
     config.augment.flip = 0.5
+    config.augment.cutmix = 1.0
+    config.augment.mix_probability = 0.5
     config.model.variant = "CCT-4/3x3"
     config.model.attention_dropout = 0.0
     config.model.stochastic_depth = 0.0

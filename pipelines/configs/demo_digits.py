@@ -2,8 +2,8 @@
 
 Command: `python -m apps.train --config=demo_digits --workdir=runs/digits`
 
-Result: 98.9 % of the test images (349 of 353), 98.9 % of the validation images, in 24 seconds on
-two idle cores.
+Result: 99.4 % of the test images (351 of 353) in 28 seconds on two idle cores; without CutMix
+98.9 %, with patches of 2 x 2 pixels in place of the convolution 96.9 %.
 """
 
 from pipelines import classification
@@ -13,6 +13,8 @@ def get_config():
     config = classification.default_config()
     config.data.format = "digits"
     config.augment.padding = 1
+    config.augment.cutmix = 1.0
+    config.augment.mix_probability = 0.3
     config.model.variant = "CCT-7/3x1"
     config.model.image_size = 8
     config.model.num_layers = 3
