@@ -32,18 +32,20 @@ def predict(signatures: dict, paths: Sequence[str], pictures: Sequence[Path] | N
     files = [Path(path).read_bytes() for path in paths]
     for path, contents in zip(paths, files, strict=True):
         found = fault(contents)
-        if found:
+        if found and not found.startswith("animated"):  # Of those the first frame is taken.
             raise ValueError(f"{path} cannot be used: {found}.")
-    for index, (path, contents) in enumerate(zip(paths, files, strict=True)):
-        image = tf.constant([contents])
+    images = [tf.constant([contents]) for contents in files]
+    answers = []
+    for path, image in zip(paths, images, strict=True):
         try:
-            found = signatures["classify"](image=image)
+            answers.append(signatures["classify"](image=image))
         except tf.errors.InvalidArgumentError as error:
-            raise ValueError(f"{path}: {program.sentence(error)}") from error
+            raise ValueError(f"{path} cannot be used: {program.sentence(error)}") from error
+    for index, (path, image, found) in enumerate(zip(paths, images, answers, strict=True)):
         names = [name.decode("utf-8") for name in found["class_names"][0].numpy()]
         shares = found["probabilities"][0].numpy()
-        answers = [f"{name} {share:.4f}" for name, share in zip(names, shares, strict=True)]
-        print(path, *answers, sep="\t", flush=True)
+        pairs = [f"{name} {share:.4f}" for name, share in zip(names, shares, strict=True)]
+        print(path, *pairs, sep="\t", flush=True)
         if pictures:
             seen = signatures["attention"](image=image)
             pixels, weights = (seen[key][0].numpy() for key in ("pixels", "attention"))

@@ -1,7 +1,7 @@
 """Scores the model of a run on its test set: `python -m apps.evaluate --workdir=runs/demo`.
 
 The last line on standard output is one JSON object, also kept as `evaluation-test.json` in the
-run's folder; before it comes a table of the worst and the best examples.
+run's folder; before it comes a table of the worst and best sentences or of the classes.
 """
 
 import json

@@ -233,6 +233,9 @@ def main(argv):
     model = Model(MODEL.value)
     if ATTENTION.value is not None or "classify" in model.signatures:
         model.require("classify", "attention")
+        for name, value in (("alignment", ALIGNMENT), ("file", FILE), ("nbest", NBEST)):
+            if value.value is not None:
+                raise ValueError(f"Expected --{name} with a translator, received a classifier.")
         count, pictures = len(argv) - 1, ATTENTION.value
         pictures = pictures and picture_paths("attention", pictures, count)
         classify.predict(model.signatures, argv[1:], pictures)

@@ -80,8 +80,11 @@ def sentence(error: BaseException) -> str:
     if "in user code:" in text:
         text = re.split(r"\n\s*\w+(?:Error|Exception): ", text)[-1]
     if isinstance(error, tf.errors.OpError):
-        # Graph nodes stand before the message, the operation and the graph behind it.
-        text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\].*", "", error.message.partition("\n")[0])
+        # A stack and graph nodes stand before the message, the operation and the graph behind it.
+        text = error.message.rpartition("<stack traces unavailable>\n")[2].partition("\n")[0]
+        text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\].*", "", text)
+        asserted = re.match(r"assertion failed: \[(.*?)\]", text)
+        text = asserted[1] if asserted else text
     return " ".join(text.split()) or type(error).__name__
 
 

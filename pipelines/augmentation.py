@@ -172,9 +172,13 @@ def resize_and_crop(image: tf.Tensor, size: tuple[int, int], crop: float = 1.0) 
     Returns:
         uint8 tensor `(*size, c)`.
     """
-    shape = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = tf.reduce_max(tf.constant(size, tf.float32) / crop / shape)
-    resized = tf.maximum(_rounded(shape * scale), size)
+    wanted = tf.constant(size, tf.float32) / crop
+    scale = tf.reduce_max(wanted / tf.cast(tf.shape(image)[:2], tf.float32))
+    # Of a long thin image the ends are left out first, or it would grow without bounds.
+    middle = tf.minimum(tf.shape(image)[:2], tf.cast(tf.math.ceil(4 * wanted / scale), tf.int32))
+    top, left = tf.unstack((tf.shape(image)[:2] - middle) // 2)
+    image = tf.image.crop_to_bounding_box(image, top, left, middle[0], middle[1])
+    resized = tf.maximum(_rounded(tf.cast(middle, tf.float32) * scale), size)
     image = tf.cond(
         tf.reduce_all(resized == tf.shape(image)[:2]), lambda: image, lambda: resize(image, resized)
     )

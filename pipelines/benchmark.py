@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+REST = 0.3  # Seconds in which the threads of the side before stop waiting for more, by spinning.
 PEERS = ("keras-hub", "timm")  # The names of sides that are not this project.
 
 
@@ -107,13 +108,14 @@ def _rounded(rate):
 
 
 def time_in_turn(calls: Sequence[Callable], warm_up: int, rounds: int) -> list[float]:
-    """Returns the median seconds of each call, all called once a round."""
+    """Returns the median seconds of each call, all called once a round, after a rest."""
     for call in calls:
         for _ in range(warm_up):
             call()
     times = [[] for _ in calls]
     for _ in range(rounds):
         for call, own_times in zip(calls, times, strict=True):
+            time.sleep(REST)
             start = time.perf_counter()
             call()
             own_times.append(time.perf_counter() - start)

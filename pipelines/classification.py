@@ -5,9 +5,7 @@ Letters: `B` images, `h` height, `w` width, `c` channels, `C` classes.
 
 import copy
 import dataclasses
-import json
 import sys
-from pathlib import Path
 
 import keras
 import ml_collections
@@ -21,13 +19,15 @@ from kerasformer.models.vit_variants import VARIANTS
 from pipelines import image_batches, image_evaluation, training
 from pipelines.augmentation import Recipe, resize_and_crop
 from pipelines.classifier import Classifier
+from pipelines.data_sources import check_keys, expanded
 from pipelines.distillation import Distiller, distillation_loss, load_teacher
 from pipelines.export import load_model
 from pipelines.fine_tuning import copy_weights
-from pipelines.image_data import Images, read_images, statistics
+from pipelines.image_data import KEYS, Images, read_images, statistics
+from pipelines.image_description import describe, read_description, require_described
 from pipelines.image_files import MAX_PIXELS
 from pipelines.preview import preview as draw_preview
-from pipelines.run_folder import read_config, write_text
+from pipelines.run_folder import read_config
 from pipelines.trainer import check_choices
 
 METRICS = ("loss", "top1", "top5")  # What a validation can report.
@@ -108,6 +108,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key, (value, least, most) in ranges.items():
         if not least <= value <= most:
             raise ValueError(f"Expected {least} <= {key} <= {most}, received {key}={value}.")
+    check_keys(config.data, KEYS)
+    if config.start.freeze and not config.start.workdir:
+        raise ValueError("Expected a start.workdir with start.freeze=True, received none.")
 
 
 def _recipe(config):
@@ -143,17 +146,13 @@ def datasets(
             f"Expected train.batch_size to be a multiple of {num_replicas} replicas, "
             f"received train.batch_size={config.train.batch_size}."
         )
-    images, validation = (read_images(config.data, split) for split in ("train", "validation"))
+    images = read_images(config.data, "train")
+    describe(images, workdir, config.start.workdir)
+    described = read_description(workdir)
+    require_described(images, described, "train")
+    validation = _read_described(config, described, "validation")
     counts = f"{len(images.labels)} to train, {len(validation.labels)} to validate"
     print(f"Images: {counts}, {len(images.class_names)} classes", flush=True)
-    if images.class_names != validation.class_names or images.channels != validation.channels:
-        raise ValueError(
-            "Expected the same classes and channels to train and to validate, received "
-            f"{len(images.class_names)} and {len(validation.class_names)} classes, "
-            f"{images.channels} and {validation.channels} channels."
-        )
-    _describe(images, workdir)
-    described = read_description(workdir)
     size, normalization = _image_size(config), (described["mean"], described["deviation"])
     return training.Data(
         train=lambda epoch, batch: image_batches.training_dataset(
@@ -172,23 +171,15 @@ def datasets(
         batches_per_epoch=image_batches.batches_per_epoch(images, config.train.batch_size),
         items="images",
         fingerprint=images.fingerprint() + validation.fingerprint(),
-        begin=lambda model: _begin(model, config, workdir, described),
+        begin=lambda model, is_new: _begin(model, config, described, is_new),
     )
 
 
-def _describe(images: Images, workdir: str) -> None:
-    """Writes what a model must know of its data, unless the run has it: see read_description."""
-    path = Path(workdir) / "images.json"
-    if path.exists():
-        return
-    mean, deviation = statistics(images)
-    description = {
-        "class_names": images.class_names,
-        "channels": images.channels,
-        "mean": mean,
-        "deviation": deviation,
-    }
-    write_text(path, json.dumps(description, indent=1))
+def _read_described(config, described: dict, split: str) -> Images:
+    """Reads the images of a split, of the classes and channels that the model knows."""
+    images = read_images(config.data, split)
+    require_described(images, described, split)
+    return images
 
 
 def preview(config: ml_collections.ConfigDict, path: str) -> None:
@@ -199,15 +190,6 @@ def preview(config: ml_collections.ConfigDict, path: str) -> None:
         images, columns, config.seed, _recipe(config), _image_size(config), *normalization
     )
     draw_preview(batches, images.class_names, *normalization, path, columns=columns)
-
-
-def read_description(workdir: str) -> dict:
-    """Reads `class_names`, `channels`, and `mean` and `deviation` (levels) of a run's images."""
-    path = Path(workdir) / "images.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{workdir} holds no run: {path} does not exist.") from None
 
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
@@ -233,11 +215,11 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
     return model
 
 
-def _begin(model, config, workdir, described):
+def _begin(model, config, described, is_new):
     """Prepares a model for training: weights of another run, frozen layers, a teacher."""
-    goes_on = any(Path(workdir, "checkpoints").glob("step-*"))
-    if config.start.workdir and not goes_on:
-        copy_weights(_load_run(config.start.workdir)[0], model)
+    if config.start.workdir and is_new:
+        first, _, own = _load_run(expanded(config.start.workdir))
+        copy_weights(first, model, with_heads=own["class_names"] == described["class_names"])
     if config.start.freeze:
         for layer in model.layers:
             layer.trainable = "head" in layer.name
@@ -249,11 +231,10 @@ def _begin(model, config, workdir, described):
 
 def _load_run(workdir):
     """Loads another run of this task: its model, image size and description."""
+    described = read_description(workdir)
     config = read_config(workdir)
-    if config.task != "classification":
-        raise ValueError(f"Expected a run of classification in {workdir}, received {config.task}.")
     model = load_model(sys.modules[__name__], config, workdir, config.weights)
-    return model, _image_size(config), read_description(workdir)
+    return model, _image_size(config), described
 
 
 def loss(model: keras.Model, batch: dict, config: ml_collections.ConfigDict):
@@ -303,7 +284,7 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 
 def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     """Works one example through the module, for the model card."""
-    images = read_images(config.data, "validation")
+    images = _read_described(config, module.described, "validation")
     pixels = resize_and_crop(tf.constant(images.image(0)), _image_size(config), config.serve.crop)
     found = module.predict(pixels[None])
     probability = float(tf.reduce_max(found["probabilities"][0]))
@@ -326,7 +307,7 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str =
         Tuple of the scores (a dict that JSON can hold), a table of the classes, and pictures by
         name: the confusion matrix and the worst mistakes.
     """
-    images = read_images(config.data, split)
+    images = _read_described(config, module.described, split)
     batches = image_batches.evaluation_dataset(
         images,
         config.serve.batch_size,
@@ -337,9 +318,10 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str =
     probabilities = image_evaluation.predict(module.model, batches, len(images.labels))
     found = (probabilities, images.labels, images.class_names)
     scores = image_evaluation.score(*found)
-    pixels = [images.image(index) for index in image_evaluation.worst(*found[:2])]
+    worst = image_evaluation.worst(*found[:2])
+    pixels = [images.image(index) for index in worst]
     pictures = {
         "confusion": image_evaluation.draw_confusion(*found),
-        "mistakes": image_evaluation.draw_mistakes(pixels, *found),
+        "mistakes": image_evaluation.draw_mistakes(pixels, worst, *found),
     }
     return scores, image_evaluation.table(scores), pictures

@@ -109,6 +109,7 @@ class Classifier(tf.Module):
         super().__init__(name="classifier")
         self.model = model
         self.normalization = (described["mean"], described["deviation"])
+        self.described = described
         self._names, self._channels = described["class_names"], described["channels"]
         self._image_size, self._crop = image_size, crop
         pixels = tf.TensorSpec((None, *image_size, self._channels), tf.uint8, name="image")

@@ -11,45 +11,44 @@ import numpy as np
 from keras import ops
 
 from kerasformer.losses import smoothed_cross_entropy
+from pipelines.data_sources import expanded
 
 
 class Distiller(keras.Model):
     """Holds a student and its teacher, and answers as the student.
 
+    The variables are the student's alone: the teacher is neither trained nor saved with it.
+
     Args:
-        student: `VisionTransformer`.
-        teacher: `Teacher`; it is never trained.
+        student: built `VisionTransformer`.
+        teacher: `Teacher`.
         **kwargs: passed to `keras.Model`.
     """
 
     def __init__(self, student, teacher, **kwargs):
         super().__init__(**kwargs)
-        self.student = student
-        self.teacher = teacher
-        teacher.trainable = False
-        self.built = True  # Both were built before.
+        self.student, self.teacher = student, teacher
+        self.built = True
 
     def call(self, inputs, training=None):
         return self.student(inputs, training=training)
 
 
-class Teacher(keras.layers.Layer):
+class Teacher:
     """Shows images to a trained model as that model knows them.
 
     Args:
         model: built Keras model from images `(B, h, w, c)` to logits `(B, C)`.
         image_size: pair `(h, w)` of the model; `(None, None)` when it takes images of any size.
         scale, shift: numpy arrays `(c,)` that turn the student's images into the teacher's.
-        **kwargs: passed to `keras.layers.Layer`.
     """
 
-    def __init__(self, model, image_size, scale, shift, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, model, image_size, scale, shift):
         self.model, self.image_size = model, image_size
         self.scale, self.shift = scale, shift
-        self.built = True
 
-    def call(self, images):
+    def __call__(self, images):
+        """Returns float32 logits `(B, C)` of the student's images `(B, h, w, c)`."""
         images = images * self.scale + self.shift
         if tuple(images.shape[1:3]) != self.image_size and None not in self.image_size:
             images = ops.image.resize(images, self.image_size, "bicubic", antialias=True)
@@ -62,8 +61,7 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
     Args:
         path: the folder of a run of classification, or a `.keras` file of a model from images as
             the student gets them to logits.
-        described: what the student knows of its images: `class_names`, `channels`, `mean` and
-            `deviation`.
+        described: what the student knows of its images: `class_names`, `mean` and `deviation`.
         load_run: function from a run's folder to its model, image size and description.
 
     Returns:
@@ -72,34 +70,57 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
     Raises:
         ValueError: when there is no such model, or it knows other classes or channels.
     """
+    path = expanded(path)
+    if not Path(path).exists():
+        raise ValueError(
+            "Expected a run's folder or a .keras file as the teacher, received "
+            f"teacher.model={path}, which does not exist."
+        )
     scale, shift = np.float32(1.0), np.float32(0.0)
     classes = own_classes = described["class_names"]
+    channels = len(described["mean"])
     if Path(path).is_dir():
         model, image_size, own = load_run(path)
         own_classes = own["class_names"]
-        if own["channels"] != described["channels"]:
+        if own["channels"] != channels:
             raise ValueError(
-                f"Expected a teacher of images with {described['channels']} channels, received "
+                f"Expected a teacher of images with {channels} channels, received "
                 f"teacher.model={path} of images with {own['channels']}."
             )
         deviation, own_deviation = np.float32(described["deviation"]), np.float32(own["deviation"])
         scale = deviation / own_deviation
         shift = (np.float32(described["mean"]) - np.float32(own["mean"])) / own_deviation
     else:
-        try:
-            model = keras.saving.load_model(path, compile=False)
-        except (OSError, TypeError, ValueError) as error:
-            raise ValueError(f"Cannot load teacher.model={path}: {error}") from error
-        # A `VisionTransformer` has no input_shape, as it takes images of any size.
-        size = getattr(model, "image_size", None) or model.input_shape[1:3]
-        image_size = (size, size) if isinstance(size, int) else tuple(size)
-    outputs = model.compute_output_shape((1, *image_size, len(described["mean"])))[-1]
-    if own_classes != classes or outputs != len(classes):
+        model, image_size = _load_file(path)
+    teacher = Teacher(model, image_size, scale, shift)
+    try:
+        outputs = teacher(np.zeros((1, *(size or 32 for size in image_size), channels), "float32"))
+    except Exception as error:  # A model may be anything, and raises what it likes.
         raise ValueError(
-            f"Expected a teacher of the {len(classes)} classes of this run, received "
-            f"teacher.model={path} with {outputs} outputs and other classes."
+            f"Expected a teacher of images with {channels} channels, received "
+            f"teacher.model={path}, which does not take them."
+        ) from error
+    if own_classes != classes or outputs.shape != (1, len(classes)):
+        raise ValueError(
+            f"Expected a teacher of the classes {', '.join(classes)}, received "
+            f"teacher.model={path} with outputs of shape {tuple(outputs.shape)} for an image"
+            + (f" and the classes {', '.join(own_classes)}." if own_classes != classes else ".")
         )
-    return Teacher(model, image_size, scale, shift, name="teacher")
+    return teacher
+
+
+def _load_file(path):
+    """Loads a model from a `.keras` file, and the image size that it takes."""
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (OSError, TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"Cannot load teacher.model={path}: {reason}") from error
+    # A `VisionTransformer` has no input_shape, as it takes images of any size.
+    size = getattr(model, "image_size", None) or getattr(model, "input_shape", None)
+    if isinstance(size, tuple) and len(size) == 4:
+        size = size[1:3]
+    return model, (size, size) if isinstance(size, int) else tuple(size or (None, None))
 
 
 def distillation_loss(model: Distiller, images, cross_entropy, config):

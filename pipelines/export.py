@@ -127,7 +127,7 @@ def evaluate(
         split: `"test"` or `"validation"`.
 
     Returns:
-        Tuple of the scores and a table of worst and best examples.
+        Tuple of the scores and the task's table of examples or classes.
     """
     module = task.serving(load_model(task, config, workdir, weights), config, workdir)
     scores, table, pictures = task.evaluate(module, config, split)

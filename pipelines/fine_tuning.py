@@ -1,7 +1,7 @@
 """Beginning with the weights of another model: other classes, and images of another size."""
 
 
-def copy_weights(source, target) -> None:
+def copy_weights(source, target, with_heads: bool = True) -> None:
     """Gives a model the weights of another of the same kind, in place.
 
     Learned positions are resized to the target's grid. Heads for another number of classes keep
@@ -10,6 +10,7 @@ def copy_weights(source, target) -> None:
     Args:
         source: built `VisionTransformer`.
         target: built `VisionTransformer` of the same name and sizes.
+        with_heads: whether heads for as many classes are copied too.
 
     Raises:
         ValueError: when the models differ in more than their heads and grids; nothing has been
@@ -21,11 +22,12 @@ def copy_weights(source, target) -> None:
     for path in {**ours, **theirs}:
         variable, value = ours.get(path), theirs.get(path)
         shapes = [None if v is None else tuple(v.shape) for v in (variable, value)]
-        if None not in shapes and variable is table:
+        is_head = "head" in path.split("/")[1]
+        if None not in shapes and (variable is table or (is_head and not with_heads)):
             continue
         if shapes[0] == shapes[1]:
             pairs.append((variable, value))
-        elif "head" not in path.split("/")[1]:
+        elif not is_head:
             raise ValueError(
                 f"Expected the model to begin with to have {path} of shape {shapes[0]}, "
                 f"received {shapes[1]}."

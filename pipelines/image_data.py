@@ -19,6 +19,9 @@ from pipelines.image_files import MAX_PIXELS, SUFFIXES, decode, decode_usable
 
 DIGITS_HINT = 'data.format="digits" needs scikit-learn: `pip install "kerasformer[pipelines]"`.'
 SPLITS = ("train", "validation", "test")
+# The keys of `config.data` that one format or another reads.
+KEYS = {"format", "classes", "on_bad_image", "max_pixels", "folder", "channels", "examine"}
+KEYS |= {"name", "data_dir", "download", *SPLITS}
 MAX_ENCODED = 16 * 2**30  # bytes of what TFDS holds
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean and deviation of levels
 
@@ -48,7 +51,7 @@ class Images(NamedTuple):
         """Returns a hash of the labels and the pixels, or of files their names."""
         digest = hashlib.sha256(repr(self.class_names).encode() + self.labels.tobytes())
         for item in [self.pixels] if self.are_decoded else self.pixels:
-            digest.update(item.encode() if isinstance(item, str) else item)
+            digest.update(Path(item).name.encode() if isinstance(item, str) else item)
         return digest.hexdigest()
 
     def image(self, index: int) -> np.ndarray:
@@ -120,7 +123,7 @@ def _chosen(images: Images, class_names: Sequence[str]) -> Images:
     unknown = [name for name in class_names if name not in images.class_names]
     if unknown or len(set(class_names)) < len(class_names):
         raise ValueError(
-            f"Expected data.classes to be some of {', '.join(images.class_names)}, each once, "
+            f"Expected data.classes to be some of {images.class_names}, each once, "
             f"received data.classes={tuple(class_names)}."
         )
     labels = np.full(len(images.class_names), -1, np.int32)
@@ -220,7 +223,7 @@ def _npz(data, split: str) -> Images:
             f"received {labels.dtype} {labels.shape}."
         )
     if "class_names" in arrays:
-        class_names = tuple(map(str, arrays["class_names"]))
+        class_names = tuple(map(str, np.atleast_1d(arrays["class_names"])))
     else:
         known = _load(_part(data, "train")[0])["labels"] if split != "train" else labels
         class_names = tuple(str(label) for label in range(max(known.tolist(), default=-1) + 1))

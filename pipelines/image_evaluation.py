@@ -108,6 +108,7 @@ def draw_confusion(
 
 def draw_mistakes(
     pixels: Sequence[np.ndarray],
+    indices: np.ndarray,
     probabilities: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str],
@@ -115,13 +116,13 @@ def draw_mistakes(
     """Draws images of which the model was most certain that they were something else.
 
     Args:
-        pixels: uint8 array `(height, width, c)` of each image that `worst` lists.
+        pixels: uint8 array `(height, width, c)` of each image.
+        indices: int array, which images these are, as `worst` lists them.
         probabilities, labels, class_names: as in `score`.
 
     Returns:
         Figure of a sheet of images, each under what it was taken for and what it is.
     """
-    indices = worst(probabilities, labels, len(pixels))
     columns = 6
     rows = max(-(-len(indices) // columns), 1)
     figure = Figure(figsize=(1.7 * columns, 2.1 * rows), layout="constrained")
@@ -129,7 +130,7 @@ def draw_mistakes(
         axis.axis("off")
     for axis, image, index in zip(figure.axes, pixels, indices, strict=False):
         found = probabilities[index].argmax()
-        axis.imshow(image, cmap="gray" if image.shape[-1] == 1 else None)
+        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
         title = f"{class_names[found]} {100 * probabilities[index, found]:.0f} %"
         axis.set_title(f"{title}\nis {class_names[labels[index]]}", fontsize=8, parse_math=False)
     return figure

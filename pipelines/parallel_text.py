@@ -11,6 +11,9 @@ from pipelines import demo_corpus
 from pipelines.data_sources import below_folder, read_tfds, required
 
 Pair = tuple[str, str]
+# The keys of `config.data` that one format or another reads, or the cleaning.
+KEYS = {"format", "is_tokenized", "max_words", "max_ratio", "deduplicate", "folder", "columns"}
+KEYS |= {"name", "data_dir", "languages", "download", "train", "validation", "test"}
 
 
 def read_pairs(data, split: str) -> list[Pair]:

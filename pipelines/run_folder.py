@@ -10,9 +10,10 @@ from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
 # A run can go on with other numbers of steps or another batch size, not with another model, nor
 # with a moving average that its checkpoints do not have.
-FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model", "train.ema")
-# Where the data lie may change (the loop looks whether they are the same), and what is tested on.
+FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model", "start", "teacher", "train.ema")
+# Where things lie may change (the loop looks whether the data are the same), and what is tested on.
 FREE_KEYS = ("data.folder", "data.data_dir", "data.download", "data.test")
+FREE_KEYS += ("start.workdir", "teacher.model")
 # What a task makes of its data before the first step.
 PREPARED = ("tokenizer.model", "images.json")
 

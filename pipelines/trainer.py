@@ -51,6 +51,11 @@ def check(config, strategy: tf.distribute.Strategy, metrics: Sequence[str]) -> N
             raise ValueError(
                 f"Expected 0 <= train.{key} < {end}, received train.{key}={train_config[key]}."
             )
+    if not 0 < train_config.layer_decay <= 1:
+        raise ValueError(
+            "Expected 0 < train.layer_decay <= 1, received "
+            f"train.layer_decay={train_config.layer_decay}."
+        )
     choices = {
         "weights": (config.weights, WEIGHTS),
         "train.best_metric": (train_config.best_metric, metrics),

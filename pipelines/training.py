@@ -50,7 +50,8 @@ class Data(NamedTuple):
         items: what a loss is summed over, in the plural: `"tokens"` or `"images"`.
         fingerprint: a hash of the data; a run does not go on with other data.
         begin: what is done with a fresh model before it is trained, such as giving it the weights
-            of another run; the result is what is trained and saved, its own variables first.
+            of another run: function `(model, is_new)`, which of a run that goes on is not new. The
+            result is what is trained and saved.
     """
 
     train: object
@@ -58,7 +59,7 @@ class Data(NamedTuple):
     batches_per_epoch: int
     items: str
     fingerprint: str = ""
-    begin: Callable[[keras.Model], keras.Model] | None = None
+    begin: Callable[[keras.Model, bool], keras.Model] | None = None
 
 
 def train(task, config: ml_collections.ConfigDict, workdir: str, strategy=None) -> dict:
@@ -83,27 +84,28 @@ def train(task, config: ml_collections.ConfigDict, workdir: str, strategy=None) 
     run_folder.start(workdir, config)
     keras.utils.set_random_seed(config.seed)
     data = task.datasets(config, workdir, strategy.num_replicas_in_sync)
+    checkpoints = Checkpoints(f"{workdir}/checkpoints", config.train.keep_checkpoints)
+    found = checkpoints.load_newest()
     with strategy.scope():
         model = task.build(config, workdir)
         if data.begin is not None:
-            model = data.begin(model)
+            model = data.begin(model, found is None)
         trainer = Trainer(task, config, model, strategy)
-    loop = _Loop(trainer, data, workdir)
+    loop = _Loop(trainer, data, workdir, checkpoints, found)
     return loop.run()
 
 
 class _Loop:
     """Walks from checkpoint to checkpoint: steps, logs, validations, early stop."""
 
-    def __init__(self, trainer, data, workdir):
+    def __init__(self, trainer, data, workdir, checkpoints, found):
         self.trainer, self.data, self.workdir = trainer, data, workdir
         self.config = trainer.config.train
-        self.checkpoints = Checkpoints(f"{workdir}/checkpoints", self.config.keep_checkpoints)
+        self.checkpoints = checkpoints
         self.best = Checkpoints(f"{workdir}/checkpoints/best", keep=1)
         self.state = {"step": 0, "epoch": 0, "batch": 0, "seconds": 0.0}
         nothing = {"metric": self.config.best_metric, "best_value": None, "best_step": 0}
         self.state |= nothing | {"stale": 0, "data": data.fingerprint}
-        found = self.checkpoints.load_newest()
         if found:
             arrays, state = found
             if state["data"] != data.fingerprint:

@@ -25,6 +25,7 @@ from kerasformer.tokenizers import (
     train_sentencepiece,
 )
 from pipelines import batching, evaluation, parallel_text, training
+from pipelines.data_sources import check_keys
 from pipelines.run_folder import write_atomically
 from pipelines.trainer import check_choices
 from pipelines.translator import Translator, search_arguments
@@ -92,6 +93,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             "tokenizer.kind": (config.tokenizer.kind, KINDS),
         }
     )
+    check_keys(config.data, parallel_text.KEYS)
     if config.train.max_length > config.train.batch_tokens:
         raise ValueError(
             "Expected the longest pair to fit into a batch, received "

@@ -4,10 +4,12 @@ All sides get the same sizes, random images, optimizer and loss, without dropout
 are ViT 9 x 192 on images of 32 x 32 pixels and ViT-Ti/16.
 """
 
+import contextlib
 import functools
 import json
 import subprocess
 import sys
+import tempfile
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,6 +23,7 @@ from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import VisionTransformer
 from pipelines.augmentation import Recipe
 from pipelines.benchmark import Side, Work
+from pipelines.configs import cifar10_cpu
 from pipelines.image_batches import batches_per_epoch, training_dataset
 from pipelines.image_data import Images
 
@@ -147,22 +150,25 @@ def timm(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> 
         ImportError: where timm is missing.
     """
     work = {"sizes": sizes._asdict(), "is_training": is_training, "precision": precision}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.timm_peer", json.dumps(work)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "pipelines.timm_peer", json.dumps(work)]
+    errors = tempfile.TemporaryFile("w+")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
+    process = subprocess.Popen(command, text=True, **pipes)
 
     def answer():
         if not process.stdout.readline():
-            reason = process.communicate()[1].strip().rpartition("\n")[2]
-            raise ImportError(f"{TIMM_HINT} It ended with: {reason}")
+            process.communicate()
+            with errors:
+                errors.seek(0)
+                reason = errors.read().strip().rpartition("\n")[2]
+            if "ModuleNotFoundError" in reason:
+                raise ImportError(f"{TIMM_HINT} Python said: {reason}")
+            raise RuntimeError(f"The process of timm ended: {reason}")
 
     def step():
-        process.stdin.write("\n")
-        process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # There is no answer either, then.
+            process.stdin.write("\n")
+            process.stdin.flush()
         answer()
 
     answer()
@@ -170,17 +176,19 @@ def timm(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> 
     return step
 
 
-def make_input_work(num_images: int = 50_000, batch_size: int = 128) -> Work:
+def make_input_work(num_images: int = 50_000) -> Work:
     """Makes the work of reading and changing an epoch of images, and of the model that it feeds.
 
     Both are those of the config `cifar10_cpu`.
     """
+    config = cifar10_cpu.get_config()
+    batch_size = config.train.batch_size
 
     def read(jit_compile, precision):
         images = Images(
             np.zeros((num_images, 32, 32, 3), np.uint8), np.zeros(num_images, np.int32), ("0",), 3
         )
-        recipe, level = Recipe(padding=4, flip=0.5), ((100.0,) * 3, (50.0,) * 3)
+        recipe, level = Recipe(**config.augment.to_dict()), ((100.0,) * 3, (50.0,) * 3)
         batches = training_dataset(images, batch_size, 1, recipe, (32, 32), *level)
         epoch = batches.take(batches_per_epoch(images, batch_size))
         return lambda: [batch["images"].shape for batch in epoch]
@@ -189,7 +197,9 @@ def make_input_work(num_images: int = 50_000, batch_size: int = 128) -> Work:
         random = np.random.default_rng(0)
         images = random.random((batch_size, 32, 32, 3), "float32")
         labels = random.integers(0, 10, batch_size, dtype="int32")
-        model = VisionTransformer.from_variant("CCT-4/3x3", 32, num_classes=10, dtype=precision)
+        model = VisionTransformer.from_variant(
+            **config.model.to_dict(), num_classes=10, dtype=precision
+        )
         model.build((None, 32, 32, 3))
         return _step(model, images, labels, True, jit_compile)
 

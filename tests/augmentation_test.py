@@ -123,6 +123,19 @@ class ResizeAndCropTest:
         theirs = np.asarray(resized)[top : top + 16, left : left + 16]
         assert np.abs(result - theirs).max() <= 2
 
+    @pytest.mark.parametrize("shape", [(1, 800_000, 3), (800_000, 1, 3)])
+    def test_a_long_thin_image_is_not_enlarged_as_a_whole(self, shape, monkeypatch):
+        resize, sizes = aug.resize, []
+        monkeypatch.setattr(aug, "resize", lambda x, size: [sizes.append(size), resize(x, size)][1])
+        assert aug.resize_and_crop(np.zeros(shape, np.uint8), (16, 16)).shape == (16, 16, 3)
+        assert np.max(sizes) <= 5 * 16
+
+    def test_what_is_cut_off_a_long_image_first_changes_nothing(self):
+        image = np.tile(photograph(23, 31), (1, 20, 1))
+        middle = image[:, 310 - 60 : 310 + 60]
+        results = (aug.resize_and_crop(x, (16, 16)).numpy().astype(int) for x in (image, middle))
+        assert np.abs(np.subtract(*results)).max() <= 2
+
     def test_an_image_of_that_size_stays_as_it_is(self):
         image = photograph(17, 19)
         np.testing.assert_array_equal(aug.resize_and_crop(image, (17, 19)), image)

@@ -2,14 +2,12 @@
 
 import shutil
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from pipelines import classification, export, run_folder, training
 from pipelines.checkpoints import Checkpoints
-from pipelines.distillation import Distiller
 
 COLOURS = {"blue": (30, 40, 220), "green": (40, 200, 60), "red": (210, 30, 50)}
 SIZE = 8
@@ -79,6 +77,8 @@ class CheckTest:
             ("model.variant", "ViT-XXL"),
             ("train.batch_size", 0),
             ("serve.crop", 0.0),
+            ("start.freeze", True),
+            ("train.layer_decay", -0.5),
         ],
     )
     def test_what_cannot_be_is_refused_before_anything_is_written(self, data, tmp_path, key, value):
@@ -86,6 +86,12 @@ class CheckTest:
         with pytest.raises(ValueError, match=f"{key.split('.')[1]}.*{value}") as caught:
             training.train(classification, config, str(tmp_path / "run"))
         assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+    def test_a_key_of_the_data_that_nothing_reads_is_named(self, data, tmp_path):
+        config = make_config(data)
+        config.data.clases = ("red",)
+        with pytest.raises(ValueError, match=r"received data.clases=\('red',\)"):
+            training.train(classification, config, str(tmp_path / "run"))
 
     def test_a_model_argument_that_does_not_exist_is_named(self, workdir, data):
         config = make_config(data)
@@ -123,6 +129,20 @@ class DatasetsTest:
         np.savez(tmp_path / "data/train.npz", images=pixels, labels=labels, class_names=names)
         with pytest.raises(ValueError, match="a run on other data"):
             training.train(classification, config, str(tmp_path / "run"))
+
+    def test_a_run_that_never_got_to_a_checkpoint_describes_its_images_anew(self, data, tmp_path):
+        config = make_config(data, **{"data.classes": ("blue", "red")})
+        classification.datasets(config, str(tmp_path))
+        classification.datasets(make_config(data), str(tmp_path))
+        assert classification.read_description(str(tmp_path))["class_names"] == list(COLOURS)
+
+    def test_other_classes_to_validate_are_refused(self, data, tmp_path):
+        shutil.copytree(data, tmp_path / "data")
+        pixels, labels = squares(41, seed=2)
+        names = list(COLOURS)[::-1]
+        np.savez(tmp_path / "data/validation.npz", images=pixels, labels=labels, class_names=names)
+        with pytest.raises(ValueError, match=r"'green', 'red'\) and 3, in split='validation'"):
+            classification.datasets(make_config(tmp_path / "data"), str(tmp_path))
 
 
 class LossTest:
@@ -172,6 +192,20 @@ class LearningTest:
         )
 
 
+class SameClassesTest:
+    @pytest.mark.parametrize("use", ["evaluate", "example"])
+    def test_other_classes_than_the_run_has_are_refused(self, workdir, data, tmp_path, use):
+        pixels, labels = squares(53, seed=3)
+        for split in ("validation", "test"):
+            arrays = {"images": pixels, "labels": labels, "class_names": list(COLOURS)[::-1]}
+            np.savez(tmp_path / f"{split}.npz", **arrays)
+        config = make_config(data)
+        module = classification.serving(load(workdir, config), config, str(workdir))
+        config.data.folder = str(tmp_path)
+        with pytest.raises(ValueError, match="classes and channels of the run.*'red'.*'green'"):
+            getattr(classification, use)(module, config)
+
+
 class OtherRunTest:
     def test_a_run_may_begin_with_the_weights_of_another_and_train_the_heads_alone(
         self, workdir, data, tmp_path
@@ -193,12 +227,68 @@ class OtherRunTest:
         training.train(classification, config, str(tmp_path / "run"))
         assert Checkpoints(tmp_path / "run/checkpoints").load_newest()[1]["step"] == 5
 
-    def test_a_student_learns_from_a_run_and_is_saved_without_it(self, workdir, data, tmp_path):
-        config = make_config(data, **{"teacher.model": str(workdir), "teacher.kind": "soft"})
+    def test_without_a_whole_checkpoint_it_does(self, workdir, data, tmp_path):
+        config = make_config(data, **{"start.workdir": str(workdir), "start.freeze": True})
+        short(tmp_path / "run", config)
+        for path in (tmp_path / "run/checkpoints").rglob("arrays.npz"):
+            path.write_bytes(b"damaged")
+        found = short(tmp_path / "run", config)
+        first = {v.path: v.numpy() for v in load(workdir, make_config(data)).variables}
+        kernels = [v for v in found.variables if v.name == "kernel" and "head" not in v.path]
+        assert kernels and all(np.array_equal(v, first[v.path]) for v in kernels)
+
+    def test_it_normalises_images_as_the_first_did(self, workdir, data, tmp_path):
+        config = make_config(data, **{"start.workdir": str(workdir), "data.classes": ("red",)})
+        classification.datasets(config, str(tmp_path))
+        described, first = map(classification.read_description, (str(tmp_path), str(workdir)))
+        assert described["class_names"] == ["red"]
+        assert (described["mean"], described["deviation"]) == (first["mean"], first["deviation"])
+
+    def test_a_student_learns_from_its_teacher_alone_where_alpha_is_1(
+        self, workdir, data, tmp_path
+    ):
+        shutil.copytree(data, tmp_path / "data")
+        pixels, labels = squares(301, seed=1)
+        names = list(COLOURS)
+        wrong = {"images": pixels, "labels": (labels + 1) % 3, "class_names": names}
+        np.savez(tmp_path / "data/train.npz", **wrong)
+        taught = {"teacher.model": str(workdir), "teacher.kind": "soft", "teacher.alpha": 1.0}
+        for name, changes in {"taught": taught, "alone": {}}.items():
+            config = make_config(tmp_path / "data", **changes)
+            training.train(classification, config, str(tmp_path / name))
+        modules = [
+            classification.serving(load(tmp_path / name, config), config, str(tmp_path / name))
+            for name in ("taught", "alone")
+        ]
+        taught, alone = (classification.evaluate(m, make_config(data))[0] for m in modules)
+        assert taught["top1"] > 0.9 and alone["top1"] < 0.1  # Who learns the labels is wrong.
+
+    def test_a_student_is_saved_and_exported_without_its_teacher(self, workdir, data, tmp_path):
+        config = make_config(data, **{"teacher.model": str(workdir), "train.ema": 0.0})
         model = short(tmp_path / "run", config)
-        assert not isinstance(model, Distiller) and isinstance(model, keras.Model)
+        arrays, _ = Checkpoints(tmp_path / "run/checkpoints").load_newest()
+        assert sum(name.startswith("model/") for name in arrays) == len(model.variables)
         export.export(classification, config, str(tmp_path / "run"), "last")
         assert (tmp_path / "run/export/1/saved_model.pb").exists()
+
+    @pytest.mark.parametrize("kind", ["", "hard"])
+    def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(
+        self, workdir, data, tmp_path, kind
+    ):
+        changes = {"teacher.model": str(workdir), "teacher.kind": kind} if kind else {}
+        changes |= {"augment.cutmix": 1.0, "augment.mix_probability": 0.5, "augment.erase": 0.5}
+        config = make_config(data, **changes)
+        config.model.update(dropout=0.2, stochastic_depth=0.2)
+        config.train.update(validate_every=4, checkpoint_every=4)
+        ends = []
+        for name, stops in {"whole": [16], "stopped": [4, 16]}.items():
+            for steps in stops:
+                config.train.update(steps=steps, schedule="constant")
+                training.train(classification, config, str(tmp_path / name))
+            ends.append(Checkpoints(tmp_path / name / "checkpoints").load_newest())
+        (whole, _), (stopped, state) = ends
+        assert state["step"] == 16 and whole.keys() == stopped.keys()
+        assert all(np.array_equal(whole[name], stopped[name]) for name in whole)
 
     def test_a_run_of_another_task_is_refused(self, data, tmp_path):
         other = make_config(data)

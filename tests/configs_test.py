@@ -49,7 +49,7 @@ def through_json(config):
     return ml_collections.ConfigDict(json.loads(config.to_json()))
 
 
-def test_the_configs_that_the_docs_name_are_there():
+def test_the_shipped_configs_are_these():
     words = {"demo_translation", "multi30k_en_de", "ted_pt_en"}
     words |= {"wmt14_en_de_base", "wmt14_en_de_big"}
     pixels = {"demo_digits", "cifar10_cpu", "cifar10_vit", "cifar10_cct", "cifar10_deit"}
@@ -71,6 +71,7 @@ class EveryConfigTest:
     def test_its_keys_are_those_that_are_read(self, name):
         config, default = load(name), default_of(name)
         assert config.keys() == default.keys()
+        assert set(default.data) <= set(config.data)
         assert set(config.data) <= set(default.data) | DATA_KEYS[config.data.format]
         known = set(inspect.signature(MODELS[config.task]).parameters)
         assert set(config.model) <= {"variant"} | known

@@ -114,13 +114,20 @@ class PicturesTest:
 
     def test_mistakes_stand_under_what_they_were_taken_for_and_are(self, tmp_path):
         pixels = [np.full((5, 3, 3), level, np.uint8) for level in (101, 7)]
-        figure = draw_mistakes(pixels, PROBABILITIES, LABELS, ("$x^$", "bee", "cat"))
+        figure = draw_mistakes(
+            pixels, worst(PROBABILITIES, LABELS), PROBABILITIES, LABELS, ("$x^$", "bee", "cat")
+        )
         axes = [axis for axis in figure.axes if axis.images]
         assert [axis.get_title() for axis in axes] == ["$x^$ 70 %\nis bee", "cat 40 %\nis bee"]
         for axis, image in zip(axes, pixels, strict=True):
             np.testing.assert_array_equal(axis.images[0].get_array(), image)
         figure.savefig(tmp_path / "mistakes.png")
 
+    def test_gray_levels_are_drawn_as_they_are(self):
+        pixels = [np.full((5, 3, 1), 200, np.uint8)]
+        figure = draw_mistakes(pixels, [1], PROBABILITIES, LABELS, NAMES)
+        assert figure.axes[0].images[0].get_clim() == (0, 255)
+
     def test_without_mistakes_the_sheet_is_empty(self):
-        figure = draw_mistakes([], PROBABILITIES[:1], LABELS[:1], NAMES)
+        figure = draw_mistakes([], [], PROBABILITIES[:1], LABELS[:1], NAMES)
         assert not any(axis.images for axis in figure.axes)

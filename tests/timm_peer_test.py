@@ -1,4 +1,4 @@
-"""The side of timm, which is not installed here: it is started, and says what is missing."""
+"""The side of timm: it is a process of its own, and says what is missing or went wrong."""
 
 import pytest
 
@@ -7,7 +7,18 @@ from pipelines import vision_benchmark
 SIZES = vision_benchmark.Sizes(8, 4, 1, 12, 3, 17, num_classes=5, batch_size=7)
 
 
-def test_without_timm_the_error_names_the_pip_line_and_what_python_said():
-    message = r'pip install "kerasformer\[timm\]".*ModuleNotFoundError: No module named \'timm\''
-    with pytest.raises(ImportError, match=message):
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("import not_installed", ImportError),
+        ("raise ZeroDivisionError('of three')", RuntimeError),
+    ],
+)
+def test_a_process_that_ends_at_once_says_why(tmp_path, monkeypatch, line, expected):
+    (tmp_path / "timm.py").write_text(line)  # What Python finds before any timm.
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    message = "No module named 'not_installed'|timm ended: ZeroDivisionError: of three"
+    with pytest.raises(expected, match=message) as caught:
         vision_benchmark.timm(SIZES, True, False, "float32")
+    if expected is ImportError:
+        assert 'pip install "kerasformer[timm]"' in str(caught.value)

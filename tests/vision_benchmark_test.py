@@ -36,9 +36,9 @@ class WorkTest:
         assert labels == ["kerasformer xla", "keras-hub xla", "timm"]
 
     def test_reading_is_compared_with_training(self):
-        work = make_input_work(num_images=50, batch_size=8)
+        work = make_input_work(num_images=300)
         read, train, ratio = benchmark.measure(work._replace(warm_up=1, rounds=1))
-        assert [side.items for side in work.sides] == [48, 8]
+        assert [side.items for side in work.sides] == [256, 128]
         assert [r["peer"] for r in (read, train, ratio)] == [
             "input",
             "training",
@@ -47,5 +47,5 @@ class WorkTest:
         assert min(read["value"], train["value"]) > 0
 
     def test_a_call_of_reading_reads_an_epoch(self):
-        call = make_input_work(num_images=50, batch_size=8).sides[0].make(False, "float32")
-        assert call() == call() == [(8, 32, 32, 3)] * 6
+        call = make_input_work(num_images=300).sides[0].make(False, "float32")
+        assert call() == call() == [(128, 32, 32, 3)] * 2

@@ -1,6 +1,8 @@
-"""CCT-7/3x1 on CIFAR-10, as its authors trained it for 300 epochs (Hassani et al., 2021).
+"""CCT-7/3x1 on CIFAR-10 for 300 epochs, after its authors (Hassani et al., 2021).
 
-The paper: 96.53 % of the test images after 300 epochs, 98.00 % after 5,000 with sine positions.
+They: 96.53 % of the test images after 300 epochs, 98.00 % after 5,000 with sine positions. They
+also end mixing after 175 epochs, let the learning rate fall to 1e-5 instead of 0, and go on with
+it for ten epochs.
 
 Command: `python -m apps.train --config=cifar10_cct --workdir=runs/cct`
 
@@ -19,9 +21,10 @@ def get_config():
     config.data.download = False
     config.data.train, config.data.validation = "train[:95%]", "train[95%:]"
     config.data.test = "test"
-    config.augment.padding = 4
+    config.augment.min_area = 0.8
     config.augment.flip = 0.5
     config.augment.layers = 2
+    config.augment.interpolations = ("bilinear", "bicubic")
     config.augment.mixup = 0.8
     config.augment.cutmix = 1.0
     config.model.variant = "CCT-7/3x1"

@@ -4,6 +4,9 @@ The data set lies prepared in `$KERASFORMER_DATA/tfds`, or where `--config.data.
 Of the training images 2,500 are kept apart for validation.
 
 Command: `python -m apps.train --config=cifar10_cpu --workdir=runs/cifar10`
+
+Result: 83.4 % of the test images, 84.6 % of those kept apart, in 29 minutes and 47 seconds on two
+cores that had other work too. `docs/vision.md` says what each choice was worth.
 """
 
 from pipelines import classification

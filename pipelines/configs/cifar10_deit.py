@@ -19,9 +19,9 @@ def get_config():
     config.model.hidden_dim = 128
     config.model.num_heads = 2
     config.model.intermediate_dim = 256
-    config.train.steps = 3710  # 10 epochs
+    config.train.steps = 1113  # 3 epochs
     config.train.learning_rate = 0.001
-    config.train.warmup_steps = 371
+    config.train.warmup_steps = 111
     config.train.validate_every = 371
     config.train.checkpoint_every = 371
     config.train.ema = 0.995

@@ -2,8 +2,8 @@
 
 Command: `python -m apps.train --config=demo_digits --workdir=runs/digits`
 
-Result: 99.4 % of the test images (351 of 353) in 28 seconds on two idle cores; without CutMix
-98.9 %, with patches of 2 x 2 pixels in place of the convolution 96.9 %.
+Result: 99.4 % of the test images (351 of 353) in 28 seconds on two idle cores. Of the validation
+images 100 %; without CutMix 98.9 %, with patches of 2 x 2 pixels for the convolution 97.2 %.
 """
 
 from pipelines import classification

@@ -1,0 +1,75 @@
+"""What a model must know of its images: `images.json` in the folder of a run.
+
+It holds `class_names`, `channels`, and `mean` and `deviation` of the levels of each channel.
+"""
+
+import json
+from pathlib import Path
+
+from pipelines.data_sources import expanded
+from pipelines.image_data import Images, statistics
+from pipelines.run_folder import read_config, write_text
+
+
+def describe(images: Images, workdir: str, start: str = "") -> None:
+    """Writes `images.json`, unless a model has begun to learn by it.
+
+    Args:
+        images: `Images` to train on.
+        workdir: folder of the run.
+        start: folder of the run whose weights this one begins with, or nothing. Its mean and
+            deviation are taken, for its weights know images that are normalised so.
+
+    Raises:
+        ValueError: when that run has images with other channels.
+    """
+    path = Path(workdir) / "images.json"
+    if path.exists() and any(Path(workdir, "checkpoints").rglob("step-*")):
+        return
+    mean, deviation = statistics(images)
+    description = {
+        "class_names": images.class_names,
+        "channels": images.channels,
+        "mean": mean,
+        "deviation": deviation,
+    }
+    if start:
+        first = read_description(expanded(start))
+        if first["channels"] != images.channels:
+            raise ValueError(
+                f"Expected images with {first['channels']} channels, as those of start.workdir="
+                f"{start} have, received images with {images.channels}."
+            )
+        description |= {key: first[key] for key in ("mean", "deviation")}
+    write_text(path, json.dumps(description, indent=1))
+
+
+def read_description(workdir: str) -> dict:
+    """Reads what a run knows of its images.
+
+    Raises:
+        ValueError: when the folder holds no run of classification.
+    """
+    path = Path(workdir) / "images.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        task = read_config(workdir).task
+        raise ValueError(
+            f"Expected a run of classification in {workdir}, received {task} without {path.name}."
+        ) from None
+
+
+def require_described(images: Images, described: dict, split: str) -> None:
+    """Refuses images of other classes or channels than a run's.
+
+    Raises:
+        ValueError: naming the difference.
+    """
+    expected = (*described["class_names"],), described["channels"]
+    found = images.class_names, images.channels
+    if found != expected:
+        raise ValueError(
+            "Expected the classes and channels of the run, {} and {}, in split={!r}, "
+            "received {} and {}.".format(*expected, split, *found)
+        )
