@@ -5,6 +5,9 @@ on a student of 4 layers and 128 units, for a few minutes on two CPU cores. The 
 be there: `cifar10_cpu` in `runs/cifar10`, or where `--config.teacher.model=DIR` says.
 
 Command: `python -m apps.train --config=cifar10_deit --workdir=runs/deit`
+
+Result: 49.4 % of the test images after three epochs, 311 seconds on two busy cores; 48.5 % without
+the teacher. It is here to show how, not to be used.
 """
 
 from pipelines.configs import cifar10_cpu

@@ -4,6 +4,9 @@ Its grid of 8 x 8 positions is resized to 12 x 12. The first run must be there: 
 `runs/cifar10`, or where `--config.start.workdir=DIR` says.
 
 Command: `python -m apps.train --config=cifar10_finetune_high_resolution --workdir=runs/cifar10_48`
+
+Result: 82.6 % of the test images in 166 seconds on two busy cores, less than the 83.4 % it began
+with: these images have no more detail to show.
 """
 
 from pipelines.configs import cifar10_cpu
