@@ -21,6 +21,8 @@ CHANGES = {
     "data.train": ("a.en", "a.fr"),
     "tokenizer.vocabulary_size": 503,
     "model.hidden_dim": 16,
+    "start.freeze": True,
+    "teacher.kind": "soft",
     "train.ema": 0.5,
 }
 WRITE_ON_A_FULL_DISK = """
@@ -49,6 +51,8 @@ def config(**changes):
             },
             "tokenizer": {"vocabulary_size": 499},
             "model": {"variant": "tiny", "hidden_dim": 8},
+            "start": {"workdir": "", "freeze": False},
+            "teacher": {"model": "", "kind": "hard"},
             "train": {"steps": 11, "learning_rate": 512**-0.5, "ema": 0.0},
             "decode": {"beam_size": 4},
         }
@@ -136,7 +140,7 @@ class StartTest:
         assert sorted(os.listdir(begun)) == ["checkpoints", "config.json", "tokenizer.model"]
 
     @pytest.mark.parametrize("key", run_folder.FREE_KEYS)
-    def test_the_data_may_have_moved(self, begun, key):
+    def test_what_it_reads_may_have_moved(self, begun, key):
         start(begun, config(**{key: "elsewhere"}))
         assert read_config(begun).to_json() == config(**{key: "elsewhere"}).to_json()
 
