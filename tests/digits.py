@@ -7,6 +7,7 @@ from keras import ops
 
 from kerasformer.models import Seq2SeqTransformer
 from pipelines import training, translation
+from pipelines.preparation import Data
 from pipelines.trainer import Trainer
 
 VOCABULARY = 17
@@ -45,14 +46,13 @@ class Digits:
     def check(self, config):
         pass
 
-    def datasets(self, config, workdir, num_replicas):
-        def train(epoch, first):
-            assert 0 <= first <= self.batches
-            numbers = range(epoch * self.batches + first, 10**6)
-            return as_dataset(draw_batch(config.seed, number) for number in numbers)
+    def datasets(self, config, workdir, shard):
+        def train(first):
+            batches = (draw_batch(config.seed, number) for number in range(first, 10**6))
+            return as_dataset(take_rows(batch, shard) for batch in batches)
 
         validation = as_dataset([draw_batch(config.seed, 10**6)])
-        return training.Data(train, validation, self.batches, "tokens")
+        return Data(train, validation, self.batches, "tokens")
 
     def build(self, config, workdir):
         """Builds a model of few operations: the bag of the source and the token before."""
@@ -81,6 +81,10 @@ class TransformedDigits(Digits):
         return model
 
 
+def take_rows(batch, shard):
+    return {name: ids[shard.index :: shard.count] for name, ids in batch.items()}
+
+
 def as_dataset(batches):
     return tf.data.Dataset.from_generator(lambda: batches, output_signature=SPECS)
 
@@ -94,12 +98,20 @@ def make_config(dropout=0.3, **train):
     return config
 
 
-def run(workdir, task=None, strategy=None, **changes):
-    return training.train(task or Digits(), make_config(**changes), str(workdir), strategy)
+def run(workdir, task=None, strategy=None, allow_changes=True, **changes):
+    config, options = make_config(**changes), {"allow_changes": allow_changes}
+    return training.train(task or Digits(), config, str(workdir), strategy, **options)
+
+
+def replicas(count):
+    """Mirrors over parts of the processor, as `strategies.make` does."""
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{i}" for i in range(count)], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
 
 
 def two_replicas():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return replicas(2)
 
 
 def make_trainer(task=None, strategy=ONE_DEVICE, seed=3, **changes):
@@ -115,3 +127,17 @@ def make_trainer(task=None, strategy=ONE_DEVICE, seed=3, **changes):
 def mean_loss(trainer, *batches):
     sums = [trainer.task.loss(trainer.model, batch, trainer.config) for batch in batches]
     return float(sum(loss for loss, _ in sums) / sum(items for _, items in sums))
+
+
+def step(trainer, *batches):
+    """Takes a step on each batch; returns the sums of losses and items, and the last norm."""
+    return take_steps(trainer, iter(as_dataset(list(batches))), len(batches))
+
+
+def take_steps(trainer, iterator, count):
+    found = trainer.steps(iterator, tf.constant(count))
+    return [float(x) for x in (found.loss, found.items, found.norm)]
+
+
+def weights(trainer):
+    return [variable.numpy() for variable in trainer.model.trainable_variables]
