@@ -2,11 +2,16 @@
 
 `--config` is the name of a file in pipelines/configs, or the path of your own; any key of it is
 a flag, such as `--config.train.steps=2000`. The same command goes on with a run that was stopped.
+After SIGTERM the steps under way end, the run is saved, and the exit code is 143.
+
+`--strategy` says which devices share each batch; docs/distributed.md tells more.
 """
 
 import json
+import os
 import re
 import runpy
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,15 +22,30 @@ from ml_collections import config_flags
 
 import pipelines.configs
 from apps import program, tasks
-from pipelines import training
+from pipelines import dry_run, local_workers, strategies, training
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name or path of the run's config.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
 PREVIEW = flags.DEFINE_string(
     "preview", None, "Picture of augmented training images to draw, instead of training."
 )
-REPLICAS = flags.DEFINE_integer(
-    "replicas", 1, "Number of devices that share each batch (MirroredStrategy).", lower_bound=1
+STRATEGY = flags.DEFINE_string(
+    "strategy",
+    "auto",
+    "Devices that share each batch: one, mirrored (all GPUs), mirrored:N, multiworker (TF_CONFIG "
+    "or Slurm), tpu, or auto, which is what is found.",
+)
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Print parameters, memory, time and the first batch instead of training."
+)
+LOCAL_WORKERS = flags.DEFINE_integer(
+    "local_workers", 1, "Number of processes on this machine that train together.", lower_bound=1
+)
+ALLOW_CHANGES = flags.DEFINE_bool(
+    "allow_changes", False, "Go on with a run although its config or its data has changed."
+)
+PROFILE = flags.DEFINE_string(
+    "profile", None, "START:STOP, steps between which to run the profiler, for TensorBoard."
 )
 
 
@@ -36,12 +56,42 @@ def main(_):
         if not hasattr(task, "preview"):
             raise ValueError(f"Expected a task of images with --preview, received {config.task!r}.")
         task.preview(config, PREVIEW.value)
-        return
+        return 0
     if WORKDIR.value is None:
         raise ValueError("Expected a folder for the run: --workdir=DIR.")
-    strategy = tasks.mirrored_strategy(REPLICAS.value)
-    summary = training.train(task, config, WORKDIR.value, strategy)
+    profile = _steps(PROFILE.value)
+    several = LOCAL_WORKERS.value > 1
+    if several and (DRY_RUN.value or STRATEGY.value not in ("auto", "multiworker")):
+        flag = "--dry_run" if DRY_RUN.value else f"--strategy={STRATEGY.value}"
+        raise ValueError(f"Expected --local_workers={LOCAL_WORKERS.value} without {flag}.")
+    if DRY_RUN.value:
+        strategy = strategies.make(STRATEGY.value)
+        Path(WORKDIR.value).mkdir(parents=True, exist_ok=True)
+        dry_run.dry_run(task, config, f"{WORKDIR.value}/first_batch.png", strategy)
+        return 0
+    if several and local_workers.VARIABLE not in os.environ:
+        command = [sys.executable, "-m", "apps.train", *sys.argv[1:]]
+        return local_workers.run(command, LOCAL_WORKERS.value)
+    local_workers.follow_parent()
+    strategy = strategies.make("multiworker" if several else STRATEGY.value)
+    options = {"allow_changes": ALLOW_CHANGES.value, "profile": profile}
+    try:
+        summary = training.train(task, config, WORKDIR.value, strategy, **options)
+    except training.Preempted as error:
+        print(error, file=sys.stderr)
+        return local_workers.PREEMPTED
     print(json.dumps(summary))
+    return 0
+
+
+def _steps(text):
+    """Reads `START:STOP`."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise ValueError(f"Expected --profile=START:STOP with START < STOP, received {text!r}.")
+    return int(found[1]), int(found[2])
 
 
 def with_config_path(arguments: Sequence[str]) -> list[str]:

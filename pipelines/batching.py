@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasformer.tokenizers import END_ID, PAD_ID, START_ID
+from pipelines.workers import WHOLE, Shard
 
 ROW_MULTIPLE = 8  # the same batches for 1, 2, 4 and 8 replicas, and the rows tensor cores like
 MAX_SHAPES = 10
@@ -227,6 +228,7 @@ def dataset(
     start_batch: int = 0,
     num_replicas: int = 1,
     length_multiple: int = 2,
+    shard: Shard = WHOLE,
     shuffle: bool = True,
     repeat: bool = True,
 ) -> tf.data.Dataset:
@@ -238,12 +240,11 @@ def dataset(
         seed: int. Decides the order of pairs and batches, together with the epoch.
         start_epoch, start_batch: int. Where to begin: the batches are those that a stream from
             the beginning would give from there on, and none before them is made.
-        shuffle: bool.
-        repeat: bool. Goes on with the next epoch for ever; otherwise stops after one.
+        shard: `Shard`. The rows of each batch that are made.
+        shuffle, repeat: bool. With `repeat` the next epoch follows, for ever.
 
     Returns:
-        Dataset of dicts of int32 tensors `source` `(B, S)`, `target` `(B, T)` and `labels`
-        `(B, T)`, as `TokenizedPairs.batch` makes them, of static shape `(None, None)`.
+        Dataset of dicts of int32 tensors, as `TokenizedPairs.batch` makes them.
 
     Raises:
         ValueError: if `batch_tokens` is too small, or `start_batch` beyond the epoch.
@@ -261,7 +262,8 @@ def dataset(
         epoch, first = start_epoch, start_batch
         while True:
             for batch in bucket_batches(*lengths, buckets, seed, epoch, shuffle)[first:]:
-                yield pairs.batch(batch)
+                whole = pairs.batch(batch)
+                yield {name: ids[shard.index :: shard.count] for name, ids in whole.items()}
             if not repeat:
                 return
             epoch, first = epoch + 1, 0

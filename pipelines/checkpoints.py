@@ -1,8 +1,8 @@
 """Checkpoints: numbered folders that are whole or absent, newest last.
 
 A checkpoint is a folder `step-00001000` with `arrays.npz` (numpy, nothing pickled) and
-`state.json` (numbers and the SHA-256 of the arrays). It is written under a temporary name and
-renamed, so that a run killed at any moment leaves either the whole of it or nothing.
+`state.json` (numbers, and the SHA-256 of these and of the arrays). It is written under a temporary
+name and renamed, so that a run killed at any moment leaves either the whole of it or nothing.
 """
 
 import hashlib
@@ -59,20 +59,27 @@ class Checkpoints:
         temporary.mkdir(parents=True)
         try:
             _write_synced(temporary / "arrays.npz", lambda file: np.savez(file, **arrays))
-            record = {**state, "step": step, "sha256": _sha256(temporary / "arrays.npz")}
+            record = {**state, "step": step}
+            record["sha256"] = _sha256(temporary / "arrays.npz", record)
             text = json.dumps(record, indent=1)
             _write_synced(temporary / "state.json", lambda file: file.write(text.encode()))
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
             os.rename(temporary, path)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         # Later steps are of a run that was given up, say because they are damaged.
-        kept = [other for other in self.paths() if other.name <= path.name][-self.keep :]
-        for other in set(self.paths()).difference(kept):
-            shutil.rmtree(other, ignore_errors=True)
+        self.clean(path.name)
         return path
+
+    def clean(self, newest: str = "step-9") -> None:
+        """Drops what a kill has left half written, what is too old, and what is newer than that."""
+        for path in self.folder.glob(".tmp-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        kept = [path for path in self.paths() if path.name <= newest][-self.keep :]
+        for path in set(self.paths()).difference(kept):
+            _remove(path)
 
     def load(self, path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict]:
         """Reads one checkpoint.
@@ -89,11 +96,11 @@ class Checkpoints:
         path = Path(path)
         try:
             state = json.loads((path / "state.json").read_text())
-            if _sha256(path / "arrays.npz") != state["sha256"]:
-                raise ValueError("the checksum of arrays.npz differs")
+            if _sha256(path / "arrays.npz", state) != state.pop("sha256"):
+                raise ValueError("the checksum differs")
             with np.load(path / "arrays.npz", allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}, state
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"Checkpoint {path} is damaged: {error}.") from error
 
     def load_newest(self) -> tuple[dict[str, np.ndarray], dict] | None:
@@ -134,6 +141,15 @@ class Checkpoints:
         return {name: (total / len(paths)).astype(dtypes[name]) for name, total in sums.items()}
 
 
+def _remove(path: Path) -> None:
+    """Removes a checkpoint at once: under its name it is whole or absent."""
+    if path.exists():
+        gone = path.with_name(f".tmp-gone-{path.name}")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.rename(path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
 def _write_synced(path: Path, write) -> None:
     with open(path, "wb") as file:
         write(file)
@@ -141,6 +157,10 @@ def _write_synced(path: Path, write) -> None:
         os.fsync(file.fileno())
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, state: Mapping) -> str:
+    """Hashes a file, and a state but for its own hash."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256")
+    rest = {name: value for name, value in state.items() if name != "sha256"}
+    digest.update(json.dumps(rest, sort_keys=True).encode())
+    return digest.hexdigest()

@@ -26,9 +26,11 @@ from pipelines.fine_tuning import copy_weights
 from pipelines.image_data import KEYS, Images, read_images, statistics
 from pipelines.image_description import describe, read_description, require_described
 from pipelines.image_files import MAX_PIXELS
+from pipelines.preparation import Data
 from pipelines.preview import preview as draw_preview
 from pipelines.run_folder import read_config
 from pipelines.trainer import check_choices
+from pipelines.workers import WHOLE, Shard
 
 METRICS = ("loss", "top1", "top5")  # What a validation can report.
 DEFAULTS = {
@@ -124,26 +126,25 @@ def _image_size(config):
     return pair("model.image_size", config.model.image_size)
 
 
-def datasets(
-    config: ml_collections.ConfigDict, workdir: str, num_replicas: int = 1
-) -> training.Data:
+def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHOLE) -> Data:
     """Reads the images, and makes batches of them.
 
     Args:
         config: the resolved config.
         workdir: folder of the run; the names of the classes are written there, and the mean and
             deviation of the training images.
-        num_replicas: int. Divides the images of each batch.
+        shard: part of each batch that is made here.
 
     Returns:
         The datasets, of the dicts that `image_batches` describes.
 
     Raises:
-        ValueError: when the data is not what `config.data` says, or replicas cannot share a batch.
+        ValueError: when the data is not what `config.data` says, or a batch has
+            fewer images than there are replicas.
     """
-    if config.train.batch_size % num_replicas:
+    if config.train.batch_size < shard.num_replicas:
         raise ValueError(
-            f"Expected train.batch_size to be a multiple of {num_replicas} replicas, "
+            f"Expected train.batch_size to be at least the {shard.num_replicas} replicas, "
             f"received train.batch_size={config.train.batch_size}."
         )
     images = read_images(config.data, "train")
@@ -154,23 +155,26 @@ def datasets(
     counts = f"{len(images.labels)} to train, {len(validation.labels)} to validate"
     print(f"Images: {counts}, {len(images.class_names)} classes", flush=True)
     size, normalization = _image_size(config), (described["mean"], described["deviation"])
-    return training.Data(
-        train=lambda epoch, batch: image_batches.training_dataset(
+    return Data(
+        train=lambda batch: image_batches.training_dataset(
             images,
             config.train.batch_size,
             config.seed,
             _recipe(config),
             size,
             *normalization,
-            start_epoch=epoch,
             start_batch=batch,
+            shard=shard,
         ),
         validation=image_batches.evaluation_dataset(
             validation, config.serve.batch_size, size, *normalization, config.serve.crop
         ),
-        batches_per_epoch=image_batches.batches_per_epoch(images, config.train.batch_size),
+        batches_per_epoch=len(images.labels) / config.train.batch_size,
         items="images",
-        fingerprint=images.fingerprint() + validation.fingerprint(),
+        fingerprint={
+            "set of training images": images.fingerprint(),
+            "set of validation images": validation.fingerprint(),
+        },
         begin=lambda model, is_new: _begin(model, config, described, is_new),
     )
 
@@ -190,6 +194,23 @@ def preview(config: ml_collections.ConfigDict, path: str) -> None:
         images, columns, config.seed, _recipe(config), _image_size(config), *normalization
     )
     draw_preview(batches, images.class_names, *normalization, path, columns=columns)
+
+
+def show_batch(batch: dict, config: ml_collections.ConfigDict, workdir: str, picture: str) -> str:
+    """Draws the first images of a training batch, as the model sees them."""
+    described = read_description(workdir)
+    columns = 8
+    rows = min(8, -(-len(batch["labels"]) // columns))
+    draw_preview(
+        tf.data.Dataset.from_tensors(batch),
+        described["class_names"],
+        described["mean"],
+        described["deviation"],
+        picture,
+        rows,
+        columns,
+    )
+    return f"The first {min(len(batch['labels']), rows * columns)} images are in {picture}."
 
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:

@@ -38,8 +38,7 @@ def load_model(task, config: ml_collections.ConfigDict, workdir: str, weights: s
     checkpoints = Checkpoints(folder / "best" if weights == "best" else folder)
     model = task.build(config, workdir)
     variables = model_variables(model)
-    last = len(checkpoints.paths()) if weights == "average" else 1
-    arrays = checkpoints.average(max(last, 1))
+    arrays = checkpoints.average(config.train.keep_checkpoints if weights == "average" else 1)
     if config.train.ema:
         averages = {name: x for name, x in arrays.items() if name.startswith("ema/")}
         arrays |= {name.removeprefix("ema/"): x for name, x in averages.items()}

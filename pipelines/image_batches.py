@@ -22,14 +22,10 @@ from pipelines.image_data import Images
 from pipelines.image_files import decode
 from pipelines.keyed_random import make_keys
 from pipelines.rand_augment import rand_augment
+from pipelines.workers import WHOLE, Shard
 
 ORDER, IMAGE, BATCH = range(3)  # what a key is for
 NO_LABEL = -1
-
-
-def batches_per_epoch(images: Images, batch_size: int) -> int:
-    """Counts the batches that `training_dataset` gives for one epoch; the rest is left out."""
-    return len(images.labels) // batch_size
 
 
 def training_dataset(
@@ -41,13 +37,15 @@ def training_dataset(
     mean: Sequence[float],
     deviation: Sequence[float],
     *,
-    start_epoch: int = 0,
     start_batch: int = 0,
+    shard: Shard = WHOLE,
 ) -> tf.data.Dataset:
-    """Makes the endless dataset of training batches, from any point of any epoch.
+    """Makes the endless dataset of training batches, from any one of them on.
 
-    What is in a batch, the seed, the epoch, and the number of the batch in the epoch decide; what
-    is done to an image, the seed, the epoch, its index and, with repeats, which copy it is.
+    An epoch takes every image once (with repeats, as many places as there are images), and the
+    batch in which it ends begins the next. What is in a batch, the seed and the number of the batch
+    decide; what is done to an image, the seed, the epoch, its index and, with repeats, which copy
+    it is.
 
     Args:
         images: `Images`.
@@ -56,8 +54,9 @@ def training_dataset(
         recipe: `Recipe`.
         image_size: (height, width) of the batches.
         mean, deviation: a float for each channel, as `statistics` gives them.
-        start_epoch, start_batch: int. Where to begin: the batches are those that a dataset from
-            the beginning would give from there on, and none before them is made.
+        start_batch: int. Where to begin: the batches are those that a dataset from the beginning
+            would give from there on, and none before them is made.
+        shard: `Shard`. The images of each batch that are made.
 
     Returns:
         Dataset of dicts of tensors: `images`, float32 `(B, h, w, c)`, normalised; `labels`, int32
@@ -66,44 +65,36 @@ def training_dataset(
         is 1.
 
     Raises:
-        ValueError: if there are fewer images than `batch_size`, or `start_batch` is beyond the
-            epoch.
+        ValueError: if there are fewer images than `batch_size`.
     """
-    total = batches_per_epoch(images, batch_size)
-    if not total:
-        raise ValueError(
-            f"Expected at least batch_size={batch_size} images, received {len(images.labels)}."
-        )
-    if not 0 <= start_batch <= total or start_epoch < 0:
-        raise ValueError(
-            f"Expected start_epoch of at least 0 and start_batch from 0 to {total}, "
-            f"received start_epoch={start_epoch}, start_batch={start_batch}."
-        )
     count, repeats = len(images.labels), recipe.repeats
+    if count < batch_size:
+        raise ValueError(f"Expected at least batch_size={batch_size} images, received {count}.")
     load = _loader(images, image_size, recipe.min_area)
+    start_epoch, start_place = divmod(start_batch * batch_size, count)
+    rows = _rows(batch_size, shard)
 
-    def epoch_batches(epoch):
+    def epoch_places(epoch):
         random = tf.bitcast(make_keys(seed, ORDER, epoch, tf.range(count)), tf.int64)
-        places = tf.range(total * batch_size)  # each image is followed by its other copies
+        places = tf.range(count)  # each image is followed by its other copies
         indices = tf.gather(tf.argsort(random), places // repeats)
-        parts = (indices, places % repeats)
-        parts = [tf.reshape(part, (total, batch_size)) for part in parts]
-        parts += [tf.range(total), tf.fill((total,), epoch)]
-        first = tf.where(epoch == start_epoch, start_batch, 0)
-        return tf.data.Dataset.from_tensor_slices(tuple(part[first:] for part in parts))
+        first = tf.where(epoch == start_epoch, start_place, 0)
+        return indices[first:], (places % repeats)[first:], tf.fill((count,), epoch)[first:]
 
-    def make_batch(indices, copies, number, epoch):
-        keys = make_keys(seed, IMAGE, epoch, indices, copies)
+    def make_batch(number, places):
+        indices, copies, epochs = (tf.gather(part, rows) for part in places)
+        keys = make_keys(seed, IMAGE, epochs, indices, copies)
         x, labels = load(indices, keys)
         x = _augment(x, keys, recipe, mean, deviation)
-        other_labels, share = labels, tf.ones((batch_size,))
+        other_labels, share = labels, tf.ones((len(rows),))
         if recipe.mixes:
-            key = make_keys(seed, BATCH, epoch, number)
+            key = make_keys(seed, BATCH, number)
             x, other_labels, share = mix(x, labels, key, recipe)
         return {"images": x, "labels": labels, "other_labels": other_labels, "share": share}
 
     epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
-    batches = epochs.flat_map(epoch_batches).map(make_batch, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = epochs.map(epoch_places).rebatch(batch_size, drop_remainder=True)
+    batches = batches.enumerate(start_batch).map(make_batch, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
@@ -139,6 +130,12 @@ def evaluation_dataset(
 
     batches = tf.data.Dataset.from_tensor_slices(indices)
     return batches.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _rows(batch_size, shard):
+    """Lists the rows of a shard: with each the one as far from the end, with which it is mixed."""
+    rows = np.arange(batch_size)
+    return rows[np.minimum(rows, rows[::-1]) % shard.count == shard.index]
 
 
 def _augment(x, keys, recipe: Recipe, mean, deviation) -> tf.Tensor:

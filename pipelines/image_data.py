@@ -48,10 +48,12 @@ class Images(NamedTuple):
         return self.pixels.ndim == 4
 
     def fingerprint(self) -> str:
-        """Returns a hash of the labels and the pixels, or of files their names."""
+        """Returns a hash of the labels and the pixels, or of files their names and sizes."""
         digest = hashlib.sha256(repr(self.class_names).encode() + self.labels.tobytes())
         for item in [self.pixels] if self.are_decoded else self.pixels:
-            digest.update(Path(item).name.encode() if isinstance(item, str) else item)
+            if isinstance(item, str):
+                item = f"{Path(item).name} {Path(item).stat().st_size}".encode()
+            digest.update(item)
         return digest.hexdigest()
 
     def image(self, index: int) -> np.ndarray:

@@ -1,19 +1,35 @@
 """The folder of one run: `config.json`, `metrics.jsonl`, `curves.png`, all written atomically."""
 
+import base64
+import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ml_collections
 from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
-# A run can go on with other numbers of steps or another batch size, not with another model, nor
-# with a moving average that its checkpoints do not have.
-FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model", "start", "teacher", "train.ema")
-# Where things lie may change (the loop looks whether the data are the same), and what is tested on.
-FREE_KEYS = ("data.folder", "data.data_dir", "data.download", "data.test")
-FREE_KEYS += ("start.workdir", "teacher.model")
+# A run never goes on with another model, nor with state that its checkpoints do not have.
+FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model", "start", "teacher")
+FIXED_KEYS += ("train.ema", "train.precision")
+# These may change at any time: where things lie (the loop looks whether the data are the same),
+# and what changes no weights.
+PLACES = ("data.folder", "data.data_dir", "data.download", "start.workdir")
+FREE_KEYS = (*PLACES, "data.test", "weights", "decode", "serve")
+FREE_KEYS += tuple(
+    f"train.{key}"
+    for key in (
+        "steps_per_call",
+        "log_every",
+        "validate_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "best_metric",
+        "patience",
+    )
+)
 # What a task makes of its data before the first step.
 PREPARED = ("tokenizer.model", "images.json")
 
@@ -62,14 +78,18 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
         raise ValueError(f"{path} cannot be read: {error}.") from error
 
 
-def start(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
+def start(
+    workdir: str | os.PathLike, config: ml_collections.ConfigDict, allow_changes: bool = False
+) -> None:
     """Makes the folder of a run, or checks that it belongs to the same run.
 
-    A run without a checkpoint or an export, say for a wrong path in its config, is begun anew.
+    A run without a checkpoint or an export, say for a wrong path in its config, is begun anew; that
+    of a run that goes on is written when all is known to fit (`write_config`).
 
     Args:
         workdir: folder of the run.
         config: the resolved config.
+        allow_changes: whether keys may change that decide how a model is trained.
 
     Raises:
         ValueError: when the folder cannot be written, or holds a run of another task, other data
@@ -79,30 +99,78 @@ def start(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if any(workdir.glob("checkpoints/**/step-*")) or any(workdir.glob("export/*")):
-            key, old, new = _first_difference(read_config(workdir), config, FREE_KEYS)
-            if key:
-                raise ValueError(
-                    f"{workdir} holds a run with {key}={old!r}, not {new!r}: "
-                    "choose another --workdir or the same config."
-                )
-        elif (workdir / "config.json").exists():
-            if _first_difference(read_config(workdir), config, ())[0]:
+            for key, (old, new) in differences(read_config(workdir), config).items():
+                if _is_among(key, FREE_KEYS):
+                    continue
+                hint = "choose another --workdir or the same config"
+                if not _is_among(key, FIXED_KEYS):
+                    if allow_changes:
+                        continue
+                    hint += ", or give --allow_changes"
+                raise ValueError(f"{workdir} holds a run with {key}={old!r}, not {new!r}: {hint}.")
+            return
+        if (workdir / "config.json").exists():
+            changed = differences(read_config(workdir), config)
+            if any(_is_among(key, FIXED_KEYS) for key in changed):
                 for name in PREPARED:
                     (workdir / name).unlink(missing_ok=True)
-        write_text(workdir / "config.json", config.to_json(indent=1))
+        write_config(workdir, config)
     except OSError as error:
         raise ValueError(f"The folder {workdir} cannot be written: {error.strerror}.") from error
 
 
-def _first_difference(old, new, free):
-    """Returns the first fixed key whose values differ and the values, or three times `None`."""
+def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
+    """Writes the resolved config of a run."""
+    write_text(Path(workdir) / "config.json", config.to_json(indent=1))
+
+
+@contextlib.contextmanager
+def locked(workdir: str | os.PathLike) -> Iterator[None]:
+    """Keeps every other process from training in a folder, for the length of a `with` block.
+
+    Raises:
+        ValueError: when one does so already.
+    """
+    with open(Path(workdir) / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"Another process trains in {workdir} already.") from None
+        yield
+
+
+def read_prepared(workdir: str | os.PathLike) -> dict[str, str]:
+    """Reads what a task has made of its data: base64 by the name of the file."""
+    found = {name: Path(workdir, name) for name in PREPARED}
+    return {
+        name: base64.b64encode(path.read_bytes()).decode()
+        for name, path in found.items()
+        if path.exists()
+    }
+
+
+def write_prepared(workdir: str | os.PathLike, files: dict[str, str]) -> None:
+    """Writes what `read_prepared` has read in another folder."""
+    for name, text in files.items():
+        Path(workdir, name).write_bytes(base64.b64decode(text))
+
+
+def differences(
+    old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
+) -> dict[str, tuple[object, object]]:
+    """Returns the keys whose values differ with both values, in the order of the alphabet."""
     new = ml_collections.ConfigDict(json.loads(new.to_json()))
     old, new = _flatten(old.to_dict()), _flatten(new.to_dict())
-    for key in sorted((old | new).keys() - free):
-        is_fixed = key in FIXED_KEYS or key.split(".")[0] in FIXED_KEYS
-        if is_fixed and old.get(key) != new.get(key):
-            return key, old.get(key), new.get(key)
-    return None, None, None
+    return {
+        key: (old.get(key), new.get(key))
+        for key in sorted(old | new)
+        if old.get(key) != new.get(key)
+    }
+
+
+def _is_among(key, keys):
+    parts = key.split(".")
+    return any(".".join(parts[:length]) in keys for length in range(1, len(parts) + 1))
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict:

@@ -8,6 +8,7 @@ One or many replicas then give the same numbers.
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -15,8 +16,12 @@ import tensorflow as tf
 
 from kerasformer import schedules
 from pipelines.checkpoints import WEIGHTS
+from pipelines.loss_scale import LossScale
 from pipelines.optimizers import AdamW
+from pipelines.workers import Workers
 
+SEED_STEP = 1_000_003  # between the seeds of two replicas
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 SCHEDULES = {
     "constant": lambda train: train.learning_rate,
     "inverse_square_root": lambda train: schedules.InverseSquareRoot(
@@ -39,7 +44,7 @@ def check(config, strategy: tf.distribute.Strategy, metrics: Sequence[str]) -> N
     """
     train_config = config.train
     periods = ("log_every", "validate_every", "checkpoint_every")
-    for key in ("steps", "steps_per_call", "keep_checkpoints", *periods):
+    for key in ("steps", "steps_per_call", "accumulate", "keep_checkpoints", *periods):
         if train_config[key] < 1:
             raise ValueError(
                 f"Expected train.{key} to be at least 1, received train.{key}={train_config[key]}."
@@ -59,7 +64,7 @@ def check(config, strategy: tf.distribute.Strategy, metrics: Sequence[str]) -> N
     choices = {
         "weights": (config.weights, WEIGHTS),
         "train.best_metric": (train_config.best_metric, metrics),
-        "train.precision": (train_config.precision, ("float32", "mixed_bfloat16")),
+        "train.precision": (train_config.precision, PRECISIONS),
         "train.schedule": (train_config.schedule, SCHEDULES),
     }
     check_choices(choices)
@@ -87,6 +92,25 @@ def check_choices(choices: Mapping[str, tuple]) -> None:
             )
 
 
+class Steps(NamedTuple):
+    """What came of some steps.
+
+    Attributes:
+        count: number of steps taken; the last of them changed nothing if `loss` is not finite.
+        loss, items: sums over them.
+        norm: norm of the last gradient before it was clipped.
+        waited: seconds in which nothing but a batch was waited for.
+        ends: whether any process was asked to end.
+    """
+
+    count: tf.Tensor
+    loss: tf.Tensor
+    items: tf.Tensor
+    norm: tf.Tensor
+    waited: tf.Tensor
+    ends: tf.Tensor
+
+
 class Trainer:
     """Owns model, optimizer and moving average, and runs their steps as one `tf.function`.
 
@@ -99,6 +123,7 @@ class Trainer:
 
     def __init__(self, task, config, model, strategy):
         self.task, self.config, self.model, self.strategy = task, config, model, strategy
+        self.workers = Workers(strategy)
         self.learning_rate = SCHEDULES[config.train.schedule](config.train)
         self.optimizer = AdamW(
             self.learning_rate,
@@ -111,58 +136,117 @@ class Trainer:
         self.ema = None
         if config.train.ema:
             self.ema = [tf.Variable(v.value, trainable=False) for v in model.trainable_variables]
+        self.loss_scale = LossScale() if config.train.precision == "mixed_float16" else None
         self._gradients = (
             tf.function(self._replica_gradients, jit_compile=True)
             if config.train.jit_compile
             else self._replica_gradients
         )
+        self._spread_random_states()
 
     @tf.function(reduce_retracing=True)
-    def steps(self, iterator, count):
-        """Runs `count` steps; returns the sums of losses and items, and the last gradient norm."""
-        loss = items = norm = tf.constant(0.0)
-        for _ in tf.range(count):
-            step_loss, step_items, norm = self._step(next(iterator))
-            loss, items = loss + step_loss, items + step_items
-        return loss, items, norm
+    def steps(self, iterator, count, ends=False):
+        """Runs steps, each of `config.train.accumulate` batches, until one is not finite.
 
-    def _step(self, batch):
-        gradients, loss, items = self.strategy.run(self._gradients, (batch,))
-        gradients, loss, items = self._sum_over_replicas((gradients, loss, items))
+        None is run when a process was asked to end.
+
+        Args:
+            iterator: iterator of this process's part of each batch.
+            count: int tensor, the number of steps.
+            ends: bool tensor. Whether this process was asked to end.
+
+        Returns:
+            `Steps`, the same in every process.
+        """
+        loss = items = norm = waited = tf.constant(0.0)
+        ends = self._over_replicas(tf.cast(ends, tf.int32)) > 0
+        done, goes_on = tf.constant(0), ~ends
+        for _ in tf.range(count):
+            if goes_on:
+                batch, seconds = self._read(iterator, loss)
+                waited += seconds
+                sums = self.strategy.run(self._gradients, (batch,))
+                if self.config.train.accumulate > 1:  # Or the graph would hold the model twice.
+                    for _ in tf.range(self.config.train.accumulate - 1):
+                        batch, seconds = self._read(iterator, waited)
+                        waited += seconds
+                        sums = self.strategy.run(self._add_gradients, (sums, batch))
+                step_loss, step_items, norm = self._step(*self._over_replicas(sums))
+                loss, items, done = loss + step_loss, items + step_items, done + 1
+                goes_on = tf.math.is_finite(loss)
+        return Steps(done, loss, items, norm, waited, ends)
+
+    def _read(self, iterator, after):
+        """Reads a batch; returns it and the seconds that this took."""
+        with tf.control_dependencies([after]):
+            start = tf.timestamp()
+        with tf.control_dependencies([start]):
+            batch = next(iterator)
+        with tf.control_dependencies(tf.nest.flatten(batch)):
+            return batch, tf.cast(tf.timestamp() - start, tf.float32)
+
+    def _over_replicas(self, values):
+        """Sums values over the replicas of all processes."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return values
+
+        def total(values):
+            values = tf.nest.map_structure(tf.identity, values)  # Each replica's own.
+            context = tf.distribute.get_replica_context()
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+        # Every replica holds the same sums; here the first one's do for all.
+        return tf.nest.map_structure(self.workers.first, self.strategy.run(total, (values,)))
+
+    def _step(self, gradients, loss, items):
         gradients = [gradient / tf.maximum(items, 1.0) for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
         finite, clip_norm = tf.math.is_finite(norm), self.config.train.clip_norm
-        factor = clip_norm / tf.maximum(norm, clip_norm) if clip_norm else 1.0
-        # A gradient that is not finite must not reach the moments: infinity times zero is not 0.
-        gradients = [tf.where(finite, gradient * factor, 0.0) for gradient in gradients]
+        if finite:  # Otherwise nothing changes, on no replica.
+            factor = clip_norm / tf.maximum(norm, clip_norm) if clip_norm else 1.0
+            self._apply([gradient * factor for gradient in gradients])
+        if self.loss_scale is None:
+            is_broken = ~finite
+        else:
+            self.loss_scale.update(finite)
+            is_broken = self.loss_scale.is_hopeless
+        return tf.where(is_broken, math.nan, loss), items, norm
+
+    def _apply(self, gradients):
         self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.ema is not None:
             rate = 1.0 - self.config.train.ema
             for average, variable in zip(self.ema, self.model.trainable_variables, strict=True):
                 average.assign_add(rate * (variable.value - average))
-        return tf.where(finite, loss, math.nan), items, norm
 
     def _replica_gradients(self, batch):
         context = tf.distribute.get_replica_context()
-        replicas = self.strategy.num_replicas_in_sync
+        replicas = self.workers.local_replicas
         if replicas > 1:
-            first = context.replica_id_in_sync_group
+            first = context.replica_id_in_sync_group - self.workers.index * replicas
             batch = tf.nest.map_structure(lambda x: x[first::replicas], batch)
         with tf.GradientTape() as tape:
             loss, items = self.task.loss(self.model, batch, self.config)
-        gradients = tape.gradient(loss, self.model.trainable_weights)
-        return [tf.convert_to_tensor(gradient) for gradient in gradients], loss, items
+            # The scale is that of a mean, for a sum over many items would overflow float16.
+            scale = 1.0 if self.loss_scale is None else self.loss_scale.value / tf.maximum(items, 1)
+            scaled = loss * scale
+        gradients = tape.gradient(scaled, self.model.trainable_weights)
+        # Those of embeddings are made dense.
+        return [tf.convert_to_tensor(gradient) / scale for gradient in gradients], loss, items
 
-    def _sum_over_replicas(self, values):
-        if self.strategy.num_replicas_in_sync == 1:
-            return values
-        flat = tf.nest.flatten(values)
-        flat = [self.strategy.reduce(tf.distribute.ReduceOp.SUM, x, axis=None) for x in flat]
-        return tf.nest.pack_sequence_as(values, flat)
+    def _add_gradients(self, sums, batch):
+        return tf.nest.map_structure(tf.add, sums, self._gradients(batch))
 
     @tf.function(reduce_retracing=True)
     def _batch_metrics(self, batch):
-        return self.task.metrics(self.model, batch, self.config)
+        def replica_metrics(batch):
+            replicas = self.strategy.num_replicas_in_sync
+            if replicas > 1:
+                first = tf.distribute.get_replica_context().replica_id_in_sync_group
+                batch = tf.nest.map_structure(lambda x: x[first::replicas], batch)
+            return self.task.metrics(self.model, batch, self.config)
+
+        return self._over_replicas(self.strategy.run(replica_metrics, (batch,)))
 
     def validate(self, dataset) -> dict[str, float]:
         """Computes the task's metrics over a dataset, with the averaged weights if there are."""
@@ -196,15 +280,38 @@ class Trainer:
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Sets all state from the arrays of a checkpoint."""
         assign(self._variables(), arrays)
+        self._spread_random_states()
+
+    def from_chief(self) -> None:
+        """Sets all state in every process to the chief's."""
+        if self.workers.count == 1:
+            return
+        own = self.arrays()
+        arrays = self.workers.arrays_from_chief(list(own.values()))
+        self.restore(dict(zip(own, arrays, strict=True)))
+
+    def _spread_random_states(self):
+        """Lets every replica draw other random numbers; the first one's are the saved ones."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return
+        first = self.workers.index * self.workers.local_replicas
+        for variable in self.model.non_trainable_variables:
+            if variable.name == "seed_generator_state":
+                parts = self.strategy.experimental_local_results(variable.value)
+                for replica, part in enumerate(parts, first):
+                    part.assign(part + tf.constant([replica * SEED_STEP, 0], part.dtype))
 
     def _variables(self):
         names = model_variables(self.model)
         trained = [name for name, variable in names.items() if variable.trainable]
         averages = zip(trained, self.ema, strict=True) if self.ema else ()
+        # Not a constant rate of learning, which the config says.
+        optimized = [v for v in self.optimizer.variables if v.name != "learning_rate"]
         return {
             **names,
-            **{f"optimizer/{i:04d}": v for i, v in enumerate(self.optimizer.variables)},
+            **{f"optimizer/{i:04d}": v for i, v in enumerate(optimized)},
             **{f"ema/{name}": average for name, average in averages},
+            **({} if self.loss_scale is None else self.loss_scale.variables()),
         }
 
 

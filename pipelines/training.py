@@ -1,19 +1,21 @@
 """The one training loop. It knows no task by name: it is handed a task module."""
 
+import contextlib
 import math
-import sys
+import signal
+import threading
 import time
-from collections.abc import Callable
-from typing import NamedTuple
 
-import keras
 import ml_collections
+import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from pipelines import run_folder
 from pipelines.checkpoints import Checkpoints
-from pipelines.trainer import Trainer, check
+from pipelines.diagnosis import first_not_finite
+from pipelines.preparation import prepare
+from pipelines.progress import Progress
+from pipelines.workers import Workers
 
 # The keys of `config.train` that the loop reads, whatever the task.
 DEFAULTS = {
@@ -29,6 +31,8 @@ DEFAULTS = {
     "clip_norm": 1.0,  # 0 turns clipping off.
     "precision": "float32",
     "jit_compile": False,
+    "accumulate": 1,  # Batches whose gradients are summed for a step.
+    "remat": False,  # Compute each block again for its gradient, to save memory.
     "ema": 0.0,  # Momentum of the moving average of the weights; 0 turns it off.
     "steps_per_call": 10,
     "log_every": 50,
@@ -38,146 +42,207 @@ DEFAULTS = {
     "best_metric": "loss",  # One of METRICS of the task.
     "patience": 0,  # Validations without progress before the run stops; 0 is never.
 }
+PERIODS = ("log_every", "validate_every", "checkpoint_every")
+# What has gathered since the last record.
+NO_PERIOD = {"loss": 0.0, "items": 0.0, "seconds": 0.0, "norm": 0.0}
+# A loss so many times as large as the first one, or as 1, will not come down again.
+DIVERGED = 10.0
 
 
-class Data(NamedTuple):
-    """What a task's `datasets` returns.
-
-    Attributes:
-        train: function `(epoch, batch) -> tf.data.Dataset` of endless batches from there on.
-        validation: `tf.data.Dataset` of batches, read once a validation.
-        batches_per_epoch: int.
-        items: what a loss is summed over, in the plural: `"tokens"` or `"images"`.
-        fingerprint: a hash of the data; a run does not go on with other data.
-        begin: what is done with a fresh model before it is trained, such as giving it the weights
-            of another run: function `(model, is_new)`, which of a run that goes on is not new. The
-            result is what is trained and saved.
-    """
-
-    train: object
-    validation: object
-    batches_per_epoch: int
-    items: str
-    fingerprint: str = ""
-    begin: Callable[[keras.Model, bool], keras.Model] | None = None
+class Preempted(Exception):
+    """Says that a run was asked to end, and at which step it was saved."""
 
 
-def train(task, config: ml_collections.ConfigDict, workdir: str, strategy=None) -> dict:
+def train(
+    task,
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    strategy: tf.distribute.Strategy | None = None,
+    *,
+    allow_changes: bool = False,
+    profile: tuple[int, int] | None = None,
+) -> dict:
     """Trains a model, or goes on with its training, until `config.train.steps` or no progress.
 
     Args:
         task: module with the functions of a task (`datasets`, `build`, `loss`, `metrics`, ...).
         config: the resolved config.
-        workdir: folder of the run; checkpoints found in it are gone on from.
+        workdir: folder of the run; checkpoints found in it are gone on from. Of several processes,
+            only the chief reads and writes it.
         strategy: `tf.distribute.Strategy`, or `None` for one device.
+        allow_changes: whether a run may go on with another config, or other data.
+        profile: steps between which TensorFlow's profiler runs; what it finds is for TensorBoard.
 
     Returns:
-        Dict with `steps`, `seconds`, `best_step` and the best value under its metric's name.
+        Dict with `steps`, `seconds`, `best_step`, the best value under its metric's name, items a
+        second, and the shares of the time that went into each part of the work.
 
     Raises:
         ValueError: for a config that contradicts itself or the folder.
         FloatingPointError: when the loss is not finite any more; checkpoints stay as they were.
+        Preempted: after SIGTERM, when the step under way has ended and is saved.
+        ConnectionError: when another process has ended.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    check(config, strategy, task.METRICS)
-    task.check(config)
-    run_folder.start(workdir, config)
-    keras.utils.set_random_seed(config.seed)
-    data = task.datasets(config, workdir, strategy.num_replicas_in_sync)
-    checkpoints = Checkpoints(f"{workdir}/checkpoints", config.train.keep_checkpoints)
-    found = checkpoints.load_newest()
-    with strategy.scope():
-        model = task.build(config, workdir)
-        if data.begin is not None:
-            model = data.begin(model, found is None)
-        trainer = Trainer(task, config, model, strategy)
-    loop = _Loop(trainer, data, workdir, checkpoints, found)
-    return loop.run()
+    workers = Workers(strategy)
+    with workers.together(), workers.folder(workdir) as workdir:
+        trainer, data, state = prepare(task, config, workdir, workers, allow_changes)
+        profile = workers.from_chief(lambda: profile)
+        with run_folder.locked(workdir):
+            return _Loop(trainer, data, workdir, state, profile).run()
 
 
 class _Loop:
     """Walks from checkpoint to checkpoint: steps, logs, validations, early stop."""
 
-    def __init__(self, trainer, data, workdir, checkpoints, found):
+    def __init__(self, trainer, data, workdir, state, profile):
         self.trainer, self.data, self.workdir = trainer, data, workdir
-        self.config = trainer.config.train
-        self.checkpoints = checkpoints
-        self.best = Checkpoints(f"{workdir}/checkpoints/best", keep=1)
-        self.state = {"step": 0, "epoch": 0, "batch": 0, "seconds": 0.0}
+        self.workers, self.config = trainer.workers, trainer.config.train
+        folder = f"{workdir}/checkpoints"
+        self.checkpoints = Checkpoints(folder, self.config.keep_checkpoints)
+        self.best = Checkpoints(f"{folder}/best", keep=1)
+        # Apart from the others, for it is at any step and must not count in their average.
+        self.preempted = Checkpoints(f"{folder}/preempted", keep=1)
+        for checkpoints in (self.checkpoints, self.best, self.preempted):
+            checkpoints.clean()
+        self.profile, self.is_profiling = profile or (), False
+        self.state = {"step": 0, "batch": 0, "items": 0.0, "seconds": 0.0, "period": NO_PERIOD}
+        self.state |= {"clock": {"input": 0.0, "validation": 0.0, "checkpoint": 0.0}}
         nothing = {"metric": self.config.best_metric, "best_value": None, "best_step": 0}
-        self.state |= nothing | {"stale": 0, "data": data.fingerprint}
-        if found:
-            arrays, state = found
-            if state["data"] != data.fingerprint:
-                raise ValueError(
-                    f"{workdir} holds a run on other data, of which the files were changed or "
-                    "replaced: choose another --workdir."
-                )
-            trainer.restore(arrays)
+        self.state |= nothing | {"stale": 0, "first_loss": None}
+        if state:
             self.state = {key: state[key] for key in self.state}
             if state["metric"] != self.config.best_metric:  # Their values cannot be compared.
                 self.state |= nothing | {"stale": 0}
-            # Other batches than before may be fewer.
-            self.state["batch"] = min(self.state["batch"], data.batches_per_epoch)
-            print(f"Going on from step {self.state['step']} in {workdir}.", flush=True)
-        self.log = run_folder.MetricsLog(workdir, self.state["step"])
-        self.scalars = tf.summary.create_file_writer(str(workdir))
+            if self.workers.is_chief:
+                print(f"Going on from step {self.state['step']} in {workdir}.", flush=True)
+        self.state["data"] = data.fingerprint
+        self.progress = Progress(workdir, data, self.config, self.state, self.workers.is_chief)
         self.score = None
 
     def run(self) -> dict:
         state, config = self.state, self.config
-        iterator = iter(self.data.train(state["epoch"], state["batch"]))
-        started = time.perf_counter() - state["seconds"]
-        bar = tqdm(
-            total=config.steps,
-            initial=state["step"],
-            unit="step",
-            disable=not sys.stderr.isatty(),
-            dynamic_ncols=True,
-        )
-        while state["step"] < config.steps and not self._is_stale():
-            clock = time.perf_counter()
-            first = state["step"]
-            loss, items, norm = self._run_until_log(iterator, bar)
-            seconds = time.perf_counter() - clock
-            state["seconds"] = time.perf_counter() - started
-            if not math.isfinite(loss):
-                raise FloatingPointError(
-                    f"The loss is not finite between steps {first} and {state['step']}; the last "
-                    f"checkpoint in {self.checkpoints.folder} is from before."
-                )
-            rate = items / seconds
-            record = {"loss": loss / items, "gradient_norm": norm}
-            record["learning_rate"] = float(self.trainer.optimizer.learning_rate)
-            record[f"{self.data.items}_per_second"] = rate
-            if self._due(config.validate_every):
-                record |= self._validate()
-            self._report(record, bar)
-            if self._due(config.checkpoint_every) or self._is_stale():
-                self.checkpoints.save(state["step"], self.trainer.arrays(), state)
-        bar.close()
-        return {
-            "steps": state["step"],
-            "seconds": round(state["seconds"], 1),
-            "best_step": state["best_step"],
-            f"validation_{config.best_metric}": state["best_value"],
-        }
+        iterator = iter(self.data.train(state["batch"]))
+        self.started = time.perf_counter() - state["seconds"]
+        ends = False
+        with self.progress, self._profiler(), _sigterm() as asked_to_end:
+            while state["step"] < config.steps and not self._is_stale():
+                ends = self._run_until_record(iterator, asked_to_end)
+                self._tick()
+                if ends:
+                    self._save(self.preempted)
+                    raise Preempted(f"Asked to end: the run is saved at step {state['step']}.")
+                if any(self._due(config[period]) for period in PERIODS):
+                    self._record()
+        self._tick()
+        return self.progress.summary()
 
-    def _run_until_log(self, iterator, bar):
-        """Runs until something is due; returns loss sum, items, last norm."""
+    def _tick(self):
+        self.state["seconds"] = time.perf_counter() - self.started
+
+    def _run_until_record(self, iterator, asked_to_end) -> bool:
+        """Runs until something is due, or returns that some process is asked to end."""
         state, config = self.state, self.config
-        loss_sum = item_sum = norm = 0.0
-        periods = (config.log_every, config.validate_every, config.checkpoint_every)
-        stop = min(config.steps, *((state["step"] // n + 1) * n for n in periods))
-        while state["step"] < stop:
+        stops = [(state["step"] // config[n] + 1) * config[n] for n in PERIODS]
+        stops += [step for step in self.profile if step > state["step"]]
+        stop = min(config.steps, *stops)
+        self._switch_profiler()
+        ends = False
+        while state["step"] < stop and not ends:
+            clock = time.perf_counter()
             count = min(config.steps_per_call, stop - state["step"])
-            loss, items, norm = self.trainer.steps(iterator, tf.constant(count))
-            loss_sum, item_sum = loss_sum + float(loss), item_sum + float(items)
+            asked = tf.constant(asked_to_end.is_set())
+            count, loss, items, norm, waited, ends = (
+                x.numpy().item() for x in self.trainer.steps(iterator, tf.constant(count), asked)
+            )
+            period, seconds = state["period"], time.perf_counter() - clock
+            state["period"] = {
+                "loss": period["loss"] + loss,
+                "items": period["items"] + items,
+                "seconds": period["seconds"] + seconds,
+                "norm": norm if count else period["norm"],
+            }
+            state["clock"]["input"] += waited
             state["step"] += count
-            position = state["epoch"] * self.data.batches_per_epoch + state["batch"] + count
-            state["epoch"], state["batch"] = divmod(position, self.data.batches_per_epoch)
-            bar.update(count)
-        return loss_sum, item_sum, float(norm)
+            state["items"] += items
+            if not math.isfinite(loss):
+                raise FloatingPointError(self._broken(count))
+            state["batch"] += count * config.accumulate
+            self.progress.update(count)
+        self._switch_profiler()
+        return ends
+
+    @contextlib.contextmanager
+    def _profiler(self):
+        """Keeps what was found of a profile that is cut short."""
+        try:
+            yield
+        finally:
+            if self.is_profiling:
+                tf.profiler.experimental.stop()
+
+    def _switch_profiler(self):
+        if not self.profile or not self.workers.is_chief:
+            return
+        first, last = self.profile
+        if self.state["step"] == first and not self.is_profiling:
+            tf.profiler.experimental.start(str(self.workdir))
+            self.is_profiling = True
+        elif self.is_profiling and self.state["step"] >= last:
+            tf.profiler.experimental.stop()
+            self.is_profiling = False
+
+    def _broken(self, count):
+        """Says where the last one of `count` steps is not finite."""
+        accumulate = self.config.accumulate
+        batches = self.data.train(self.state["batch"] + (count - 1) * accumulate).take(accumulate)
+        place = first_not_finite(self.trainer, batches)
+        place += " (in its rows of the batch)" if self.workers.count > 1 else ""
+        return (
+            f"The loss is not finite at step {self.state['step']}: {place}. The checkpoints in "
+            f"{self.checkpoints.folder} are from before."
+        )
+
+    def _record(self):
+        """Logs what has gathered, and validates and saves when it is time."""
+        state, config, period = self.state, self.config, self.state["period"]
+        state["period"] = NO_PERIOD
+        loss = period["loss"] / period["items"]
+        state["first_loss"] = loss if state["first_loss"] is None else state["first_loss"]
+        if loss > DIVERGED * max(state["first_loss"], 1.0):
+            raise FloatingPointError(
+                f"The loss diverges: it began at {state['first_loss']:.4g} and is {loss:.4g} at "
+                f"step {state['step']}. The checkpoints in {self.checkpoints.folder} are from "
+                "before; a lower train.learning_rate may help."
+            )
+        record = {"loss": loss, "gradient_norm": period["norm"]}
+        record["learning_rate"] = float(self.trainer.optimizer.learning_rate)
+        record[f"{self.data.items}_per_second"] = period["items"] / period["seconds"]
+        if self._due(config.validate_every):
+            record |= self._validate()
+        self.progress.report(record)
+        if self._due(config.checkpoint_every) or self._is_stale():
+            self._save(self.checkpoints)
+
+    def _save(self, checkpoints):
+        if not self.workers.is_chief:
+            return
+        self._tick()
+        with self._clock("checkpoint"):
+            arrays = self.trainer.arrays()
+            for name, array in arrays.items():
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    raise FloatingPointError(
+                        f"Numbers of {name} are not finite after step {self.state['step']}. The "
+                        f"checkpoints in {self.checkpoints.folder} are from before."
+                    )
+            checkpoints.save(self.state["step"], arrays, self.state)
+
+    @contextlib.contextmanager
+    def _clock(self, kind):
+        start = time.perf_counter()
+        yield
+        self.state["clock"][kind] += time.perf_counter() - start
 
     def _due(self, every):
         return self.state["step"] % every == 0 or self.state["step"] >= self.config.steps
@@ -187,42 +252,38 @@ class _Loop:
 
     def _validate(self):
         """Validates, keeps the best checkpoint, and counts validations without progress."""
-        trainer, state = self.trainer, self.state
-        metrics = trainer.validate(self.data.validation)
-        if self.config.best_metric not in metrics:
-            with trainer.averaged_weights():
-                self.score = self.score or trainer.task.validation_scorer(
-                    trainer.model, trainer.config, self.workdir
-                )
-                metrics |= self.score()
+        state = self.state
+        with self._clock("validation"):
+            metrics = self.trainer.validate(self.data.validation)
+            if self.config.best_metric not in metrics:
+                metrics |= self.workers.from_chief(self._score)
         value = metrics[self.config.best_metric]
         sign = 1 if self.config.best_metric.endswith("loss") else -1
         if state["best_value"] is None or sign * value < sign * state["best_value"]:
             state |= {"best_value": value, "best_step": state["step"], "stale": 0}
-            self.best.save(state["step"], trainer.arrays(), state)
+            self._save(self.best)
         else:
             state["stale"] += 1
         return {f"validation_{name}": number for name, number in metrics.items()}
 
-    def _report(self, record, bar):
-        state = self.state
-        self.log.append({"step": state["step"], "seconds": round(state["seconds"], 2), **record})
-        with self.scalars.as_default(step=state["step"]):
-            for name, value in record.items():
-                tf.summary.scalar(name, value)
-        self.scalars.flush()
-        if any(name.startswith("validation") for name in record):
-            self.log.draw()
-        left = (self.config.steps - state["step"]) * state["seconds"] / max(state["step"], 1)
-        shown = {name: f"{value:.4g}" for name, value in record.items() if name != "gradient_norm"}
-        epoch = state["epoch"] + state["batch"] / self.data.batches_per_epoch
-        line = f"step {state['step']}/{self.config.steps} epoch {epoch:.2f} " + " ".join(
-            f"{name}={value}" for name, value in shown.items()
-        )
-        rate = f"{self.data.items}_per_second"
-        bar.set_postfix({"loss": shown["loss"], rate: shown[rate]}, refresh=False)
-        if bar.disable:
-            minutes, seconds = divmod(round(left), 60)
-            print(f"{line} ETA {minutes}:{seconds:02d}", flush=True)
-        elif any(name.startswith("validation") for name in record):
-            bar.write(line)
+    def _score(self):
+        trainer = self.trainer
+        with trainer.averaged_weights():
+            self.score = self.score or trainer.task.validation_scorer(
+                trainer.model, trainer.config, self.workdir
+            )
+            return self.score()
+
+
+@contextlib.contextmanager
+def _sigterm():
+    """Gives an event that SIGTERM sets, instead of ending the program, where that can be."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -5,7 +5,6 @@ Letters: `B` sentences, `S` source tokens, `T` target tokens, `n` hypotheses.
 
 import copy
 import hashlib
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,11 +25,14 @@ from kerasformer.tokenizers import (
 )
 from pipelines import batching, evaluation, parallel_text, training
 from pipelines.data_sources import check_keys
+from pipelines.preparation import Data
 from pipelines.run_folder import write_atomically
 from pipelines.trainer import check_choices
 from pipelines.translator import Translator, search_arguments
+from pipelines.workers import WHOLE, Shard
 
 METRICS = ("loss", "accuracy", "bleu")  # What a validation can report.
+SHOWN = 5  # Pairs of a batch that a dry run shows.
 DEFAULTS = {
     "task": "translation",
     "seed": 1,
@@ -117,15 +119,13 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def datasets(
-    config: ml_collections.ConfigDict, workdir: str, num_replicas: int = 1
-) -> training.Data:
+def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHOLE) -> Data:
     """Reads, cleans, tokenizes and batches the sentence pairs.
 
     Args:
         config: the resolved config.
         workdir: folder of the run; unless `tokenizer.model` is there, it is trained and written.
-        num_replicas: int. Divides the rows of each batch.
+        shard: part of each batch that is made here; the replicas divide its rows.
 
     Returns:
         The datasets, of dicts of int tensors `source` `(B, S)`, `target` `(B, T)` (behind the
@@ -146,11 +146,17 @@ def datasets(
     validation = batching.TokenizedPairs.from_texts(validation_pairs, tokenizer, tokenizer)
     if train.dropped:
         print(f"Pairs over train.max_length={config.train.max_length}: {train.dropped} dropped.")
-    batches = {"batch_tokens": config.train.batch_tokens, "num_replicas": num_replicas}
+    batches = {"batch_tokens": config.train.batch_tokens, "num_replicas": shard.num_replicas}
+    per_epoch = batching.batches_per_epoch(train, **batches)
     longest = int(max(validation.source_lengths.max(), validation.target_lengths.max()))
-    return training.Data(
-        train=lambda epoch, batch: batching.dataset(
-            train, seed=config.seed, start_epoch=epoch, start_batch=batch, **batches
+    return Data(
+        train=lambda batch: batching.dataset(
+            train,
+            seed=config.seed,
+            start_epoch=batch // per_epoch,
+            start_batch=batch % per_epoch,
+            shard=shard,
+            **batches,
         ),
         validation=batching.dataset(
             validation,
@@ -159,15 +165,18 @@ def datasets(
             shuffle=False,
             repeat=False,
         ),
-        batches_per_epoch=batching.batches_per_epoch(train, **batches),
+        batches_per_epoch=per_epoch,
         items="tokens",
-        fingerprint=_fingerprint(pairs, validation_pairs),
+        fingerprint={
+            "set of training pairs": _fingerprint(pairs),
+            "set of validation pairs": _fingerprint(validation_pairs),
+        },
     )
 
 
-def _fingerprint(*parts):
+def _fingerprint(pairs):
     digest = hashlib.sha256()
-    for pair in itertools.chain(*parts):
+    for pair in pairs:
         digest.update("\t".join((*pair, "")).encode())
     return digest.hexdigest()
 
@@ -182,6 +191,14 @@ def _train_tokenizer(config, workdir, pairs):
 def load_tokenizer(workdir: str) -> SentencePieceTokenizer:
     """Loads the tokenizer of a run."""
     return SentencePieceTokenizer.from_file(Path(workdir) / "tokenizer.model")
+
+
+def show_batch(batch: dict, config: ml_collections.ConfigDict, workdir: str, picture: str) -> str:
+    """Writes the first pairs of a training batch as text again, as the model sees them."""
+    tokenizer = load_tokenizer(workdir)
+    sides = (tokenizer.decode(batch[name].numpy()) for name in ("source", "labels"))
+    pairs = [pair for pair in zip(*sides, strict=True) if any(pair)]  # Not rows of padding.
+    return "\n".join(f"{source}\n  -> {target}" for source, target in pairs[:SHOWN])
 
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:

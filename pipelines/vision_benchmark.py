@@ -24,7 +24,7 @@ from kerasformer.models import VisionTransformer
 from pipelines.augmentation import Recipe
 from pipelines.benchmark import Side, Work
 from pipelines.configs import cifar10_cpu
-from pipelines.image_batches import batches_per_epoch, training_dataset
+from pipelines.image_batches import training_dataset
 from pipelines.image_data import Images
 
 LEARNING_RATE = 1e-3
@@ -190,7 +190,7 @@ def make_input_work(num_images: int = 50_000) -> Work:
         )
         recipe, level = Recipe(**config.augment.to_dict()), ((100.0,) * 3, (50.0,) * 3)
         batches = training_dataset(images, batch_size, 1, recipe, (32, 32), *level)
-        epoch = batches.take(batches_per_epoch(images, batch_size))
+        epoch = batches.take(num_images // batch_size)
         return lambda: [batch["images"].shape for batch in epoch]
 
     def train(jit_compile, precision):

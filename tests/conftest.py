@@ -1,4 +1,4 @@
-"""What every test shares: quiet TensorFlow, two logical CPU devices, and fixed seeds."""
+"""What every test shares: quiet TensorFlow, three logical CPU devices, and fixed seeds."""
 
 import os
 
@@ -11,7 +11,7 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
 
 
 @pytest.fixture(autouse=True)

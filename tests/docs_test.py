@@ -186,7 +186,8 @@ class ReadmeTest:
         text = document.read_text(encoding="utf-8")
         lines = [""] * len(text.splitlines())
         for block in FENCE.finditer(text):
-            assert block[1] in ("python", "sh", "text"), f"unknown kind of block: {block[0]}"
+            known = ("python", "sh", "text", "yaml")
+            assert block[1] in known, f"unknown kind of block: {block[0]}"
             if block[1] == "python":
                 start = text[: block.start(2)].count("\n")
                 code = block[2].splitlines()

@@ -62,7 +62,11 @@ class FailingScoring(Scoring):
 
 def make_config(ema=0.0):
     return ml_collections.ConfigDict(
-        {"task": "scoring", "data": {"format": "rows"}, "train": {"ema": ema}}
+        {
+            "task": "scoring",
+            "data": {"format": "rows"},
+            "train": {"ema": ema, "keep_checkpoints": 5},
+        }
     )
 
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from pipelines.augmentation import Recipe, resize_and_crop
-from pipelines.image_batches import batches_per_epoch, evaluation_dataset, training_dataset
+from pipelines.image_batches import evaluation_dataset, training_dataset
 from pipelines.image_data import Images
+from pipelines.workers import Shard
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(1, 256, (23, 11, 13, 3), np.uint8)
@@ -46,23 +47,22 @@ def as_files(folder, pixels):
 
 
 class OrderTest:
-    def test_an_epoch_shows_each_image_at_most_once_and_leaves_out_no_batch(self):
-        assert batches_per_epoch(IMAGES, 5) == 4
-        labels = [batch["labels"] for batch in train(12, recipe=Recipe())]
-        for epoch in range(3):
-            shown = np.concatenate(labels[4 * epoch : 4 * epoch + 4])
-            assert len(shown) == len(set(shown)) == 20
+    def test_every_epoch_shows_each_image_once_and_batches_go_on_over_its_end(self):
+        batches = train(23, recipe=Recipe())
+        assert all(len(batch["labels"]) == 5 for batch in batches)
+        epochs = np.concatenate([batch["labels"] for batch in batches]).reshape(5, 23)
+        assert all(sorted(epoch) == list(range(23)) for epoch in epochs)
 
     def test_each_epoch_and_each_seed_has_its_own_order(self):
         orders = {
-            tuple(np.concatenate([batch["labels"] for batch in batches]))
+            tuple(batch["labels"])
             for seed in range(2)
-            for batches in np.split(np.array(train(8, seed=seed, recipe=Recipe())), 2)
+            for batch in train(2, batch_size=23, seed=seed, recipe=Recipe())
         }
         assert len(orders) == 4
 
     def test_places_are_even(self):
-        shown = train(4 * 300, recipe=Recipe(), size=((1, 1), *PLAIN[1:]))
+        shown = train(1200, batch_size=23, recipe=Recipe(), size=((1, 1), *PLAIN[1:]))
         first = np.bincount([batch["labels"][0] for batch in shown], minlength=23)
         assert abs(first - 1200 / 23).max() < 4.5 * (1200 / 23) ** 0.5
 
@@ -78,17 +78,9 @@ class OrderTest:
 
 
 class ResumingTest:
-    def test_from_any_point_the_same_batches_follow(self):
-        whole = train(9)
-        for epoch, batch in ((0, 3), (0, 4), (1, 0), (1, 2)):
-            begin = 4 * epoch + batch
-            rest = train(9 - begin, start_epoch=epoch, start_batch=batch)
-            assert_equal(rest, whole[begin:])
-
-    @pytest.mark.parametrize("epoch, batch", [(-1, 0), (0, -1), (0, 5)])
-    def test_a_point_outside_the_epoch_is_refused(self, epoch, batch):
-        with pytest.raises(ValueError, match=f"start_epoch={epoch}, start_batch={batch}"):
-            train(1, start_epoch=epoch, start_batch=batch)
+    @pytest.mark.parametrize("begin", [3, 4, 5, 23])
+    def test_from_any_point_the_same_batches_follow(self, begin):
+        assert_equal(train(25 - begin, start_batch=begin), train(25)[begin:])
 
     def test_fewer_images_than_a_batch_are_refused(self):
         with pytest.raises(ValueError, match="at least batch_size=24 images, received 23"):
@@ -102,11 +94,11 @@ class RandomnessTest:
     def test_seed_epoch_and_image_alone_decide_what_is_done(self):
         small = self.by_image(train(11, batch_size=2, recipe=RICH))
         large = self.by_image(train(1, batch_size=23, recipe=RICH))
-        assert len(small) == 22
+        assert len(small) == 22  # those of the first epoch
         for number, image in small.items():
             np.testing.assert_array_equal(image, large[number])
 
-    @pytest.mark.parametrize("keys", [{"seed": 4}, {"start_epoch": 1}])
+    @pytest.mark.parametrize("keys", [{"seed": 4}, {"start_batch": 1}])
     def test_another_seed_or_epoch_does_something_else(self, keys):
         recipe = Recipe(padding=2, flip=0.5)
         first = self.by_image(train(1, batch_size=23, recipe=recipe))
@@ -117,6 +109,25 @@ class RandomnessTest:
         shares = [batch["share"] for batch in train(20)]
         assert all(np.all(share == share[0]) for share in shares)
         assert len({float(share[0]) for share in shares}) > 15
+
+
+class ShardTest:
+    """Processes make parts of the same batches, mixtures included."""
+
+    @pytest.mark.parametrize("count", [2, 3, 5])
+    def test_the_parts_are_the_batch(self, count):
+        whole = train(7, recipe=MIXED)
+        parts = [train(7, recipe=MIXED, shard=Shard(i, count, count)) for i in range(count)]
+        for batch, *own in zip(whole, *parts, strict=True):
+            rows = {
+                name: np.concatenate([part[name] for part in own]) for name in ("images", "labels")
+            }
+            order, expected = np.argsort(rows["labels"]), np.argsort(batch["labels"])
+            assert len(order) == 5
+            for name, values in rows.items():
+                np.testing.assert_array_equal(values[order], batch[name][expected])
+        sizes = {len(part[0]["labels"]) for part in parts}
+        assert max(sizes) - min(sizes) <= 2
 
 
 class ContentTest:

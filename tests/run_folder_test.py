@@ -24,6 +24,7 @@ CHANGES = {
     "start.freeze": True,
     "teacher.kind": "soft",
     "train.ema": 0.5,
+    "train.precision": "mixed_float16",
 }
 WRITE_ON_A_FULL_DISK = """
 import resource, sys
@@ -125,23 +126,30 @@ class StartTest:
         start(begun, config())
         assert (begun / "config.json").read_bytes() == before
 
-    def test_steps_batches_and_decoding_may_change_and_are_kept(self, begun):
-        start(begun, config(**{"train.steps": 23, "decode.beam_size": 2}))
-        found = read_config(begun)
-        assert (found.train.steps, found.decode.beam_size) == (23, 2)
+    def test_what_a_run_learns_by_changes_only_with_a_flag(self, begun):
+        before, changed = (begun / "config.json").read_bytes(), config(**{"train.steps": 23})
+        with pytest.raises(ValueError, match="train.steps=.*not 23.*or give --allow_changes"):
+            start(begun, changed)
+        assert (begun / "config.json").read_bytes() == before
+        start(begun, changed, allow_changes=True)
+
+    @pytest.mark.parametrize("key", ["decode.beam_size", "train.log_every", "train.steps_per_call"])
+    def test_what_changes_no_weights_may_change(self, begun, key):
+        start(begun, config(**{key: 2}))
 
     @pytest.mark.parametrize("key", CHANGES)
     def test_another_task_model_or_data_is_refused_by_name(self, begun, key):
         before = (begun / "config.json").read_bytes()
         with pytest.raises(ValueError, match=f"{key}=.*choose another --workdir") as caught:
-            start(begun, config(**{key: CHANGES[key]}))
+            start(begun, config(**{key: CHANGES[key]}), allow_changes=True)
         assert str(begun) in str(caught.value) and "\n" not in str(caught.value)
         assert (begun / "config.json").read_bytes() == before
         assert sorted(os.listdir(begun)) == ["checkpoints", "config.json", "tokenizer.model"]
 
-    @pytest.mark.parametrize("key", run_folder.FREE_KEYS)
+    @pytest.mark.parametrize("key", [key for key in run_folder.FREE_KEYS if "data." in key])
     def test_what_it_reads_may_have_moved(self, begun, key):
         start(begun, config(**{key: "elsewhere"}))
+        run_folder.write_config(begun, config(**{key: "elsewhere"}))
         assert read_config(begun).to_json() == config(**{key: "elsewhere"}).to_json()
 
     @pytest.mark.parametrize("there", [True, False])

@@ -4,25 +4,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines import loss_scale
+from pipelines.trainer import model_variables
 from tests.digits import (
+    ONE_DEVICE,
+    VOCABULARY,
+    Digits,
     TransformedDigits,
     as_dataset,
     draw_batch,
     make_trainer,
     mean_loss,
+    replicas,
     run,
+    step,
+    take_steps,
     two_replicas,
+    weights,
 )
-
-
-def step(trainer, *batches):
-    """Takes a step on each batch; returns the sums of losses and items, and the last norm."""
-    found = trainer.steps(iter(as_dataset(list(batches))), tf.constant(len(batches)))
-    return [float(x) for x in found]
-
-
-def weights(trainer):
-    return [variable.numpy() for variable in trainer.model.trainable_variables]
 
 
 def gradients_of(trainer, batch):
@@ -121,6 +120,17 @@ class StepTest:
         assert np.isnan(loss)
         assert all(not gradient.any() for gradient in applied(trainer))
 
+    @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+    def test_batches_are_accumulated_as_if_they_were_one(self, precision):
+        parts = [draw_batch(number, rows=5) for number in range(3)]
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        split, one = make_trainer(accumulate=3, ema=0.9), make_trainer(ema=0.9)
+        iterator = iter(as_dataset(parts * 2))
+        for _ in range(2):
+            found = take_steps(split, iterator, 1)
+            assert found == pytest.approx(step(one, whole), rel=1e-5)
+        assert_close(weights(split), weights(one))
+
     def test_smoothing_costs_what_its_definition_says(self):
         losses = {e: mean_loss(make_trainer(label_smoothing=e), BATCH) for e in (0.0, 0.1, 0.3)}
         # Linear in the smoothing, for it mixes two cross-entropies.
@@ -145,15 +155,6 @@ def plain():
 class ManyWaysTest:
     """The same steps of a Transformer on two replicas, compiled, and in bfloat16."""
 
-    def test_two_replicas_give_what_one_gives(self, plain):
-        one, expected = plain
-        tokens = [np.count_nonzero(BATCH["labels"][first::2]) for first in (0, 1)]
-        assert tokens[0] != tokens[1]
-        two = make_trainer(TransformedDigits(), two_replicas())
-        assert step(two, *BATCHES) == pytest.approx(expected, rel=1e-5)
-        assert_close(weights(two), weights(one))
-        assert_close([v.numpy() for v in two.ema], [v.numpy() for v in one.ema])
-
     def test_a_compiled_step_gives_what_a_plain_one_gives(self, plain):
         one, expected = plain
         compiled = make_trainer(TransformedDigits(), jit_compile=True)
@@ -171,3 +172,158 @@ class ManyWaysTest:
     def test_two_replicas_train_with_dropout_and_one_goes_on_with_their_run(self, tmp_path):
         assert run(tmp_path, strategy=two_replicas(), steps=3)["steps"] == 3
         assert run(tmp_path, steps=4)["steps"] == 4
+
+
+class Overflowing(Digits):
+    """A task whose gradient overflows, but not its loss, where the last token id is read."""
+
+    @staticmethod
+    def loss(model, batch, config):
+        total, items = Digits.loss(model, batch, config)
+        is_bad = tf.reduce_any(batch["source"] == VOCABULARY - 1)
+        return total + tf.where(is_bad, 3e38, 0.0) * (total - tf.stop_gradient(total)), items
+
+
+class LossScaleTest:
+    """An infinite gradient leaves everything but the scale as it was."""
+
+    def state(self, trainer):
+        return {name: a for name, a in trainer.arrays().items() if "loss_scale" not in name}
+
+    def test_float16_learns_what_float32_does(self):
+        half, full = make_trainer(precision="mixed_float16"), make_trainer()
+        for batch in BATCHES:
+            found, expected = step(half, batch), step(full, batch)
+            assert found == pytest.approx(expected, rel=0.02)
+        assert all(v.dtype == "float32" for v in half.model.trainable_variables)
+        assert_close(weights(half), weights(full), rtol=0.05, atol=0.01)
+
+    @pytest.mark.parametrize("make_strategy", [lambda: ONE_DEVICE, two_replicas])
+    def test_an_overflow_on_one_replica_skips_the_step_on_all(self, make_strategy):
+        strategy = make_strategy()
+        trainer = make_trainer(Overflowing(), strategy, precision="mixed_float16", ema=0.9)
+        good = {**BATCH, "source": np.minimum(BATCH["source"], VOCABULARY - 2)}
+        bad = {**good, "source": good["source"].copy()}
+        bad["source"][strategy.num_replicas_in_sync - 1, 0] = VOCABULARY - 1
+        step(trainer, good)
+        before, scale = self.state(trainer), trainer.loss_scale.value.numpy()
+        assert np.isfinite(step(trainer, bad)[0])
+        after = self.state(trainer)
+        assert all(np.array_equal(after[name], before[name]) for name in before)
+        assert trainer.loss_scale.value.numpy() == scale / 2
+        step(trainer, good)
+        assert not np.array_equal(weights(trainer)[0], before["model/0000"])
+
+    def test_the_scale_doubles_after_a_while_and_is_part_of_the_state(self, monkeypatch):
+        monkeypatch.setattr(loss_scale, "PERIOD", 3)
+        trainer = make_trainer(precision="mixed_float16")
+        first = trainer.loss_scale.value.numpy()
+        step(trainer, *BATCHES[:2])
+        other = make_trainer(precision="mixed_float16", seed=5)
+        other.restore(trainer.arrays())
+        step(other, BATCHES[2])
+        assert other.loss_scale.value.numpy() == 2 * first
+        assert other.loss_scale.good_steps.numpy() == 0
+
+    def test_a_scale_that_nothing_helps_gives_a_loss_that_is_not_finite(self):
+        trainer = make_trainer(precision="mixed_float16")
+        assert np.isfinite(step(trainer, BATCH)[0])
+        trainer.loss_scale.value.assign(loss_scale.LEAST / 2)
+        assert np.isnan(step(trainer, BATCH)[0])
+
+
+STEPS = [draw_batch(number, rows=7) for number in range(20)]
+# Neither number of rows can be shared equally; of one row some replicas get nothing.
+VALIDATION = [draw_batch(31, rows=5), {name: ids[:1] for name, ids in draw_batch(37).items()}]
+
+
+def twenty_steps(trainer):
+    """Takes 20 steps; returns what each gave, and the metrics of a validation after them."""
+    iterator = iter(as_dataset(STEPS))
+    found = [take_steps(trainer, iterator, 1) for _ in STEPS]
+    return np.array(found), trainer.validate(as_dataset(VALIDATION))
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """A Transformer's trainer after 20 steps on one device, and what they gave."""
+    trainer = make_trainer(TransformedDigits(), ema=0.9)
+    return trainer, *twenty_steps(trainer)
+
+
+def local_losses(trainer, batch):
+    """Computes the gradients on each replica; returns what each finds of the loss."""
+    results = trainer.strategy.run(trainer._replica_gradients, (batch,))
+    return [float(x) for x in trainer.strategy.experimental_local_results(results[1])]
+
+
+def random_states(trainer):
+    """Returns by name what each replica holds of every random state."""
+    seeds = {n: v for n, v in model_variables(trainer.model).items() if "seed" in v.name}
+    local = trainer.strategy.experimental_local_results
+    return {name: [part.numpy().tolist() for part in local(v.value)] for name, v in seeds.items()}
+
+
+class ReplicasTest:
+    """What two and three replicas share, and what each has for itself."""
+
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_they_take_the_steps_of_one_device(self, one_device, count):
+        one, expected, metrics = one_device
+        tokens = [[np.count_nonzero(b["labels"][i::count]) for i in range(count)] for b in STEPS]
+        assert sum(len(set(shares)) > 1 for shares in tokens) > len(STEPS) / 2
+        many = make_trainer(TransformedDigits(), replicas(count), ema=0.9)
+        found, found_metrics = twenty_steps(many)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        assert found_metrics == pytest.approx(metrics, rel=1e-5)
+        assert_close(many.arrays().values(), one.arrays().values(), rtol=1e-5)
+
+    def test_a_replica_without_rows_takes_part(self):
+        batch = {name: ids[:1] for name, ids in BATCH.items()}
+        one, many = make_trainer(), make_trainer(strategy=replicas(3))
+        assert step(many, batch) == pytest.approx(step(one, batch), rel=1e-5)
+        assert_close(weights(many), weights(one))
+
+    def test_the_gradients_they_share_are_dense_and_sum_to_that_of_one_device(self):
+        trainer = make_trainer(strategy=two_replicas())
+        with tf.GradientTape() as tape:
+            loss, _ = trainer.task.loss(trainer.model, BATCH, trainer.config)
+        embeddings = trainer.model.trainable_variables[0]
+        assert isinstance(tape.gradient(loss, embeddings.value), tf.IndexedSlices)
+        found, _, items = trainer.strategy.run(trainer._replica_gradients, (BATCH,))
+        local = trainer.strategy.experimental_local_results
+        for gradient, expected in zip(found, gradients_of(make_trainer(), BATCH), strict=True):
+            parts = local(gradient)
+            assert all(
+                isinstance(part, tf.Tensor) and part.shape == expected.shape for part in parts
+            )
+            np.testing.assert_allclose(sum(parts) / sum(local(items)), expected, atol=1e-6)
+
+    @pytest.mark.parametrize("dropout", [0.0, 0.7])
+    def test_each_drops_other_numbers(self, dropout):
+        trainer = make_trainer(strategy=two_replicas(), dropout=dropout)
+        same_rows = {name: np.repeat(ids[:1], 2, axis=0) for name, ids in BATCH.items()}
+        for _ in range(2):
+            first, second = local_losses(trainer, same_rows)
+            assert (first == second) == (dropout == 0)
+
+    def test_the_random_states_of_the_first_one_are_saved_and_all_come_back(self):
+        trainer, other = (make_trainer(strategy=replicas(3), dropout=0.3) for _ in range(2))
+        step(trainer, BATCH, draw_batch(5))
+        states, arrays = random_states(trainer), trainer.arrays()
+        for name, (first, *others) in states.items():
+            assert arrays[name].tolist() == first and first not in others
+            assert others[0] != others[1]
+        assert states and states != random_states(other)
+        other.restore(arrays)
+        assert random_states(other) == states
+        assert step(other, draw_batch(7)) == step(trainer, draw_batch(7))
+
+    def test_they_accumulate_batches_as_if_they_were_one(self):
+        parts = [draw_batch(number, rows=5) for number in range(3)]
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        split, one = make_trainer(strategy=two_replicas(), accumulate=3), make_trainer()
+        assert take_steps(split, iter(as_dataset(parts)), 1) == pytest.approx(
+            step(one, whole), rel=1e-5
+        )
+        assert_close(weights(split), weights(one))

@@ -1,24 +1,29 @@
 """The training loop: what it writes, when it stops, and runs that are stopped and go on."""
 
-import itertools
 import json
 import os
-import random
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kerasformer.schedules import InverseSquareRoot
-from pipelines import training, translation
+from pipelines import run_folder, training
 from pipelines.checkpoints import Checkpoints
-from tests.digits import Digits, draw_batch, make_trainer, mean_loss, run, two_replicas
+from tests.digits import (
+    Digits,
+    as_dataset,
+    draw_batch,
+    make_config,
+    make_trainer,
+    mean_loss,
+    run,
+    two_replicas,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,6 +81,25 @@ class CrashingDigits(Digits):
         raise Crash
 
 
+class PreemptedDigits(Digits):
+    """Sends SIGTERM to its own process when a batch is read."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def datasets(self, config, workdir, shard):
+        data = super().datasets(config, workdir, shard)
+
+        def train(first):
+            for number, batch in enumerate(data.train(first), first):
+                if number == self.number:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+        return data._replace(train=lambda first: as_dataset(train(first)))
+
+
 class GoingOnTest:
     def test_a_stopped_run_ends_as_one_that_was_not(self, whole, stopped):
         assert steps_of(stopped / "checkpoints") == [3, 6, 7]
@@ -96,11 +120,68 @@ class GoingOnTest:
         steps = [record["step"] for record in records(tmp_path)]
         assert steps == sorted(set(steps)) and steps[-1] == 12
 
+    @pytest.mark.parametrize("step", [2, 4, 5, 7])
+    def test_a_run_that_is_asked_to_end_is_saved_and_ends_as_if_it_was_not(
+        self, whole, tmp_path, step
+    ):
+        with pytest.raises(training.Preempted, match="saved at step"):
+            run(tmp_path, PreemptedDigits(step))
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        (saved,) = steps_of(tmp_path / "checkpoints" / "preempted")
+        assert abs(saved - step) <= 2  # The steps of a call.
+        run(tmp_path)
+        assert_same_end(tmp_path, whole)
+        assert steps_of(tmp_path / "checkpoints") == steps_of(whole / "checkpoints")
+        assert logged(tmp_path, "loss") == logged(whole, "loss")
+
     def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(self, whole, stopped):
         os.truncate(stopped / "checkpoints" / "step-00000007" / "arrays.npz", 1009)
         run(stopped)
         assert_same_end(stopped, whole)
         assert 7 not in logged(stopped, "loss")
+
+    def test_a_run_of_which_every_checkpoint_is_damaged_is_not_begun_anew(self, stopped):
+        for path in stopped.glob("checkpoints/**/arrays.npz"):
+            os.truncate(path, 1009)
+        before = sorted(stopped.rglob("*"))
+        with pytest.raises(ValueError, match="no whole checkpoint.*delete it to begin anew"):
+            run(stopped)
+        assert sorted(stopped.rglob("*")) == before
+
+    def test_another_number_of_replicas_has_other_batches_and_is_refused(self, stopped):
+        with pytest.raises(ValueError, match="another number of replicas.*--allow_changes"):
+            run(stopped, strategy=two_replicas(), allow_changes=False, steps=7)
+
+    def test_a_constant_rate_of_learning_may_be_changed(self, tmp_path):
+        run(tmp_path, steps=3, schedule="constant", learning_rate=0.01)
+        run(tmp_path, steps=6, schedule="constant", learning_rate=0.002)
+        assert logged(tmp_path, "learning_rate")[6] == pytest.approx(0.002)
+
+    def test_what_a_kill_left_half_done_is_tidied_up(self, whole, tmp_path):
+        workdir = shutil.copytree(whole, tmp_path / "run")
+        (workdir / "checkpoints" / ".tmp-step-00000015").mkdir()
+        run(workdir, keep_checkpoints=2)
+        assert steps_of(workdir / "checkpoints") == [9, 12]
+        assert not list(workdir.rglob(".tmp*"))
+
+    def test_two_programs_do_not_train_in_one_folder(self, whole, tmp_path):
+        workdir = shutil.copytree(whole, tmp_path / "run")
+        with run_folder.locked(workdir), pytest.raises(ValueError, match="Another process trains"):
+            run(workdir)
+
+    def test_a_refused_config_does_not_replace_that_of_the_run(self, stopped):
+        (stopped / "tokenizer.model").write_bytes(b"another")
+        before = (stopped / "config.json").read_bytes()
+        with pytest.raises(ValueError, match="another tokenizer.model"):
+            run(stopped, allow_changes=False, steps=7, log_every=5)
+        assert (stopped / "config.json").read_bytes() == before
+
+    def test_other_prepared_files_are_refused_by_name(self, stopped_once, tmp_path):
+        workdir = shutil.copytree(stopped_once, tmp_path / "run")
+        (workdir / "tokenizer.model").write_bytes(b"another")
+        with pytest.raises(ValueError, match="another tokenizer.model.*--allow_changes"):
+            run(workdir, allow_changes=False, steps=7)
+        run(workdir)
 
     def test_a_finished_run_has_nothing_left_to_do(self, whole, tmp_path):
         workdir = shutil.copytree(whole, tmp_path / "run")
@@ -120,60 +201,6 @@ class GoingOnTest:
         with pytest.raises(ValueError, match="model.dropout=0.3, not 0.2"):
             run(stopped, dropout=0.2)
         assert sorted(stopped.rglob("*")) == before
-
-
-# A translator of a few words, with dropout, that saves a checkpoint every third step.
-SMALL_CONFIG = """
-from pipelines import translation
-
-def get_config():
-    config = translation.default_config()
-    config.data.update(format="tsv", folder=FOLDER, columns=(0, 1))
-    config.data.update({split: "pairs.tsv" for split in ("train", "validation", "test")})
-    config.tokenizer.update(vocabulary_size=23, byte_fallback=False)
-    config.model.update(num_layers=1, hidden_dim=8, num_heads=2, intermediate_dim=11)
-    config.train.update(steps=150, batch_tokens=101, max_length=53, warmup_steps=11, ema=0.9)
-    config.train.update(steps_per_call=3, log_every=5, validate_every=50, checkpoint_every=3)
-    return config
-"""
-
-
-class KilledTest:
-    """The program itself, killed at a moment that nobody chose."""
-
-    def kill_after_its_first_checkpoint(self, command, folder):
-        program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
-        while program.poll() is None and not steps_of(folder):
-            time.sleep(0.01)
-        time.sleep(random.uniform(0.0, 0.3))
-        program.kill()
-        program.communicate()
-        assert program.returncode == -signal.SIGKILL
-
-    def test_the_same_command_goes_on_to_the_same_end(self, tmp_path):
-        words = [("eins", "one"), ("zwei", "two"), ("drei", "three"), ("vier", "four")]
-        lines = [
-            "\t".join(map(" ".join, zip(*pair, strict=True)))
-            for pair in itertools.product(words, repeat=3)
-        ]
-        (tmp_path / "pairs.tsv").write_text("\n".join(lines))
-        path = tmp_path / "small.py"
-        path.write_text(SMALL_CONFIG.replace("FOLDER", repr(str(tmp_path))))
-        killed, whole = tmp_path / "killed", tmp_path / "whole"
-        command = [sys.executable, "-m", "apps.train", f"--config={path}", f"--workdir={killed}"]
-        self.kill_after_its_first_checkpoint(command, killed / "checkpoints")
-        reached = steps_of(killed / "checkpoints")
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert f"Going on from step {reached[-1]} " in done.stdout
-        assert json.loads(done.stdout.splitlines()[-1])["steps"] == 150
-        training.train(translation, runpy.run_path(str(path))["get_config"](), str(whole))
-        assert_same_end(killed, whole)
-        for name in ("loss", "validation_loss"):
-            assert list(logged(killed, name).items())[-1] == list(logged(whole, name).items())[-1]
-        steps = [record["step"] for record in records(killed)]
-        assert steps == sorted(set(steps))
-        assert not list(killed.rglob(".tmp*"))
 
 
 class LoopTest:
@@ -227,11 +254,26 @@ class LoopTest:
 
     def test_a_loss_that_is_not_finite_ends_the_run_and_costs_no_checkpoint(self, whole, stopped):
         before = {path: path.stat().st_mtime_ns for path in stopped.glob("checkpoints/**/*")}
-        with pytest.raises(FloatingPointError, match="between steps 8 and 9.*checkpoints is from"):
+        with pytest.raises(FloatingPointError, match=r"at step 9: .* dense.*/checkpoints are from"):
             run(stopped, learning_rate=1e38)
         assert {p: p.stat().st_mtime_ns for p in stopped.glob("checkpoints/**/*")} == before
         run(stopped)
         assert_same_end(stopped, whole)
+
+    def test_weights_that_are_not_finite_are_not_saved(self, tmp_path):
+        with pytest.raises(FloatingPointError, match="model/0.* are not finite after step 1"):
+            run(tmp_path, learning_rate=1e39, schedule="constant", checkpoint_every=1)
+        assert not steps_of(tmp_path / "checkpoints")
+
+    def test_a_loss_that_diverges_ends_the_run_too(self, tmp_path):
+        with pytest.raises(FloatingPointError, match="diverges: it began at .* at step "):
+            run(tmp_path, learning_rate=1000.0, schedule="constant", log_every=1)
+        assert list(logged(tmp_path, "loss")) == [1]
+
+    def test_the_profiler_runs_between_two_steps(self, tmp_path):
+        training.train(Digits(), make_config(), str(tmp_path), profile=(3, 5))
+        assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
+        assert logged(tmp_path, "loss").keys() == {2, 3, 4, 5, 6, 8, 9, 10, 12} - {5}
 
 
 class ConfigFileTest:

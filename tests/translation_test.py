@@ -10,6 +10,7 @@ import tensorflow as tf
 from kerasformer import decoding
 from pipelines import parallel_text, training, translation
 from pipelines.export import load_model
+from pipelines.workers import Shard
 
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "fünf": "five", "acht": "eight"}
 PAIRS = [
@@ -105,7 +106,7 @@ class CheckTest:
         config = make_config(tmp_path / "run")
         training.train(translation, config, str(tmp_path / "run"))
         (tmp_path / "run" / "train.tsv").write_text("eins zwei\tone two\n" * 3)
-        with pytest.raises(ValueError, match="a run on other data"):
+        with pytest.raises(ValueError, match="another set of training pairs"):
             training.train(translation, config, str(tmp_path / "run"))
 
 
@@ -145,16 +146,16 @@ class DatasetsTest:
         data = translation.datasets(config, str(workdir))
         epochs = []
         for epoch in (0, 1):
-            stream = data.train(epoch, 0).take(data.batches_per_epoch)
+            stream = data.train(epoch * data.batches_per_epoch).take(data.batches_per_epoch)
             epochs.append(list(self.read(workdir, stream)))
             assert sorted(epochs[-1]) == sorted(SPLITS["train"])
         assert epochs[0] != epochs[1]
-        again = translation.datasets(config, str(workdir)).train(0, 0)
+        again = translation.datasets(config, str(workdir)).train(0)
         assert list(self.read(workdir, again.take(data.batches_per_epoch))) == epochs[0]
 
     def test_a_stream_goes_on_in_the_middle_of_an_epoch(self, workdir, config):
         data = translation.datasets(config, str(workdir))
-        expected, found = (next(iter(x)) for x in (data.train(0, 0).skip(2), data.train(0, 2)))
+        expected, found = (next(iter(x)) for x in (data.train(0).skip(2), data.train(2)))
         assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
     def test_the_validation_is_every_pair_once_however_long(self, workdir):
@@ -165,14 +166,21 @@ class DatasetsTest:
     def test_pairs_that_are_too_long_are_dropped_and_counted(self, workdir, capsys):
         config = make_config(workdir, **{"train.max_length": 7})
         data = translation.datasets(config, str(workdir))
-        kept = set(self.read(workdir, data.train(0, 0).take(data.batches_per_epoch)))
+        kept = set(self.read(workdir, data.train(0).take(data.batches_per_epoch)))
         dropped = len(SPLITS["train"]) - len(kept)
         assert 0 < dropped and f"max_length=7: {dropped} dropped" in capsys.readouterr().out
 
     def test_replicas_divide_the_rows(self, workdir, config):
-        data = translation.datasets(config, str(workdir), num_replicas=3)
-        for batch in data.train(0, 0).take(data.batches_per_epoch):
+        data = translation.datasets(config, str(workdir), Shard(num_replicas=3))
+        for batch in data.train(0).take(data.batches_per_epoch):
             assert len(batch["source"]) % 3 == 0
+
+    def test_processes_read_every_pair_once_between_them(self, workdir, config):
+        shards = [Shard(index, 3, 3) for index in range(3)]
+        parts = [translation.datasets(config, str(workdir), shard) for shard in shards]
+        batches = [part.train(0).take(part.batches_per_epoch) for part in parts]
+        read = [pair for part in batches for pair in self.read(workdir, part)]
+        assert sorted(read) == sorted(SPLITS["train"])
 
 
 class BuildTest:

@@ -1,0 +1,95 @@
+"""What a run would be: its parameters, its memory and time, and the first batch that it sees."""
+
+import math
+import tempfile
+import time
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from pipelines.preparation import prepare
+from pipelines.progress import peak_memory
+from pipelines.trainer import Trainer
+from pipelines.workers import Workers
+
+STEPS = 5  # Steps that are timed, after one in which the graph is made.
+
+
+def dry_run(
+    task,
+    config: ml_collections.ConfigDict,
+    picture: str,
+    strategy: tf.distribute.Strategy | None = None,
+) -> None:
+    """Prints what a run would be, from a few steps of it, and writes nothing but a picture.
+
+    Args:
+        task: module of a task.
+        config: the resolved config.
+        picture: path of the picture of the first batch, where that is of images.
+        strategy: as in `training.train`.
+
+    Raises:
+        ValueError: for a config that contradicts itself, or data that cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="kerasformer-dry-run-") as workdir:
+        workers = Workers(strategy or tf.distribute.get_strategy())
+        trainer, data, _ = prepare(task, config, workdir, workers)
+        print(parameter_table(trainer.model))
+        batch = next(iter(data.train(0)))
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in batch.items())
+        print(f"The first of {data.batches_per_epoch:.4g} batches an epoch: {shapes}")
+        print(task.show_batch(batch, config, workdir, picture))
+    sizes = state_sizes(trainer)
+    listed = ", ".join(f"{_mebibytes(size)} {name}" for name, size in sizes.items())
+    print(f"Memory for the state: {_mebibytes(sum(sizes.values()))} ({listed})", flush=True)
+    iterator = iter(data.train(0))
+    seconds = [_time_step(trainer, iterator) for _ in range(1 + STEPS)]
+    step = sum(seconds[1:]) / STEPS
+    minutes, rest = divmod(round(seconds[0] + config.train.steps * step), 60)
+    print(
+        f"Memory of the whole process after {STEPS + 1} steps, at the most: "
+        f"{_mebibytes(peak_memory())}\n"
+        f"Time: {seconds[0]:.1f} s to begin, {step:.3g} s a step; {config.train.steps} steps take "
+        f"{minutes}:{rest:02d} (minutes:seconds), validation and checkpoints not counted"
+    )
+
+
+def parameter_table(model: keras.Model) -> str:
+    """Lists the trained and the other parameters of each part of a model."""
+    parts = {}
+    for variable in model.variables:
+        if variable.name != "seed_generator_state":
+            part = "/".join(variable.path.split("/")[1:3]) or variable.path
+            counts = parts.setdefault(part, [0, 0])
+            counts[not variable.trainable] += math.prod(variable.shape)
+    parts["in all"] = [sum(counts) for counts in zip(*parts.values(), strict=True)]
+    width = max(map(len, parts))
+    rows = [f"{'part':{width}} {'parameters':>13} {'not trained':>13}"]
+    rows += [f"{part:{width}} {own:>13,} {fixed:>13,}" for part, (own, fixed) in parts.items()]
+    return "\n".join(rows)
+
+
+def state_sizes(trainer: Trainer) -> dict[str, int]:
+    """Counts the bytes of what a training keeps between steps and adds up in one."""
+    sizes = {
+        "weights": trainer.model.variables,
+        "gradients": trainer.model.trainable_variables,
+        "optimizer": trainer.optimizer.variables,
+        "moving average": trainer.ema or [],
+    }
+    return {
+        name: sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
+        for name, variables in sizes.items()
+    }
+
+
+def _time_step(trainer, iterator):
+    start = time.perf_counter()
+    trainer.steps(iterator, tf.constant(1)).count.numpy()  # Waits for the step.
+    return time.perf_counter() - start
+
+
+def _mebibytes(size):
+    return f"{size / 2**20:.1f} MiB"

@@ -1,0 +1,151 @@
+"""What comes before the first step: data, model and optimizer, and the state to go on from."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from pipelines import run_folder
+from pipelines.checkpoints import Checkpoints
+from pipelines.rematerialization import rematerialize
+from pipelines.trainer import Trainer, check
+from pipelines.workers import Workers
+
+
+class Data(NamedTuple):
+    """What a task's `datasets` returns.
+
+    Attributes:
+        train: function of a number of batches `-> tf.data.Dataset` of what follows them, without
+            end; this process's part of each batch.
+        validation: `tf.data.Dataset` of batches, read once a validation; whole batches.
+        batches_per_epoch: float.
+        items: what a loss is summed over, in the plural: `"tokens"` or `"images"`.
+        fingerprint: a hash of each part of the data by its name, such as `"training pairs"`; a run
+            does not go on with other data.
+        begin: what is done with a fresh model before it is trained, such as giving it the weights
+            of another run: function `(model, is_new)`, which of a run that goes on is not new. The
+            result is what is trained and saved.
+    """
+
+    train: Callable[[int], tf.data.Dataset]
+    validation: tf.data.Dataset
+    batches_per_epoch: float
+    items: str
+    fingerprint: Mapping[str, str] = {}
+    begin: Callable[[keras.Model, bool], keras.Model] | None = None
+
+
+def prepare(
+    task,
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    workers: Workers,
+    allow_changes: bool = False,
+) -> tuple[Trainer, Data, dict | None]:
+    """Reads the data, and makes the model and all that changes with it.
+
+    Args:
+        task: module of a task.
+        config: the resolved config.
+        workdir: folder of the run; for a process that is not the chief, an empty one.
+        workers: `Workers`.
+        allow_changes: whether a run may go on with another config, or other data.
+
+    Returns:
+        Tuple of the trainer, the data, and the state of the loop that the newest checkpoint holds;
+        `None` for a run that begins.
+
+    Raises:
+        ValueError: for a config that contradicts itself or the folder.
+    """
+    check(config, workers.strategy, task.METRICS)
+    task.check(config)
+    _require_equal_configs(config, workers)
+    workers.from_chief(lambda: run_folder.start(workdir, config, allow_changes))
+    keras.utils.set_random_seed(config.seed)
+    data = _read_data(task, config, workdir, workers)
+    found = _Found(workdir)
+    state = workers.from_chief(lambda: found.load(data.fingerprint, allow_changes))
+    with workers.strategy.scope():
+        model = task.build(config, workdir)
+        if data.begin is not None:
+            model = data.begin(model, state is None)
+        if config.train.remat:
+            rematerialize(model)
+        trainer = Trainer(task, config, model, workers.strategy)
+    if found.arrays:
+        trainer.restore(found.arrays)
+    trainer.from_chief()
+    if workers.is_chief:
+        run_folder.write_config(workdir, config)
+    return trainer, data, state
+
+
+def _require_equal_configs(config, workers):
+    """Refuses to train with processes that would do different things."""
+    chief = ml_collections.ConfigDict(json.loads(workers.from_chief(config.to_json)))
+    for key, (other, own) in run_folder.differences(chief, config).items():
+        if key not in run_folder.PLACES:
+            raise ValueError(
+                f"Expected the config of the chief in every process, received {key}={own!r} in "
+                f"process {workers.index} and {key}={other!r} in the chief."
+            )
+
+
+def _read_data(task, config, workdir, workers):
+    """Reads the data, in the chief first; the others get the files that it has made of them."""
+    data = None
+
+    def read():
+        nonlocal data
+        data = task.datasets(config, workdir, workers.shard)
+        return {"data": data.fingerprint, "files": run_folder.read_prepared(workdir)}
+
+    chief = workers.from_chief(read)
+    if not workers.is_chief:
+        run_folder.write_prepared(workdir, chief["files"])
+        data = task.datasets(config, workdir, workers.shard)
+        for name, hashed in data.fingerprint.items():
+            if hashed != chief["data"][name]:
+                raise ValueError(f"Process {workers.index} reads other {name} than the chief.")
+    hashes = {
+        name: hashlib.sha256(text.encode()).hexdigest() for name, text in chief["files"].items()
+    }
+    replicas = {"number of replicas": workers.strategy.num_replicas_in_sync}
+    return data._replace(fingerprint=data.fingerprint | hashes | replicas)
+
+
+class _Found:
+    """The checkpoint that a run goes on from."""
+
+    def __init__(self, workdir):
+        self.workdir, self.arrays = workdir, None
+
+    def load(self, fingerprint, allow_changes):
+        """Loads the newest; returns its state, or `None`.
+
+        Raises:
+            ValueError: when it is of other data.
+        """
+        folders = (f"{self.workdir}/checkpoints", f"{self.workdir}/checkpoints/preempted")
+        found = [Checkpoints(folder).load_newest() for folder in folders]
+        found = max(filter(None, found), key=lambda pair: pair[1]["step"], default=None)
+        if found is None:
+            if any(Checkpoints(folder).paths() for folder in folders):
+                raise ValueError(
+                    f"There is no whole checkpoint in {folders[0]}: delete it to begin anew."
+                )
+            return None
+        self.arrays, state = found
+        for name, new in fingerprint.items():
+            if state["data"].get(name) != new and not allow_changes:
+                raise ValueError(
+                    f"{self.workdir} holds a run with another {name}, which was changed or "
+                    "replaced: choose another --workdir, or give --allow_changes."
+                )
+        return state
