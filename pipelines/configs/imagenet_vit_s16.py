@@ -6,7 +6,7 @@ share a softmax. Their decay of 1e-4 is not multiplied by the learning rate, our
 
 The images lie in one folder per class below `$IMAGENET/train` and `$IMAGENET/val`.
 
-Command: `python -m apps.train --config=imagenet_vit_s16 --workdir=runs/vit_s16 --replicas=8`
+Command: `python -m apps.train --config=imagenet_vit_s16 --workdir=runs/vit_s16 --strategy=mirrored`
 
 Not run: neither the data nor such a machine were at hand. The model's parameter count, the
 positions and the reading of folders are tested.

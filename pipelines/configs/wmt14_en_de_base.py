@@ -3,7 +3,7 @@
 The paper: 100,000 steps of about 25,000 source and 25,000 target tokens, average of the last 5
 checkpoints, beam 4, alpha 0.6: BLEU 27.3 on newstest2014 (tokenised), 12 hours on 8 P100.
 
-Command: `python -m apps.train --config=wmt14_en_de_base --workdir=runs/wmt14 --replicas=8`
+Command: `python -m apps.train --config=wmt14_en_de_base --workdir=runs/wmt14 --strategy=mirrored`
 
 Not run: neither the data nor such a machine were at hand. The parameter count, the schedule and
 the reading of TFDS data are tested.

@@ -3,7 +3,8 @@
 The paper: 300,000 steps, dropout 0.3, average of the last 20 checkpoints, beam 4, alpha 0.6: BLEU
 28.4 on newstest2014 (tokenised), 3.5 days on 8 P100.
 
-Command: `python -m apps.train --config=wmt14_en_de_big --workdir=runs/wmt14_big --replicas=8`
+Command:
+`python -m apps.train --config=wmt14_en_de_big --workdir=runs/wmt14_big --strategy=mirrored`
 
 Not run: neither the data nor such a machine were at hand. The parameter count, the schedule and
 the reading of TFDS data are tested.
