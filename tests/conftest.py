@@ -18,3 +18,9 @@ if keras.backend.backend() == "tensorflow":
 def seeds():
     """Starts every test from the same random state."""
     keras.utils.set_random_seed(2017)
+
+
+def pytest_collection_modifyitems(items):
+    """Begins with the files that take longest, so that no core waits for them in the end."""
+    longest = ("conformance_test.py", "docs_test.py", "soak_test.py", "training_test.py")
+    items.sort(key=lambda item: item.path.name not in longest)
