@@ -220,11 +220,7 @@ class Trainer:
                 average.assign_add(rate * (variable.value - average))
 
     def _replica_gradients(self, batch):
-        context = tf.distribute.get_replica_context()
-        replicas = self.workers.local_replicas
-        if replicas > 1:
-            first = context.replica_id_in_sync_group - self.workers.index * replicas
-            batch = tf.nest.map_structure(lambda x: x[first::replicas], batch)
+        batch = self._own_rows(batch, self.workers.local_replicas)
         with tf.GradientTape() as tape:
             loss, items = self.task.loss(self.model, batch, self.config)
             # The scale is that of a mean, for a sum over many items would overflow float16.
@@ -234,16 +230,21 @@ class Trainer:
         # Those of embeddings are made dense.
         return [tf.convert_to_tensor(gradient) / scale for gradient in gradients], loss, items
 
+    def _own_rows(self, batch, count):
+        """Takes the rows of this replica out of a batch that `count` replicas share."""
+        if count == 1:
+            return batch
+        # Of those of all processes, or, since each process has as many, of those of this one.
+        first = tf.distribute.get_replica_context().replica_id_in_sync_group % count
+        return tf.nest.map_structure(lambda x: x[first::count], batch)
+
     def _add_gradients(self, sums, batch):
         return tf.nest.map_structure(tf.add, sums, self._gradients(batch))
 
     @tf.function(reduce_retracing=True)
     def _batch_metrics(self, batch):
         def replica_metrics(batch):
-            replicas = self.strategy.num_replicas_in_sync
-            if replicas > 1:
-                first = tf.distribute.get_replica_context().replica_id_in_sync_group
-                batch = tf.nest.map_structure(lambda x: x[first::replicas], batch)
+            batch = self._own_rows(batch, self.strategy.num_replicas_in_sync)
             return self.task.metrics(self.model, batch, self.config)
 
         return self._over_replicas(self.strategy.run(replica_metrics, (batch,)))

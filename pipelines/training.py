@@ -124,7 +124,6 @@ class _Loop:
         state, config = self.state, self.config
         iterator = iter(self.data.train(state["batch"]))
         self.started = time.perf_counter() - state["seconds"]
-        ends = False
         with self.progress, self._profiler(), _sigterm() as asked_to_end:
             while state["step"] < config.steps and not self._is_stale():
                 ends = self._run_until_record(iterator, asked_to_end)
