@@ -214,9 +214,7 @@ def batches_per_epoch(
     pairs: TokenizedPairs, batch_tokens: int, num_replicas: int = 1, length_multiple: int = 2
 ) -> int:
     """Counts the batches that `dataset` gives for one epoch, whatever the seed."""
-    buckets = _buckets(pairs, batch_tokens, num_replicas, length_multiple)
-    assigned = _assign(pairs.source_lengths, pairs.target_lengths, buckets)
-    return sum(_deal(np.bincount(assigned, minlength=len(buckets)), buckets)[1])
+    return _count(pairs, _buckets(pairs, batch_tokens, num_replicas, length_multiple))
 
 
 def dataset(
@@ -224,7 +222,6 @@ def dataset(
     batch_tokens: int,
     seed: int,
     *,
-    start_epoch: int = 0,
     start_batch: int = 0,
     num_replicas: int = 1,
     length_multiple: int = 2,
@@ -238,8 +235,8 @@ def dataset(
         pairs: `TokenizedPairs`.
         batch_tokens, num_replicas, length_multiple: int, as in `bucket_shapes`.
         seed: int. Decides the order of pairs and batches, together with the epoch.
-        start_epoch, start_batch: int. Where to begin: the batches are those that a stream from
-            the beginning would give from there on, and none before them is made.
+        start_batch: int. Where to begin: the batches are those that a stream from the beginning
+            would give from there on, and none before them is made.
         shard: `Shard`. The rows of each batch that are made.
         shuffle, repeat: bool. With `repeat` the next epoch follows, for ever.
 
@@ -247,19 +244,15 @@ def dataset(
         Dataset of dicts of int32 tensors, as `TokenizedPairs.batch` makes them.
 
     Raises:
-        ValueError: if `batch_tokens` is too small, or `start_batch` beyond the epoch.
+        ValueError: if `batch_tokens` is too small, or `start_batch` negative.
     """
-    total = batches_per_epoch(pairs, batch_tokens, num_replicas, length_multiple)
-    if not 0 <= start_batch <= total or start_epoch < 0:
-        raise ValueError(
-            f"Expected start_epoch of at least 0 and start_batch from 0 to {total}, "
-            f"received start_epoch={start_epoch}, start_batch={start_batch}."
-        )
+    if start_batch < 0:
+        raise ValueError(f"Expected start_batch >= 0, received start_batch={start_batch}.")
     lengths = (pairs.source_lengths, pairs.target_lengths)
     buckets = _buckets(pairs, batch_tokens, num_replicas, length_multiple)
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
-        epoch, first = start_epoch, start_batch
+        epoch, first = divmod(start_batch, _count(pairs, buckets))
         while True:
             for batch in bucket_batches(*lengths, buckets, seed, epoch, shuffle)[first:]:
                 whole = pairs.batch(batch)
@@ -277,6 +270,11 @@ def dataset(
 def _buckets(pairs, batch_tokens, num_replicas, length_multiple) -> list[Bucket]:
     lengths = (pairs.source_lengths, pairs.target_lengths)
     return bucket_shapes(*lengths, batch_tokens, num_replicas, length_multiple)
+
+
+def _count(pairs, buckets) -> int:
+    assigned = _assign(pairs.source_lengths, pairs.target_lengths, buckets)
+    return sum(_deal(np.bincount(assigned, minlength=len(buckets)), buckets)[1])
 
 
 def _flat(offsets: np.ndarray, real: np.ndarray) -> np.ndarray:

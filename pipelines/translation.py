@@ -147,16 +147,10 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
     if train.dropped:
         print(f"Pairs over train.max_length={config.train.max_length}: {train.dropped} dropped.")
     batches = {"batch_tokens": config.train.batch_tokens, "num_replicas": shard.num_replicas}
-    per_epoch = batching.batches_per_epoch(train, **batches)
     longest = int(max(validation.source_lengths.max(), validation.target_lengths.max()))
     return Data(
         train=lambda batch: batching.dataset(
-            train,
-            seed=config.seed,
-            start_epoch=batch // per_epoch,
-            start_batch=batch % per_epoch,
-            shard=shard,
-            **batches,
+            train, seed=config.seed, start_batch=batch, shard=shard, **batches
         ),
         validation=batching.dataset(
             validation,
@@ -165,7 +159,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             shuffle=False,
             repeat=False,
         ),
-        batches_per_epoch=per_epoch,
+        batches_per_epoch=batching.batches_per_epoch(train, **batches),
         items="tokens",
         fingerprint={
             "set of training pairs": _fingerprint(pairs),

@@ -17,6 +17,7 @@ from PIL import Image
 from apps import classify
 from kerasformer.models import VisionTransformer
 from pipelines.classifier import Classifier
+from tests import programs
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["cat", "dog", "wug"]
@@ -125,20 +126,24 @@ class ProgramTest:
         drawn = sorted(path.name for path in tmp_path.glob("seen*"))
         assert drawn == ["seen-1.png", "seen-2.png", "seen-3.png"]
 
-    def test_a_missing_file_is_one_line_of_error(self, exported, tmp_path):
-        done = run_program("predict", f"--model={exported}", tmp_path / "no.png")
-        assert (done.returncode, done.stdout) == (1, "")
-        (line,) = done.stderr.splitlines()
+    def test_what_cannot_be_is_one_line_of_error(self, exported, files, tmp_path):
+        missing = tmp_path / "no.png"
+        predict = ["predict", f"--model={exported}"]
+        refused = {
+            "--alignment with a translator, received a classifier": [files[0], "--alignment=a.png"],
+            "--file with a translator, received a classifier": [files[0], "--file=a.txt"],
+            "--nbest with a translator, received a classifier": [files[0], "--nbest=3"],
+        }
+        commands = [[*predict, *arguments] for arguments in refused.values()]
+        preview = ["train", "--config=demo_translation", f"--preview={tmp_path}/grid.png"]
+        expected = [*refused, "a task of images with --preview, received 'translation'"]
+        *found, lost = programs.run(*commands, preview, [*predict, missing])
+        for done, text in zip(found, expected, strict=True):
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.splitlines() == [f"error: Expected {text}."]
+        assert (lost.returncode, lost.stdout) == (1, "")
+        (line,) = lost.stderr.splitlines()
         assert line.startswith("error: ") and "no.png" in line
-
-    @pytest.mark.parametrize("flag", ["alignment=a.png", "file=a.txt", "nbest=3"])
-    def test_flags_of_a_translator_are_refused(self, exported, files, flag):
-        done = run_program("predict", f"--model={exported}", files[0], f"--{flag}")
-        name = flag.partition("=")[0]
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.splitlines() == [
-            f"error: Expected --{name} with a translator, received a classifier."
-        ]
 
     def test_a_preview_is_drawn_instead_of_training(self, tmp_path):
         picture = tmp_path / "grid.png"
@@ -147,10 +152,3 @@ class ProgramTest:
         pixels = matplotlib.image.imread(picture)
         assert min(pixels.shape[:2]) > 100 and pixels.std() > 0.05
         assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
-
-    def test_a_preview_of_words_is_refused(self, tmp_path):
-        done = run_program("train", "--config=demo_translation", f"--preview={tmp_path}/grid.png")
-        assert done.returncode == 1
-        assert done.stderr.splitlines() == [
-            "error: Expected a task of images with --preview, received 'translation'."
-        ]

@@ -22,5 +22,6 @@ def seeds():
 
 def pytest_collection_modifyitems(items):
     """Begins with the files that take longest, so that no core waits for them in the end."""
-    longest = ("conformance_test.py", "docs_test.py", "soak_test.py", "training_test.py")
-    items.sort(key=lambda item: item.path.name not in longest)
+    longest = ("conformance", "docs", "training", "soak", "jax", "trainer", "workers", "serve")
+    longest = {f"{name}_test.py": place for place, name in enumerate(longest)}
+    items.sort(key=lambda item: longest.get(item.path.name, len(longest)))

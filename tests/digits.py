@@ -81,6 +81,25 @@ class TransformedDigits(Digits):
         return model
 
 
+class Overflowing(Digits):
+    """A task whose gradient overflows, but not its loss, where the last token id is read."""
+
+    @staticmethod
+    def loss(model, batch, config):
+        total, items = Digits.loss(model, batch, config)
+        is_bad = tf.reduce_any(batch["source"] == VOCABULARY - 1)
+        return total + tf.where(is_bad, 3e38, 0.0) * (total - tf.stop_gradient(total)), items
+
+
+def draw_overflow(row):
+    """Draws a batch whose gradient is finite, and the same where it overflows in one row."""
+    good = draw_batch(3)
+    good["source"] = np.minimum(good["source"], VOCABULARY - 2)
+    bad = {**good, "source": good["source"].copy()}
+    bad["source"][row, 0] = VOCABULARY - 1
+    return good, bad
+
+
 def take_rows(batch, shard):
     return {name: ids[shard.index :: shard.count] for name, ids in batch.items()}
 

@@ -12,6 +12,8 @@ import re
 import subprocess
 import sys
 import textwrap
+import time
+import urllib.request
 from pathlib import Path
 
 import keras
@@ -19,6 +21,7 @@ import pytest
 
 import kerasformer
 from pipelines import demo_corpus
+from tests import programs
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -54,7 +57,8 @@ def examples():
         public = {name: value for name, value in vars(module).items() if name[0] != "_"}
         for test in doctest.DocTestFinder(exclude_empty=True).find(module):
             if test.examples:
-                test.globs = {"keras": keras, "ops": keras.ops, **public}
+                test.globs = {"__name__": module.__name__, "keras": keras, "ops": keras.ops}
+                test.globs |= public
                 yield pytest.param(test, id=test.name)
 
 
@@ -142,7 +146,8 @@ class ExampleTest:
         assert not report, "".join(report)
 
 
-# What a test adds to the training of a document, to end in seconds.
+# What a test adds to the training of a document, to end in seconds, and to its config: most of the
+# time goes into graphs, which grow with the layers.
 SHORT = " ".join(
     f"--config.{key}={value}"
     for key, value in {
@@ -155,13 +160,16 @@ SHORT = " ".join(
         "decode.beam_size": 4,
     }.items()
 )
+SHORT += " --profile=3:5"
+SHALLOW = "    config.model.num_layers = 1\n    return config\n"
 
 
 def write_pairs(folder):
     """Writes the files that the config of the README names, a few pairs each."""
     folder.mkdir()
     for split, pairs in demo_corpus.splits().items():
-        for language, lines in zip(("en", "de"), zip(*pairs[:101], strict=True), strict=True):
+        pairs = pairs[: 101 if split == "train" else 11]
+        for language, lines in zip(("en", "de"), zip(*pairs, strict=True), strict=True):
             text = "".join(line + "\n" for line in lines)
             (folder / f"{split}.{language}").write_text(text, encoding="utf-8")
 
@@ -178,6 +186,25 @@ def run(command, folder):
     )
     assert done.returncode == 0, (command, done.stderr[-3000:])
     return done.stdout
+
+
+def serve_and_ask(command, question, folder):
+    """Runs the command of a server in a folder until it has answered what curl would ask it."""
+    path = re.search(r"localhost:8501(\S+)", question)[1]
+    body = re.search(r"-d '(.*?)'", question)[1].encode()
+    words = [sys.executable, *command.split()[1:], "--port=0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open(folder / "log", "w+") as log:
+        server = subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log)
+        try:
+            while not (address := re.search(r"Serving .* at (\S+)", (folder / "log").read_text())):
+                assert server.poll() is None, (folder / "log").read_text()[-3000:]
+                time.sleep(0.1)
+            with urllib.request.urlopen(address[1] + path, body) as answer:
+                return json.load(answer)
+        finally:
+            server.terminate()
+            assert server.wait(timeout=60) == 0
 
 
 class ReadmeTest:
@@ -202,12 +229,21 @@ class ReadmeTest:
         outputs = []
         for kind, code in FENCE.findall(README.read_text(encoding="utf-8")):
             if code.startswith("# my_config.py\n"):
+                assert code.endswith("    return config\n")
+                code = code.removesuffix("    return config\n") + SHALLOW
                 (tmp_path / "my_config.py").write_text(code, encoding="utf-8")
-            if kind == "sh" and "runs/mine" in code:
+            if kind == "sh" and "apps.serve" in code:
+                command = re.search(r"^python -m apps\.serve .*$", code, re.M)[0]
+                (question,) = re.findall(r"^\$ (curl .*)$", README.read_text("utf-8"), re.M)
+                (answer,) = serve_and_ask(command, question, tmp_path)["predictions"]
+                assert isinstance(answer["translation"], str)
+            elif kind == "sh" and "runs/mine" in code:
                 code = re.sub(r"^(python -m apps\.train .*)$", rf"\1 {SHORT}", code, flags=re.M)
                 outputs.append(run(["bash", "-ec", code], tmp_path))
         assert '"bleu"' in outputs[0] and (tmp_path / "alignment.png").stat().st_size > 1009
         assert "'translation'" in outputs[1]
+        # As docs/training.md says, for the TensorBoard of `runs`.
+        assert list(tmp_path.glob("runs/mine/plugins/profile/*/*.xplane.pb"))
 
     @pytest.mark.slow
     def test_the_demo_reaches_its_scores_and_leaves_what_it_says(self, tmp_path):
@@ -246,18 +282,9 @@ def commands():
 
 @pytest.fixture(scope="module")
 def helps():
-    """Asks all programs for `--help` at once, which takes them seconds each."""
-    started = {
-        program: subprocess.Popen(
-            [sys.executable, "-m", f"apps.{program}", "--help"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for program in commands()
-    }
-    return {program: process.communicate()[0] for program, process in started.items()}
+    """Asks all programs for `--help`."""
+    found = programs.run(*([program, "--help"] for program in commands()))
+    return {done.args[0]: done.stdout for done in found}
 
 
 class CommandTest:

@@ -1,12 +1,16 @@
 """A dry run shows what a run would be, for both tasks, and leaves nothing but a picture."""
 
+import contextlib
+import io
 import os
 import re
 import runpy
+import subprocess
+import sys
 
 import pytest
 
-from pipelines import classification, translation
+from pipelines import translation
 from pipelines.dry_run import dry_run
 from tests import soak
 
@@ -16,12 +20,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-def show(task, folder, capsys):
-    """Runs it; returns what it prints and which files are new."""
-    config = runpy.run_path(str(soak.write_config(task.__name__.split(".")[1], folder, 23)))
-    before = set(os.listdir(folder))
-    dry_run(task, config["get_config"](), str(folder / "first_batch.png"))
-    return capsys.readouterr().out, set(os.listdir(folder)) - before
+@pytest.fixture(scope="module")
+def shown(folder):
+    """What a dry run of a translator prints, and which files are new."""
+    config = runpy.run_path(str(soak.write_config("translation", folder, 23)))
+    before, out = set(os.listdir(folder)), io.StringIO()
+    with contextlib.redirect_stdout(out):
+        dry_run(translation, config["get_config"](), str(folder / "first_batch.png"))
+    return out.getvalue(), set(os.listdir(folder)) - before
 
 
 def number(pattern, text):
@@ -29,21 +35,27 @@ def number(pattern, text):
 
 
 class DryRunTest:
-    def test_a_translator_shows_its_first_pairs_as_text(self, folder, capsys):
-        text, new = show(translation, folder, capsys)
+    def test_a_translator_shows_its_first_pairs_as_text(self, shown):
+        text, new = shown
         words = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four"}
         pairs = re.findall(r"^(.+)\n  -> (.+)$", text, re.MULTILINE)
         assert 0 < len(pairs) <= translation.SHOWN and not new
         for source, target in pairs:
             assert [words[word] for word in source.split()] == target.split()
 
-    def test_a_classifier_draws_its_first_images(self, folder, capsys):
-        text, new = show(classification, folder, capsys)
-        assert new == {"first_batch.png"} and "The first 24 images are in" in text
-        assert (folder / "first_batch.png").stat().st_size > 10_000
+    def test_the_program_draws_the_first_images_of_a_classifier(self, tmp_path):
+        config, run = soak.write_config("classification", tmp_path, 23), tmp_path / "run"
+        command = [sys.executable, "-m", "apps.train", f"--config={config}", f"--workdir={run}"]
+        done = subprocess.run(
+            [*command, "--dry_run"], cwd=soak.ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"The first 24 images are in {run}/first_batch.png" in done.stdout
+        assert os.listdir(run) == ["first_batch.png"]
+        assert (run / "first_batch.png").stat().st_size > 10_000
 
-    def test_parameters_memory_and_time_are_told(self, folder, capsys):
-        text, _ = show(translation, folder, capsys)
+    def test_parameters_memory_and_time_are_told(self, shown):
+        text, _ = shown
         rows = re.findall(r"^\S+ +([\d,]+) +\d+$", text, re.MULTILINE)
         trained = number(r"in all +([\d,]+)", text)
         assert trained == sum(int(row.replace(",", "")) for row in rows)

@@ -14,7 +14,6 @@ from tests.digits import (
     make_trainer,
     step,
     two_replicas,
-    weights,
 )
 
 BATCHES = [draw_batch(number) for number in range(3)]
@@ -29,14 +28,35 @@ def make(is_rematerialized, strategy=ONE_DEVICE, **changes):
     return trainer
 
 
+def gradients(trainer):
+    """Computes in a graph, on each replica, gradients, loss and items of each batch."""
+    compute = tf.function(lambda batch: trainer.strategy.run(trainer._gradients, (batch,)))
+    found = tf.nest.flatten([compute(batch) for batch in BATCHES])
+    local = trainer.strategy.experimental_local_results
+    return [part.numpy() for value in found for part in local(value)]
+
+
 class RematerializeTest:
-    @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-    def test_the_same_dropout_and_gradients_come_out(self, precision):
-        one, other = make(False, precision=precision), make(True, precision=precision)
+    def test_training_steps_lead_to_the_same_weights(self):
+        one, other = make(False), make(True)
         assert step(other, *BATCHES) == pytest.approx(step(one, *BATCHES), rel=1e-5)
         for name, variable in model_variables(one.model).items():
             found = model_variables(other.model)[name].numpy()
             np.testing.assert_allclose(found, variable.numpy(), rtol=1e-4, atol=1e-6, err_msg=name)
+
+    @pytest.mark.parametrize(
+        ("make_strategy", "changes"),
+        [
+            (lambda: ONE_DEVICE, {"precision": "mixed_bfloat16"}),
+            (lambda: ONE_DEVICE, {"jit_compile": True}),
+            (two_replicas, {}),
+        ],
+        ids=["bfloat16", "compiled", "replicas"],
+    )
+    def test_the_same_dropout_and_gradients_come_out(self, make_strategy, changes):
+        one, other = (make(r, make_strategy(), **changes) for r in (False, True))
+        for expected, found in zip(gradients(one), gradients(other), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
     def test_every_block_is_computed_twice_in_a_step_and_once_without_a_gradient(self):
         trainer, calls = make(True), []
@@ -51,16 +71,6 @@ class RematerializeTest:
         assert len(calls) == 4
         tape.gradient(loss, trainer.model.trainable_weights)
         assert len(calls) == 6
-
-    def test_replicas_do_it_too(self):
-        one, other = (make(r, two_replicas()) for r in (False, True))
-        assert step(other, *BATCHES) == pytest.approx(step(one, *BATCHES), rel=1e-5)
-        for a, b in zip(weights(one), weights(other), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-
-    def test_compiled_steps_do_it_too(self):
-        one, other = (make(r, jit_compile=True) for r in (False, True))
-        assert step(other, *BATCHES) == pytest.approx(step(one, *BATCHES), rel=1e-5)
 
     def test_keras_scope_is_why_this_exists(self):
         """With `keras.RematScope`, dropout drops other numbers in the backward pass."""

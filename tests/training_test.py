@@ -4,9 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from kerasformer.schedules import InverseSquareRoot
 from pipelines import run_folder, training
 from pipelines.checkpoints import Checkpoints
+from tests import programs
 from tests.digits import (
     Digits,
     as_dataset,
@@ -24,8 +22,6 @@ from tests.digits import (
     run,
     two_replicas,
 )
-
-ROOT = Path(__file__).parents[1]
 
 
 def steps_of(folder):
@@ -276,44 +272,54 @@ class LoopTest:
         assert logged(tmp_path, "loss").keys() == {2, 3, 4, 5, 6, 8, 9, 10, 12} - {5}
 
 
-class ConfigFileTest:
-    """What the program says to a config that it cannot load."""
+BROKEN = {
+    "def get_config(:": "line 1: invalid syntax",
+    "config = {}": "there is no function get_config",
+    "def get_config():\n    return 7 / 0": "line 2: division by zero",
+    "def get_config():\n    return {}": "does not return a config with a task",
+}
 
-    BROKEN = {
-        "def get_config(:": "line 1: invalid syntax",
-        "config = {}": "there is no function get_config",
-        "def get_config():\n    return 7 / 0": "line 2: division by zero",
-        "def get_config():\n    return {}": "does not return a config with a task",
-    }
-    # One process for all of them, since loading TensorFlow takes seconds.
-    TRY_ALL = """
-import sys
-from apps.train import with_config_path
-for path in sys.argv[1:]:
-    try:
-        with_config_path([f"--config={path}"])
-    except ValueError as error:
-        print(error)
-"""
 
-    def start(self, folder, *arguments):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, *arguments]
-        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    """The folder of programs that were refused; those of broken configs, and three others."""
+    folder, train = tmp_path_factory.mktemp("refused"), ["train", "--workdir=run"]
+    for number, text in enumerate(BROKEN):
+        (folder / f"{number}.py").write_text(text)
+    several = [*train, "--config=demo_digits", "--local_workers=2"]
+    found = programs.run(
+        *([*train, f"--config={number}.py"] for number in range(len(BROKEN))),
+        [*train, "--config=multi30k"],
+        [*several, "--strategy=mirrored:2"],
+        [*several, "--dry_run"],
+        folder=folder,
+    )
+    return folder, found[: len(BROKEN)], found[len(BROKEN) :]
 
-    def test_a_broken_file_is_one_sentence_with_its_line(self, tmp_path):
-        paths = [str(tmp_path / f"{number}.py") for number in range(len(self.BROKEN))]
-        for path, text in zip(paths, self.BROKEN, strict=True):
-            Path(path).write_text(text)
-        lines = self.start(tmp_path, "-c", self.TRY_ALL, *paths).stdout.splitlines()
-        for line, path, expected in zip(lines, paths, self.BROKEN.values(), strict=True):
-            assert path in line and expected in line
 
-    def test_an_unknown_name_is_answered_with_the_known_ones(self, tmp_path):
-        done = self.start(tmp_path, "-m", "apps.train", "--config=multi30k", "--workdir=run")
-        line = done.stderr.splitlines()[0]
+class ProgramTest:
+    """What the program says to flags that cannot be right."""
+
+    def test_a_broken_file_is_one_sentence_with_its_line(self, refused):
+        for number, (done, expected) in enumerate(zip(refused[1], BROKEN.values(), strict=True)):
+            line = done.stderr.splitlines()[0]
+            assert f"{number}.py" in line and expected in line and done.returncode == 2
+
+    def test_an_unknown_name_is_answered_with_the_known_ones(self, refused):
+        _, _, (unknown, *_) = refused
+        line = unknown.stderr.splitlines()[0]
         assert "multi30k_en_de" in line and "not 'multi30k'" in line
-        assert done.returncode == 2 and not (tmp_path / "run").exists()
+        assert unknown.returncode == 2
+
+    def test_several_processes_take_neither_other_devices_nor_a_dry_run(self, refused):
+        _, _, (_, *several) = refused
+        flags = ("--strategy=mirrored:2", "--dry_run")
+        for done, flag in zip(several, flags, strict=True):
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr == f"error: Expected --local_workers=2 without {flag}.\n"
+
+    def test_nothing_is_begun(self, refused):
+        assert not (refused[0] / "run").exists()
 
 
 class RefusalTest:

@@ -17,10 +17,14 @@ from pipelines import local_workers, strategies
 from pipelines.workers import BLOCK, Shard, Workers
 from tests.digits import (
     ONE_DEVICE,
+    VOCABULARY,
+    Overflowing,
     TransformedDigits,
     as_dataset,
     draw_batch,
+    draw_overflow,
     make_trainer,
+    step,
     take_rows,
     two_replicas,
 )
@@ -62,6 +66,24 @@ def train(trainer):
     return {"losses": losses, "items": items, "own_items": own_items, "metrics": metrics}
 
 
+def overflow(trainer):
+    """Takes a step, one that overflows in the last process alone, and another one.
+
+    Returns:
+        Whether it is this process that overflows, and for each step the loss, the scale after it,
+        and the names of all arrays that it changed.
+    """
+    good, bad = (take_rows(batch, trainer.workers.shard) for batch in draw_overflow(COUNT - 1))
+    found = {"is_here": bool((bad["source"] == VOCABULARY - 1).any()), "steps": []}
+    before = trainer.arrays()
+    for batch in (good, bad, good):
+        loss, after = step(trainer, batch)[0], trainer.arrays()
+        changed = [name for name in after if not np.array_equal(after[name], before[name])]
+        found["steps"].append([loss, float(after["loss_scale/value"]), changed])
+        before = after
+    return found
+
+
 def error_of(work):
     try:
         work()
@@ -95,7 +117,10 @@ def take_part(folder):
     trainer = make_trainer(TransformedDigits(), workers.strategy, seed=3 + workers.index)
     trainer.from_chief()
     found |= train(trainer)
-    np.savez(folder / f"{workers.index}.npz", **arrays, **trainer.arrays())
+    half = make_trainer(Overflowing(), workers.strategy, precision="mixed_float16", ema=0.9)
+    found["overflow"] = overflow(half)
+    half = {f"half/{name}": array for name, array in half.arrays().items()}
+    np.savez(folder / f"{workers.index}.npz", **arrays, **trainer.arrays(), **half)
     (folder / f"{workers.index}.json").write_text(json.dumps(found))
     if workers.is_chief:
 
@@ -166,10 +191,23 @@ class TwoTest:
             for name, expected in weights.items():
                 np.testing.assert_allclose(named[name], expected, rtol=1e-5, atol=1e-6)
 
+    def test_an_overflow_in_one_skips_the_step_and_halves_the_scale_in_both(self, both):
+        _, found, _, _ = both
+        assert [one["overflow"]["is_here"] for one in found] == [False, True]
+        for one in found:
+            (_, scale, first), (loss, halved, skipped), (_, last, again) = one["overflow"]["steps"]
+            assert np.isfinite(loss) and halved == last == scale / 2
+            assert set(skipped) == {"loss_scale/value", "loss_scale/good_steps"}
+            for changed in (first, again):
+                assert {"model/0000", "optimizer/0000", "ema/model/0000"} <= set(changed)
+
     def test_both_hold_the_same_bits(self, both):
         _, found, (chief, other), (_, weights) = both
         assert found[0]["losses"] == found[1]["losses"]
-        for name in weights:
+        assert found[0]["overflow"]["steps"] == found[1]["overflow"]["steps"]
+        halves = {name for name in chief if name.startswith("half/")}
+        assert halves
+        for name in halves | set(weights):
             assert chief[name].tobytes() == other[name].tobytes(), name
 
     def test_one_that_is_left_alone_says_so_in_a_sentence(self, both):
