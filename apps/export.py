@@ -1,6 +1,7 @@
 """Exports the model of a run as a SavedModel: `python -m apps.export --workdir=runs/demo`.
 
-Each call writes the next version, `workdir/export/1`, `2`, ..., with a model card in it.
+Each call writes the next version, `workdir/export/1`, `2`, ..., with a model card in it. With
+`--format=onnx` or `--format=litert` it is `workdir/export_onnx/1` or `workdir/export_litert/1`.
 """
 
 from absl import flags
@@ -12,12 +13,14 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=Tr
 WEIGHTS = flags.DEFINE_enum(
     "weights", None, checkpoints.WEIGHTS, "Which weights; unset: as the config says."
 )
+FORMAT = flags.DEFINE_enum("format", "saved_model", export.FORMATS, "What is written.")
 
 
 def main(_):
     config = run_folder.read_config(WORKDIR.value)
     weights = WEIGHTS.value or config.weights
-    path = export.export(tasks.find(config.task), config, WORKDIR.value, weights)
+    task = tasks.find(config.task)
+    path = export.export(task, config, WORKDIR.value, weights, FORMAT.value)
     print(f"Exported to {path}")
 
 

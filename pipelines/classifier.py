@@ -3,6 +3,7 @@
 Letters: `B` images, `h` height, `w` width, `c` channels, `C` classes, `k` names of an answer.
 """
 
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -112,8 +113,13 @@ class Classifier(tf.Module):
         self.described = described
         self._names, self._channels = described["class_names"], described["channels"]
         self._image_size, self._crop = image_size, crop
-        pixels = tf.TensorSpec((None, *image_size, self._channels), tf.uint8, name="image")
-        self.predict = tf.function(self._predict, input_signature=[pixels])
+        image, pixels = (
+            tf.TensorSpec((None, *image_size, self._channels), tf.uint8, name=name)
+            for name in ("image", "pixels")
+        )
+        self.predict = tf.function(self._predict, input_signature=[image])
+        self.classify_pixels = tf.function(self._classify_pixels, input_signature=[pixels])
+        self.embed_pixels = tf.function(self._embed_pixels, input_signature=[pixels])
 
     @tf.function(input_signature=[IMAGE])
     def classify(self, image):
@@ -126,9 +132,29 @@ class Classifier(tf.Module):
             Dict of `class_names` string `(B, k)`, most probable first, and `probabilities` float32
             `(B, k)`, where `k` is 5, or fewer where there are fewer classes.
         """
-        probabilities = tf.nn.softmax(self.model(self._read(image), training=False))
+        return self._classify_pixels(self._decode(image))
+
+    def _classify_pixels(self, pixels):
+        """Does the same with decoded images, uint8 `(B, h, w, c)`."""
+        x = normalize(pixels, *self.normalization)
+        probabilities = tf.nn.softmax(self.model(x, training=False))
         best, classes = tf.math.top_k(probabilities, min(ANSWERS, len(self._names)))
         return {"class_names": self._spell(classes), "probabilities": best}
+
+    @tf.function(input_signature=[IMAGE])
+    def decode(self, image):
+        """Decodes image files and crops them to the size of the model.
+
+        A server that brings many requests together calls this for each of them alone, so that a
+        file that is no image harms no other, and then what is named `..._pixels` for all.
+
+        Args:
+            image: string tensor `(B,)`, image files.
+
+        Returns:
+            Dict of `pixels` uint8 `(B, h, w, c)`.
+        """
+        return {"pixels": self._decode(image)}
 
     def _predict(self, image):
         """Computes the probability of every class.
@@ -155,31 +181,40 @@ class Classifier(tf.Module):
         Returns:
             Dict of `features` float32 `(B, hidden_dim)`.
         """
-        return {"features": self.model.features(self._read(image))}
+        return self._embed_pixels(self._decode(image))
+
+    def _embed_pixels(self, pixels):
+        """Does the same with decoded images, uint8 `(B, h, w, c)`."""
+        return {"features": self.model.features(normalize(pixels, *self.normalization))}
 
     @tf.function(input_signature=[IMAGE])
     def attention(self, image):
-        """Shows where the model looked, by attention rollout.
+        """Shows where the model looked: by attention rollout, and in each head of each block.
 
         Args:
             image: string tensor `(B,)`, image files.
 
         Returns:
-            Dict of `class_name` string `(B,)`, `attention` float32 `(B, rows, columns)`, a share
-            for each patch (what they lack of one, the tokens before the patches had), and `pixels`
-            uint8 `(B, h, w, c)`, what the model saw.
+            Dict of `class_name` string `(B,)`, `attention` float32 `(B, rows, columns)`, the share
+            of each patch in the rollout (what they lack of one, the tokens before the patches had),
+            `heads` float32 `(B, layers, heads, rows, columns)`, the same of what the reader (the
+            class token, the pool's weights, or all patches on average) reads through each head
+            alone, and `pixels` uint8 `(B, h, w, c)`, what the model saw.
         """
         pixels = self._decode(image)
         x = normalize(pixels, *self.normalization)
         logits = self.model(x, training=False)
         sequence, scores = self.model.encode(x, training=False, return_attention_scores=True)
+        heads = ops.cast(ops.stack(scores, axis=1), "float32")
         read = inspect.rollout(scores)
         if self.model.pooling is not None:
-            read = ops.matmul(self.model.pooling.weights_of(sequence)[:, None], read)
-        maps = inspect.grid_maps(read, self.model.grid_size(), self.model.num_prefix_tokens)
+            weights = self.model.pooling.weights_of(sequence)[:, None]
+            read, heads = ops.matmul(weights, read), ops.matmul(weights[:, None, None], heads)
+        grid = self.model.grid_size(), self.model.num_prefix_tokens
         return {
             "class_name": self._spell(tf.argmax(logits, axis=-1)),
-            "attention": ops.cast(maps, "float32"),
+            "attention": inspect.grid_maps(read, *grid),
+            "heads": inspect.grid_maps(heads, *grid),
             "pixels": pixels,
         }
 
@@ -191,14 +226,29 @@ class Classifier(tf.Module):
             "predict": self.predict,
             "embed": self.embed,
             "attention": self.attention,
+            "decode": self.decode,
+            "serving_default_pixels": self.classify_pixels,
+            "classify_pixels": self.classify_pixels,
+            "embed_pixels": self.embed_pixels,
         }
+
+    def runtime_functions(self, format: str) -> dict:
+        """Returns what other runtimes take, whichever it is: `predict`, for they decode no files.
+
+        Args:
+            format: str. Which runtime.
+
+        Returns:
+            Dict by name: pairs of a `tf.function` and a list of samples of its inputs.
+        """
+        random, shape = np.random.default_rng(1), (*self._image_size, self._channels)
+        samples = [
+            {"image": random.integers(0, 256, (count, *shape)).astype(np.uint8)} for count in (1, 3)
+        ]
+        return {"model": (self.predict, samples)}
 
     def _spell(self, classes):
         return tf.gather(tf.constant(self._names), classes)
-
-    def _read(self, image):
-        """Decodes image files `(B,)` to normalised images `(B, h, w, c)`."""
-        return normalize(self._decode(image), *self.normalization)
 
     def _decode(self, image):
         """Decodes image files `(B,)` to uint8 images `(B, h, w, c)`."""

@@ -1,19 +1,31 @@
-"""Loads the model of a run and exports it as TensorFlow Serving wants it.
+"""Loads the model of a run and exports it, for TensorFlow Serving or for another runtime.
 
-`export/<version>/` holds the SavedModel and a model card, `README.md`.
+`export/<version>/` holds a SavedModel, `export_onnx/<version>/` and `export_litert/<version>/` a
+file for each function of the model and what the run has prepared (the tokenizer); each of them a
+model card, `README.md`. A file is written only if its runtime answers as TensorFlow does.
 """
 
+import contextlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_collections
 import tensorflow as tf
 
+from kerasformer.interop.litert import export_litert
+from kerasformer.interop.onnx import export_onnx
 from pipelines import run_folder
 from pipelines.checkpoints import WEIGHTS, Checkpoints
 from pipelines.trainer import assign, model_variables
+
+RUNTIMES = {
+    "onnx": ("ONNX", ".onnx", export_onnx),
+    "litert": ("LiteRT", ".tflite", export_litert),
+}
+FORMATS = ("saved_model", *RUNTIMES)
 
 
 def load_model(task, config: ml_collections.ConfigDict, workdir: str, weights: str):
@@ -46,20 +58,46 @@ def load_model(task, config: ml_collections.ConfigDict, workdir: str, weights: s
     return model
 
 
-def export(task, config: ml_collections.ConfigDict, workdir: str, weights: str) -> Path:
-    """Writes the next version of a run's SavedModel, whole or not at all.
+def export(
+    task, config: ml_collections.ConfigDict, workdir: str, weights: str, format: str = "saved_model"
+) -> Path:
+    """Writes the next version of a run's model, whole or not at all.
 
     Args:
         task: module of the run's task.
         config: the resolved config of the run.
         workdir: folder of the run.
         weights: as in `load_model`.
+        format: one of `FORMATS`.
 
     Returns:
-        The folder of the new version, `workdir/export/<version>`.
+        The folder of the new version.
+
+    Raises:
+        ValueError: for another format, or one that cannot hold the model.
     """
-    module = task.serving(load_model(task, config, workdir, weights), config, workdir)
-    folder = Path(workdir) / "export"
+    if format not in FORMATS:
+        raise ValueError(f"Expected format to be one of {FORMATS}, received {format=}.")
+    built = config.copy_and_resolve_references()
+    if format != "saved_model":
+        built.train.precision = "float32"  # Other runtimes know no bfloat16.
+    module = task.serving(load_model(task, built, workdir, weights), built, workdir)
+
+    def write(folder):
+        if format == "saved_model":
+            title, functions = "SavedModel", module.signatures()
+            tf.saved_model.save(module, str(folder), signatures=functions)
+        else:
+            title, functions = _write_files(module, folder, workdir, format)
+        card = model_card(title, functions, task.example(module, config), config, workdir, weights)
+        run_folder.write_text(folder / "README.md", card)
+
+    name = "export" if format == "saved_model" else f"export_{format}"
+    return _write_version(Path(workdir) / name, write)
+
+
+def _write_version(folder: Path, write: Callable[[Path], None]) -> Path:
+    """Makes the next numbered folder in a folder, whole or not at all."""
     folder.mkdir(exist_ok=True)
     versions = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
     version = max(versions, default=0) + 1
@@ -67,19 +105,32 @@ def export(task, config: ml_collections.ConfigDict, workdir: str, weights: str) 
     temporary = folder / f".tmp-{version}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        tf.saved_model.save(module, str(temporary), signatures=module.signatures())
-        card = model_card(task, module, config, workdir, weights)
-        run_folder.write_text(temporary / "README.md", card)
+        temporary.mkdir()
+        write(temporary)
         os.rename(temporary, folder / str(version))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):  # It holds other versions.
+            folder.rmdir()
     return folder / str(version)
 
 
-def model_card(task, module, config, workdir: str, weights: str) -> str:
+def _write_files(module, folder, workdir, format):
+    """Writes a file for each function of a model, and what the run prepared beside them."""
+    runtime, suffix, write = RUNTIMES[format]
+    functions, largest = {}, 0.0
+    for name, (function, samples) in module.runtime_functions(format).items():
+        functions[name + suffix] = function
+        largest = max(largest, write(function, folder / (name + suffix), samples))
+    for path in filter(Path.exists, (Path(workdir) / name for name in run_folder.PREPARED)):
+        shutil.copy(path, folder)
+    return f"{runtime}, in float32, within {largest:.1e} of TensorFlow", functions
+
+
+def model_card(title: str, functions: dict, example: str, config, workdir, weights: str) -> str:
     """Describes an exported model: what goes in and out, one example, scores, config."""
-    lines = [f"# {config.task}: SavedModel", "", f"Weights: {weights}.", "", "## Signatures", ""]
-    for name, function in module.signatures().items():
+    lines = [f"# {config.task}: {title}", "", f"Weights: {weights}.", "", "## Signatures", ""]
+    for name, function in functions.items():
         concrete = function.get_concrete_function()
         inputs = concrete.structured_input_signature[0]
         lines += [f"`{name}`", ""]
@@ -89,7 +140,7 @@ def model_card(task, module, config, workdir: str, weights: str) -> str:
             for key, spec in concrete.structured_outputs.items()
         ]
         lines.append("")
-    lines += ["## Example", "", task.example(module, config)]
+    lines += ["## Example", "", example]
     scores = Path(workdir) / "evaluation-test.json"
     if scores.exists() and _are_of(scores, config, workdir, weights):
         lines += ["## Scores on the test set", "", "```json", scores.read_text().strip(), "```", ""]

@@ -98,7 +98,7 @@ def start(
     workdir = Path(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if any(workdir.glob("checkpoints/**/step-*")) or any(workdir.glob("export/*")):
+        if any(workdir.glob("checkpoints/**/step-*")) or any(workdir.glob("export*/*")):
             for key, (old, new) in differences(read_config(workdir), config).items():
                 if _is_among(key, FREE_KEYS):
                     continue

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from kerasformer import decoding, inspect
 from kerasformer.tokenizers import END_ID, START_ID
+from pipelines import id_translator
 
 TEXT = tf.TensorSpec((None,), tf.string, name="text")
 
@@ -20,7 +21,8 @@ class Translator(tf.Module):
     """Translates UTF-8 strings with a trained model, in signatures that a SavedModel keeps.
 
     An empty sentence (or one of spaces) has the empty translation. A sentence of more than
-    `max_source_length` tokens is cut off there and says so in `truncated`.
+    `max_source_length` tokens is cut off there, a translation where it may not grow further; both
+    say so in `truncated`.
 
     Args:
         model: built `Seq2SeqTransformer`.
@@ -50,7 +52,7 @@ class Translator(tf.Module):
         return {
             "translation": self.tokenizer.detokenize(found.token_ids[:, 0]),
             "score": found.scores[:, 0],
-            "truncated": truncated,
+            "truncated": truncated | _is_cut(found),
         }
 
     @tf.function(input_signature=[TEXT])
@@ -71,7 +73,7 @@ class Translator(tf.Module):
         return {
             "translations": tf.reshape(self.tokenizer.detokenize(flat), shape),
             "scores": found.scores,
-            "truncated": truncated,
+            "truncated": truncated | _is_cut(found),
         }
 
     @tf.function(input_signature=[TEXT])
@@ -113,6 +115,24 @@ class Translator(tf.Module):
             "align": self.align,
         }
 
+    def runtime_functions(self, format: str) -> dict:
+        """Returns the functions that other runtimes take, see `id_translator`.
+
+        Args:
+            format: str. Which runtime.
+
+        Returns:
+            Dict by name: pairs of a `tf.function` and a list of samples of its inputs.
+
+        Raises:
+            ValueError: for a runtime that lacks operations of them.
+        """
+        if format != "onnx":
+            raise ValueError(
+                f"A translator can be exported as saved_model or onnx, not as {format}."
+            )
+        return id_translator.functions(self.model)
+
     def _read(self, text):
         """Tokenizes `(B,)` strings to ids `(B, S)` with the end token, cut to the limit."""
         ids = self.tokenizer.tokenize(text)
@@ -147,3 +167,9 @@ class Translator(tf.Module):
 
     def _spell(self, token_ids):
         return tf.where(token_ids == 0, "", self.tokenizer.pieces(token_ids))
+
+
+def _is_cut(found):
+    """Says of each best hypothesis whether it has words and no end."""
+    best = found.token_ids[:, 0]
+    return tf.reduce_any(best != 0, axis=1) & ~tf.reduce_any(best == END_ID, axis=1)

@@ -1,10 +1,13 @@
 """The classification task end to end: it learns to name the colour of a square."""
 
+import json
 import shutil
 
 import numpy as np
+import onnxruntime
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from pipelines import classification, export, run_folder, training
 from pipelines.checkpoints import Checkpoints
@@ -191,6 +194,33 @@ class LearningTest:
         assert "input: the first image of the validation set, blue" in classification.example(
             module, config
         )
+
+
+class RuntimesTest:
+    @pytest.mark.parametrize("format", ["onnx", "litert"])
+    def test_another_runtime_gives_names_and_probabilities_in_float32(
+        self, workdir, data, tmp_path, format
+    ):
+        shutil.copytree(workdir, tmp_path / "run")
+        config = make_config(data, **{"train.precision": "mixed_bfloat16"})
+        path = export.export(classification, config, str(tmp_path / "run"), "last", format)
+        assert path == tmp_path / "run" / f"export_{format}" / "1"
+        images, _ = squares(7, seed=5)
+        if format == "onnx":
+            session = onnxruntime.InferenceSession(path / "model.onnx")
+            outputs = ["class_name", "probabilities"]
+            names, probabilities = session.run(outputs, {"image": images})
+        else:
+            found = Interpreter(path / "model.tflite").get_signature_runner()(image=images)
+            names, probabilities = found["class_name"].astype(str), found["probabilities"]
+        config.train.precision = "float32"
+        expected = classification.serving(load(workdir, config), config, str(workdir))
+        expected = expected.predict(images)["probabilities"]
+        np.testing.assert_allclose(probabilities, expected, rtol=1e-4, atol=1e-6)
+        classes = json.loads((path / "images.json").read_text())["class_names"]
+        assert [classes[i] for i in np.argmax(expected, axis=-1)] == names.tolist()
+        card = (path / "README.md").read_text()
+        assert "- in `image`: uint8 (None, 8, 8, 3)" in card and "in float32, within " in card
 
 
 class SameClassesTest:

@@ -21,6 +21,7 @@ KINDS = ("BMP", "GIF", "JPEG", "PNG")
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "größe")
 MEAN, DEVIATION = (101.0, 103.0, 107.0), (53.0, 59.0, 61.0)
 SIZE, GRID, CROP = (6, 10), (3, 5), 0.75
+TINY = {"patch_size": 2, "num_layers": 1, "hidden_dim": 12, "num_heads": 3, "intermediate_dim": 13}
 REFUSED = tf.errors.InvalidArgumentError
 
 
@@ -48,12 +49,7 @@ def make_classifier(names=NAMES, **arguments):
         "ViT-Lite-6/4",
         SIZE,
         len(names),
-        patch_size=2,
-        num_layers=1,
-        hidden_dim=12,
-        num_heads=3,
-        intermediate_dim=13,
-        **arguments,
+        **{**TINY, **arguments},
     )
     model.build((None, *SIZE, 3))
     for variable in model.head.variables:  # It starts at zero.
@@ -191,6 +187,26 @@ class AnswersTest:
         np.testing.assert_allclose(maps.reshape(expected.shape), expected, rtol=1e-4)
         np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-4)
 
+    @pytest.mark.parametrize("pool", ["class", "sequence", "attention", "mean"])
+    def test_heads_are_what_the_reader_reads_through_each_head_of_each_block(self, pool):
+        module = make_classifier(pool=pool, num_layers=2)
+        heads = module.attention(tf.constant(FILES))["heads"].numpy()
+        assert heads.shape == (len(FILES), 2, 3, *GRID)
+        pixels = (read(FILES) - np.float32(MEAN)) / np.float32(DEVIATION)
+        sequence, scores = module.model.encode(pixels, return_attention_scores=True)
+        length = sequence.shape[1]
+        for layer, found in enumerate(scores):
+            if module.model.pooling is not None:
+                readers = module.model.pooling.weights_of(sequence).numpy()
+            else:  # The class token is the first of the sequence.
+                row = np.eye(length)[0] if pool == "class" else np.full(length, 1 / length)
+                readers = np.broadcast_to(row, (len(FILES), length))
+            expected = np.einsum("bt,bnts->bns", readers, found)[..., length - 15 :]
+            flat = heads[:, layer].reshape(expected.shape)
+            np.testing.assert_allclose(flat, expected, rtol=1e-4, atol=1e-6)
+        if pool != "class":
+            np.testing.assert_allclose(heads.sum(axis=(-2, -1)), 1, rtol=1e-4)
+
     def test_no_image_gives_no_answer(self, classifier):
         found = classifier.classify(tf.constant([], tf.string))
         assert found["probabilities"].shape == (0, 5)
@@ -207,7 +223,9 @@ answers = {}
 for name, signature in loaded.signatures.items():
     pixels = np.load("pixels.npy")
     files = [tf.io.read_file(f"image-{i}") for i in range(len(pixels))]
-    found = signature(image=tf.constant(pixels) if name == "predict" else tf.stack(files))
+    (key,) = signature.structured_input_signature[1]
+    is_decoded = name == "predict" or key == "pixels"
+    found = signature(**{key: tf.constant(pixels) if is_decoded else tf.stack(files)})
     answers[name] = {
         key: value.numpy().astype(bytes if value.dtype == tf.string else float).tolist()
         for key, value in found.items()
@@ -229,7 +247,8 @@ class SavedModelTest:
         answers = json.loads(done.stdout.splitlines()[-1])
         assert answers.keys() == signatures.keys()
         for name, function in signatures.items():
-            expected = function(read(FILES) if name == "predict" else tf.constant(FILES))
+            is_decoded = name == "predict" or name.endswith("_pixels")
+            expected = function(read(FILES) if is_decoded else tf.constant(FILES))
             assert answers[name].keys() == expected.keys()
             for key, value in expected.items():
                 if value.dtype == tf.string:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import ml_collections
@@ -65,7 +67,7 @@ def make_config(ema=0.0):
         {
             "task": "scoring",
             "data": {"format": "rows"},
-            "train": {"ema": ema, "keep_checkpoints": 5},
+            "train": {"ema": ema, "keep_checkpoints": 5, "precision": "float32"},
         }
     )
 
@@ -114,6 +116,12 @@ class WeightsTest:
     def test_without_a_checkpoint_it_is_one_sentence(self, tmp_path, weights):
         with pytest.raises(ValueError, match="There is no checkpoint in .*; train first"):
             export.load_model(Scoring(), make_config(), str(tmp_path), weights)
+
+    @pytest.mark.parametrize("format", export.FORMATS)
+    def test_without_a_checkpoint_nothing_is_written(self, tmp_path, format):
+        with pytest.raises(ValueError, match="There is no checkpoint in"):
+            export.export(Scoring(), make_config(), str(tmp_path), "last", format)
+        assert not list(tmp_path.iterdir())
 
     def test_the_checkpoint_of_another_model_is_one_sentence(self, workdir):
         class Wider(Scoring):
@@ -176,6 +184,15 @@ class ExportTest:
             self.export(workdir, FailingScoring())
         assert sorted(workdir.rglob("*")) == before
 
+    def test_a_first_export_that_fails_leaves_no_folder(self, workdir):
+        with pytest.raises(ValueError, match="the test set is gone"):
+            self.export(workdir, FailingScoring())
+        assert not (workdir / "export").exists()
+
+    def test_another_format_is_one_sentence(self, workdir):
+        with pytest.raises(ValueError, match="'litert'.*, received format='tflite'"):
+            export.export(Scoring(), make_config(), str(workdir), "last", "tflite")
+
     def test_a_folder_that_cannot_be_written_is_named(self, workdir):
         (workdir / "export").write_text("in the way")
         with pytest.raises(OSError, match="export"):
@@ -200,22 +217,56 @@ print(json.dumps({"answers": answers, "imported": ours}))
 """
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run with a translator of three sentences."""
+    folder = tmp_path_factory.mktemp("translator")
+    pairs = ["ein Hund\ta dog", "zwei Hunde\ttwo dogs", "drei Katzen\tthree cats"]
+    (folder / "pairs.tsv").write_text("\n".join(pairs))
+    config = translation.default_config()
+    config.data.update(format="tsv", folder=str(folder), columns=(0, 1))
+    config.data.update({split: "pairs.tsv" for split in ("train", "validation", "test")})
+    config.tokenizer.update(vocabulary_size=26, byte_fallback=False)
+    config.model.update(variant="tiny", num_layers=1, hidden_dim=8, num_heads=2)
+    config.train.update(steps=31, batch_tokens=101, max_length=53, ema=0.5)
+    config.train.update(learning_rate=0.03, warmup_steps=7)
+    config.decode.update(beam_size=3, num_hypotheses=2, max_source_length=7)
+    training.train(translation, config, str(folder / "run"))
+    return folder / "run"
+
+
 class TranslatorTest:
     SENTENCES = ("zwei Hunde", "", "drei Katzen und 😀", "ein Hund sieht drei Katzen")
 
-    @pytest.fixture
-    def run(self, tmp_path):
-        pairs = ["ein Hund\ta dog", "zwei Hunde\ttwo dogs", "drei Katzen\tthree cats"]
-        (tmp_path / "pairs.tsv").write_text("\n".join(pairs))
-        config = translation.default_config()
-        config.data.update(format="tsv", folder=str(tmp_path), columns=(0, 1))
-        config.data.update({split: "pairs.tsv" for split in ("train", "validation", "test")})
-        config.tokenizer.update(vocabulary_size=26, byte_fallback=False)
-        config.model.update(variant="tiny", num_layers=1, hidden_dim=8, num_heads=2)
-        config.train.update(steps=3, batch_tokens=101, max_length=53, ema=0.5)
-        config.decode.update(beam_size=3, num_hypotheses=2, max_source_length=7)
-        training.train(translation, config, str(tmp_path / "run"))
-        return tmp_path / "run"
+    def test_a_process_with_onnxruntime_alone_translates_by_the_code_of_the_docs(
+        self, run, tmp_path
+    ):
+        config = run_folder.read_config(run)
+        config.decode.update(beam_size=1, num_hypotheses=1, max_source_length=53)
+        path = export.export(translation, config, str(run), "average", "onnx")
+        assert path == run / "export_onnx" / "1"
+        names = ["README.md", "decoder_step.onnx", "encoder.onnx", "tokenizer.model"]
+        assert sorted(os.listdir(path)) == names
+
+        text = (Path(__file__).parents[1] / "docs" / "runtimes.md").read_text("utf-8")
+        code = re.search(r"^# translate\.py\n.*?(?=^```$)", text, re.MULTILINE | re.DOTALL)[0]
+        code += "\nassert 'tensorflow' not in sys.modules\n"
+        command = [sys.executable, "-c", code, str(path), *self.SENTENCES]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        model = export.load_model(translation, config, str(run), "average")
+        module = translation.serving(model, config, str(run))
+        expected = translation.translate(module, list(self.SENTENCES), config)
+        assert done.stdout.splitlines() == expected and "⁇" not in expected[0]
+
+    def test_what_cannot_be_exported_says_so_in_one_line_and_leaves_nothing(self, run):
+        before = sorted(run.rglob("*"))
+        command = [sys.executable, "-m", "apps.export", f"--workdir={run}", "--format=litert"]
+        root = Path(__file__).parents[1]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        sentence = "A translator can be exported as saved_model or onnx, not as litert."
+        assert (done.returncode, done.stderr) == (1, f"error: {sentence}\n")
+        assert sorted(run.rglob("*")) == before
 
     def test_a_process_with_tensorflow_alone_gives_the_same_strings(self, run, tmp_path):
         config = run_folder.read_config(run)  # as the program reads it

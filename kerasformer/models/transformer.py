@@ -269,14 +269,29 @@ class Seq2SeqTransformer(keras.Model):
 
         def step(token_ids, state):
             positions = state["positions"]
-            x = self.positions(
-                self.target_embedding(token_ids[:, None]), positions=positions[:, None]
+            logits, cache = self.decode_step(
+                token_ids, state["cache"], positions, context_cache, context_mask
             )
-            x, cache = self.decoder.step(x, state["cache"], positions, context_cache, context_mask)
-            logits = self.output_embedding(x, reverse=True)[:, 0]
             return logits, {"cache": cache, "positions": positions + 1}
 
         return step, state
+
+    def decode_step(self, token_ids, cache, positions, context_cache, context_mask):
+        """Predicts the token after one new token a row.
+
+        Args:
+            token_ids: int tensor `(R,)`, `R` a multiple of `B`.
+            cache: list from `decoder.init_cache`, with what came before in it.
+            positions: int tensor `(R,)`, the position of each row's token.
+            context_cache: list from `decoder.project_context`.
+            context_mask: boolean tensor `(B, S)` from `encode`.
+
+        Returns:
+            Tuple of the float32 logits `(R, V)` and the new cache.
+        """
+        x = self.positions(self.target_embedding(token_ids[:, None]), positions=positions[:, None])
+        x, cache = self.decoder.step(x, cache, positions, context_cache, context_mask)
+        return self.output_embedding(x, reverse=True)[:, 0], cache
 
     def compute_output_spec(self, *args, **kwargs):
         # Traced, for the logits are float32 under any dtype policy.

@@ -1,0 +1,118 @@
+"""What every export has in common: one sentence for what fails, equal answers, whole files.
+
+A runtime is handed over as a function `run(sample)` of a dict of arrays by the names of the inputs
+that returns a dict of arrays by the names of the outputs.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+TOLERANCE = 1e-4
+
+
+@contextlib.contextmanager
+def one_sentence(what: str) -> Iterator[None]:
+    """Shortens what another library raises in a `with` block.
+
+    Raises:
+        ValueError: that begins with `what`, for whatever was raised.
+    """
+    try:
+        yield
+    except Exception as error:  # Each library raises kinds of its own, some of them private.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{what}: {reason}") from error
+
+
+def traced(function: Callable) -> tf.types.experimental.ConcreteFunction:
+    """Traces a `tf.function`, whose inputs and outputs must have names.
+
+    Raises:
+        ValueError: when it has no input signature, or returns something else than a dict.
+    """
+    if function.input_signature is None:
+        raise ValueError("Expected a tf.function with an input_signature, received one without.")
+    concrete = function.get_concrete_function()
+    if not isinstance(concrete.structured_outputs, dict):
+        raise ValueError(
+            "Expected a tf.function that returns a dict of tensors, received one that returns "
+            f"{concrete.structured_outputs}."
+        )
+    return concrete
+
+
+def input_specs(function: tf.types.experimental.ConcreteFunction) -> tuple[tf.TensorSpec, ...]:
+    """Returns the named inputs of a function in their order."""
+    return function.structured_input_signature[0]
+
+
+def largest_difference(
+    function: tf.types.experimental.ConcreteFunction,
+    run: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+    samples: Sequence[dict[str, np.ndarray]],
+    tolerance: float,
+    runtime: str,
+) -> float:
+    """Compares what a function and its exported form make of samples.
+
+    Args:
+        function: concrete function that returns a dict of tensors.
+        run: its exported form.
+        samples: inputs to compare for.
+        tolerance: float. The most that numbers may differ by, as a share of the largest number of
+            that output where it is beyond 1. What is no float must be equal.
+        runtime: str. What runs the exported form, for the sentences.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        ValueError: when the runtime fails, or one of its answers is another.
+    """
+    largest, specs = 0.0, input_specs(function)
+    for sample in samples:
+        sample = {x.name: np.asarray(sample[x.name], x.dtype.as_numpy_dtype) for x in specs}
+        outputs = function(*map(tf.constant, sample.values()))
+        expected = {name: output.numpy() for name, output in outputs.items()}
+        with one_sentence(f"{runtime} cannot run the exported model"):
+            found = run(sample)
+        for name, array in expected.items():
+            difference = _difference(array, found[name])
+            if not difference <= tolerance:  # NaN included
+                raise ValueError(
+                    f"{runtime} gives another {name} of shape {found[name].shape} than the model "
+                    f"of shape {array.shape}: difference={difference:.1e}, {tolerance=:.1e}."
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+def _difference(expected, found):
+    if expected.shape != found.shape:
+        return float("inf")
+    if not np.issubdtype(expected.dtype, np.floating):
+        return 0.0 if _plain(expected) == _plain(found) else float("inf")
+    scale = np.max(np.abs(expected), initial=1.0)
+    return float(np.max(np.abs(found - expected), initial=0.0) / scale)
+
+
+def _plain(array):
+    """Lists the elements of an array; texts are bytes in some libraries and `str` in others."""
+    elements = array.ravel().tolist()
+    return [x.encode("utf-8") if isinstance(x, str) else x for x in elements]
+
+
+def write_whole(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file under a temporary name beside it and renames it."""
+    path = Path(path)
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""Models out to ONNX: a TensorFlow function becomes a file that ONNX Runtime reads."""
+
+import contextlib
+import logging
+
+import numpy as np
+import tensorflow as tf
+
+from kerasformer.interop.agreement import (
+    TOLERANCE,
+    input_specs,
+    largest_difference,
+    one_sentence,
+    traced,
+    write_whole,
+)
+
+OPSET = 18  # The newest that tf2onnx writes.
+
+
+def export_onnx(function, path, samples, tolerance=TOLERANCE):
+    """Writes a TensorFlow function as an ONNX file, if ONNX Runtime gives the same answers.
+
+    Sizes that are `None` in the input signature stay open in the file.
+
+    Args:
+        function: `tf.function` with an input signature of named `tf.TensorSpec`, which returns a
+            dict of tensors. The file keeps its variables as they are now.
+        path: str or path of the file.
+        samples: list of dicts of arrays by the names of the inputs, to compare answers for; of
+            several sizes where sizes are open.
+        tolerance: float. The most that numbers may differ by, as a share of the largest number of
+            that output where it is beyond 1. What is no float must be equal.
+
+    Returns:
+        Float, the largest difference seen.
+
+    Raises:
+        ImportError: where onnx, tf2onnx or onnxruntime is missing.
+        ValueError: when ONNX has no form of an operation, the file would be too large, an input
+            and an output have one name, or an answer differs. Then no file is written.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
+    ... def double(x):
+    ...     return {"y": 2 * x}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export_onnx(double, os.path.join(folder, "double.onnx"), [{"x": [3.0, 5.0]}])
+    0.0
+    """
+    try:
+        import onnx
+        import onnxruntime
+        import tf2onnx
+    except ImportError as error:
+        raise ImportError(
+            'ONNX needs onnx, tf2onnx and onnxruntime: `pip install "kerasformer[onnx]"`.'
+        ) from error
+    concrete = traced(function)
+    model = _convert(concrete, tf2onnx)
+    unknown = {n.op_type for n in model.graph.node if not onnx.defs.has(n.op_type, n.domain)}
+    if unknown:
+        raise ValueError(f"ONNX has no form of these TensorFlow operations: {sorted(unknown)}.")
+    with one_sentence("ONNX Runtime cannot load the exported model"):
+        content = model.SerializeToString()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(sample):
+        return dict(zip(names, session.run(names, sample), strict=True))
+
+    largest = largest_difference(concrete, run, samples, tolerance, "ONNX Runtime")
+    write_whole(path, content)
+    return largest
+
+
+def _convert(concrete, tf2onnx):
+    """Converts a concrete function to an ONNX model whose inputs and outputs have their names."""
+    specs, outputs = input_specs(concrete), concrete.structured_outputs
+    shared = sorted({spec.name for spec in specs} & set(outputs))
+    if shared:
+        raise ValueError(
+            f"Expected other names of outputs than of inputs, received {shared} twice."
+        )
+    inputs = concrete.inputs[: len(specs)]  # Behind them stand variables.
+    names = {tensor.name: spec.name for tensor, spec in zip(inputs, specs, strict=True)}
+    names |= {tensor.name: name for name, tensor in outputs.items()}
+    ends = {
+        "input_names": [tensor.name for tensor in inputs],
+        "output_names": [tensor.name for tensor in outputs.values()],
+    }
+    with one_sentence("tf2onnx cannot convert the model"), _silent("tf2onnx"):
+        frozen = tf2onnx.tf_loader.from_function(concrete, **ends)
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(frozen, name="")
+            graph = tf2onnx.tfonnx.process_tf_graph(
+                graph,
+                opset=OPSET,
+                custom_op_handlers={"Erfc": (_write_erfc, [])},
+                tensors_to_rename=names,
+                **ends,
+            )
+            # Not its optimizer: it joins two Reshape into one that means another shape.
+            model = graph.make_model("kerasformer")
+    shapes = {spec.name: spec.shape for spec in specs}
+    shapes |= {name: tensor.shape for name, tensor in outputs.items()}
+    for value in (*model.graph.input, *model.graph.output):
+        _set_shape(value, shapes[value.name])
+    return model
+
+
+def _write_erfc(graph, node, name, _):
+    """Replaces TensorFlow's `Erfc` (a part of the exact GELU), which ONNX lacks, by 1 - Erf."""
+    dtype = graph.get_dtype(node.output[0])
+    output, shapes = node.output[0], node.output_shapes
+    erf = graph.make_node("Erf", [node.input[0]]).output[0]
+    one = graph.make_const(f"{name}/one", np.float32(1)).output[0]
+    graph.remove_node(name)
+    graph.make_node("Sub", [one, erf], outputs=[output], shapes=shapes, dtypes=[dtype])
+
+
+def _set_shape(value, shape):
+    """Says of an input or output of an ONNX model which sizes are fixed, and names the others."""
+    sizes = value.type.tensor_type.shape
+    sizes.Clear()
+    for axis, size in enumerate(shape):
+        if size is None:
+            sizes.dim.add(dim_param=f"{value.name}_{axis}")
+        else:
+            sizes.dim.add(dim_value=size)
+
+
+@contextlib.contextmanager
+def _silent(name):
+    """Keeps a library from logging what it raises, or what leads to a sentence of ours."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
