@@ -10,8 +10,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from apps import program
 from kerasformer import inspect
+from pipelines.error_sentence import sentence
 from pipelines.image_files import fault
 
 
@@ -40,7 +40,7 @@ def predict(signatures: dict, paths: Sequence[str], pictures: Sequence[Path] | N
         try:
             answers.append(signatures["classify"](image=image))
         except tf.errors.InvalidArgumentError as error:
-            raise ValueError(f"{path} cannot be used: {program.sentence(error)}") from error
+            raise ValueError(f"{path} cannot be used: {sentence(error)}") from error
     for index, (path, image, found) in enumerate(zip(paths, images, answers, strict=True)):
         names = [name.decode("utf-8") for name in found["class_names"][0].numpy()]
         shares = found["probabilities"][0].numpy()

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
 from absl import flags
 
 from apps import classify, program
+from apps.exported import Model
 from kerasformer import inspect
 
 MODEL = flags.DEFINE_string(
@@ -47,56 +46,6 @@ BATCH_SIZE = flags.DEFINE_integer(
     "Sentences that are translated, and then printed, at a time; those typed in go one by one.",
     lower_bound=1,
 )
-
-
-class Model:
-    """A model as it was exported, called by its signatures.
-
-    Args:
-        folder: path of the SavedModel, or of the folder of its numbered versions.
-
-    Raises:
-        ValueError: when there is no SavedModel.
-    """
-
-    def __init__(self, folder: str | os.PathLike):
-        folder = newest_version(Path(folder))
-        try:
-            self._loaded = tf.saved_model.load(str(folder))  # owns the variables
-        except Exception as error:  # a damaged file may raise anything, IndexError too
-            text = program.sentence(error)
-            raise ValueError(f"--model={folder} cannot be loaded: {text}") from error
-        self.folder, self.signatures = folder, self._loaded.signatures
-
-    def require(self, *names: str) -> None:
-        """Raises a `ValueError` unless the model has signatures of these names."""
-        missing = sorted(set(names) - set(self.signatures))
-        if missing:
-            raise ValueError(
-                f"--model={self.folder} holds no model that can do this: expected signatures "
-                f"{missing}, received {sorted(self.signatures)}."
-            )
-
-    def call(self, name: str, batch: list[str]) -> dict:
-        """Calls a signature with sentences and returns its outputs as NumPy arrays."""
-        outputs = self.signatures[name](text=tf.constant(batch, tf.string))
-        return {key: output.numpy() for key, output in outputs.items()}
-
-
-def newest_version(folder: Path) -> Path:
-    """Finds the SavedModel in a folder, or the one with the highest number in folders in it."""
-    if not folder.is_dir():
-        raise ValueError(f"--model={folder} is no folder.")
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    versions = [path.parent for path in folder.glob("*/saved_model.pb")]
-    versions = [path for path in versions if path.name.isdecimal()]
-    if not versions:
-        raise ValueError(
-            f"--model={folder} holds no SavedModel: expected saved_model.pb in it, or in a "
-            "numbered folder in it such as 1."
-        )
-    return max(versions, key=lambda path: int(path.name))
 
 
 def decoded(lines: Iterable[bytes], place: str) -> Iterator[str]:
@@ -150,11 +99,11 @@ def several(model: Model, batch: list[str], count: int) -> tuple[list[str], Iter
             f"received --nbest={count}."
         )
     lines = []
-    for sentence, translations, scores in zip(
+    for text, translations, scores in zip(
         batch, outputs["translations"], outputs["scores"], strict=True
     ):
         # A sentence of spaces has one translation only, the empty one.
-        found = list(zip(translations, scores, strict=True))[: count if sentence.strip() else 1]
+        found = list(zip(translations, scores, strict=True))[: count if text.strip() else 1]
         real = [f"{score:.4f}\t{one_line(text)}" for text, score in found if score > -float("inf")]
         lines.append("\n".join([*real, ""]))
     return lines, outputs["truncated"]
@@ -222,7 +171,7 @@ def predict(
         lines, truncated = several(model, batch, nbest) if nbest else best(model, batch)
         print(*lines, sep="\n", flush=True)
         for index in np.flatnonzero(truncated):
-            note(f"sentence {number + index + 1} is longer than the model reads and was cut off.")
+            note(f"sentence {number + index + 1}, or its translation, was too long and is cut off.")
         if pictures:
             draw(model, batch, pictures[number : number + len(batch)])
         number += len(batch)

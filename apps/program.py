@@ -6,13 +6,14 @@ An error of our own making keeps its stack trace; `--verbosity=1` shows it for e
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import tensorflow as tf
 from absl import app, flags, logging
+
+from pipelines.error_sentence import sentence
 
 # What is raised for a user's mistake, or by their disk; anything else is ours.
 USER_ERRORS = (
@@ -64,28 +65,6 @@ def run(
             return 1
 
     app.run(guarded, flags_parser=lambda argv: _parse(argv, rewrite))
-
-
-def sentence(error: BaseException) -> str:
-    """Writes an exception as one line that a user can read."""
-    while error.args and isinstance(error.args[0], Exception):
-        error = error.args[0]  # ml_collections wraps one exception in another.
-    if isinstance(error, OSError) and error.strerror:
-        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        return where + error.strerror
-    text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
-    # What Keras, AutoGraph and ml_collections put around a sentence.
-    text = re.split(r"Arguments received by|Other fields present", text)[0]
-    text = re.sub(r"\x1b\[\d*m|Exception encountered when calling \S+\.", "", text)
-    if "in user code:" in text:
-        text = re.split(r"\n\s*\w+(?:Error|Exception): ", text)[-1]
-    if isinstance(error, tf.errors.OpError):
-        # A stack and graph nodes stand before the message, the operation and the graph behind it.
-        text = error.message.rpartition("<stack traces unavailable>\n")[2].partition("\n")[0]
-        text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\].*", "", text)
-        asserted = re.match(r"assertion failed: \[(.*?)\]", text)
-        text = asserted[1] if asserted else text
-    return " ".join(text.split()) or type(error).__name__
 
 
 def _complain(error: BaseException) -> None:

@@ -23,6 +23,7 @@ from ml_collections import config_flags
 import pipelines.configs
 from apps import program, tasks
 from pipelines import dry_run, local_workers, strategies, training
+from pipelines.error_sentence import sentence
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name or path of the run's config.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
@@ -133,7 +134,7 @@ def _try(path, arguments):
             lines, error = [error.lineno], ValueError(error.msg)
         line = lines[-1] if lines else None
         where = f"{path} line {line}" if line else path
-        raise ValueError(f"{where}: {program.sentence(error)}") from error
+        raise ValueError(f"{where}: {sentence(error)}") from error
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+"""Shows exported models in the browser: `python -m apps.demo --model=runs/m30k/export`.
+
+A translator's sentences with their scores and what each word looked at; a classifier's pictures
+with their classes and where each head of each layer looked. `--model` may be given several times.
+"""
+
+import signal
+import socket
+import sys
+
+import fastapi
+import uvicorn
+from absl import flags
+
+from apps import exported, program
+from pipelines import page
+
+MODEL = flags.DEFINE_multi_string(
+    "model", None, "Folder of an exported model, or of its numbered versions.", required=True
+)
+PORT = flags.DEFINE_integer("port", 7860, "Port, 0 for any that is free.", 0, 65535)
+HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 for all.")
+PICTURES = flags.DEFINE_string(
+    "pictures", None, "Folder to keep pictures for links; unset: until the program ends."
+)
+
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+def main(_):
+    # Instead of an end at once, so that what is temporary is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    with socket.create_server((HOST.value, PORT.value)) as listener:
+        models = exported.load_named(MODEL.value)
+        signatures = {name: model.signatures for name, model in models.items()}
+        app = page.mount(fastapi.FastAPI(), page.page(signatures, PICTURES.value))
+        host, port = listener.getsockname()[:2]
+        print(f"Open http://{host}:{port}/ and end with Ctrl-C.", flush=True)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    program.run(main)

@@ -1,0 +1,76 @@
+"""Exported models as the programs find and load them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
+
+from pipelines.error_sentence import sentence
+
+
+class Model:
+    """A model as it was exported, called by its signatures.
+
+    Args:
+        folder: path of the SavedModel, or of the folder of its numbered versions.
+
+    Raises:
+        ValueError: when there is no SavedModel.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        folder = newest_version(Path(folder))
+        try:
+            self._loaded = tf.saved_model.load(str(folder))  # owns the variables
+        except Exception as error:  # a damaged file may raise anything, IndexError too
+            text = sentence(error)
+            raise ValueError(f"--model={folder} cannot be loaded: {text}") from error
+        self.folder, self.signatures = folder, self._loaded.signatures
+
+    def require(self, *names: str) -> None:
+        """Raises a `ValueError` unless the model has signatures of these names."""
+        missing = sorted(set(names) - set(self.signatures))
+        if missing:
+            raise ValueError(
+                f"--model={self.folder} holds no model that can do this: expected signatures "
+                f"{missing}, received {sorted(self.signatures)}."
+            )
+
+    def call(self, name: str, batch: list[str]) -> dict:
+        """Calls a signature with sentences and returns its outputs as NumPy arrays."""
+        outputs = self.signatures[name](text=tf.constant(batch, tf.string))
+        return {key: output.numpy() for key, output in outputs.items()}
+
+
+def newest_version(folder: Path) -> Path:
+    """Finds the SavedModel in a folder, or the one with the highest number in folders in it."""
+    if not folder.is_dir():
+        raise ValueError(f"--model={folder} is no folder.")
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    versions = [path.parent for path in folder.glob("*/saved_model.pb")]
+    versions = [path for path in versions if path.name.isdecimal()]
+    if not versions:
+        raise ValueError(
+            f"--model={folder} holds no SavedModel: expected saved_model.pb in it, or in a "
+            "numbered folder in it such as 1."
+        )
+    return max(versions, key=lambda path: int(path.name))
+
+
+def load_named(folders: Sequence[str]) -> dict[str, Model]:
+    """Loads models and names each by its run: `runs/m30k/export/1` is `m30k`.
+
+    Raises:
+        ValueError: when there is no SavedModel, or two have one name.
+    """
+    models = {}
+    for folder in folders:
+        parts = Path(folder).resolve().parts
+        name = next((p for p in reversed(parts) if p != "export" and not p.isdecimal()), "model")
+        if name in models:
+            raise ValueError(f"Expected models of different runs, received two of {name!r}.")
+        models[name] = Model(folder)
+    return models

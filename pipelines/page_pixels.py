@@ -1,0 +1,192 @@
+"""The half of the page that shows a classifier: its classes as bars, and where it looked.
+
+A map of attention is a picture of one pixel for each patch, from dark blue to yellow the more the
+patch was read, that the browser lays over the image. All maps are in the page, and CSS shows the
+chosen one.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from pipelines import image_files
+from pipelines.page_links import Pictures, State, anchor, fault
+
+LONGEST_SIDE = 512  # pixels of a picture that is kept
+COARSE = 128  # pixels; a smaller image is shown with its pixels as squares
+OPACITY = 0.55
+COLORS = {0.0: (8, 16, 64), 0.5: (190, 50, 90), 1.0: (255, 225, 80)}  # red, green, blue by share
+KINDS = "Pictures are BMP, GIF, JPEG, PNG or WebP files."
+PICTURE, ROLLOUT = "picture", "rollout"
+
+
+def tidy(contents: bytes) -> bytes:
+    """Makes a picture what is kept and classified: a small PNG, upright, without metadata.
+
+    Args:
+        contents: bytes of an image file.
+
+    Returns:
+        PNG of at most `LONGEST_SIDE` pixels a side; of an animation the first frame.
+
+    Raises:
+        ValueError: for a file that is no image that can be used, one sentence.
+    """
+    found = image_files.fault(contents)
+    if found and not found.startswith("animated"):
+        raise ValueError(f"This file cannot be used: {found}. {KINDS}")
+    try:
+        image = Image.open(io.BytesIO(contents), formats=image_files.FORMATS)
+        image = ImageOps.exif_transpose(image).convert("RGB")
+    except Exception:  # Pillow's plugins raise whatever they like.
+        raise ValueError(f"This file cannot be used: it is damaged. {KINDS}") from None
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    return _png(image)
+
+
+def answer(signatures: Mapping, state: State, pictures: Pictures) -> str:
+    """Classifies the picture of a state and writes what came out as HTML.
+
+    Args:
+        signatures: those of an exported classifier. Without `attention` no maps are shown, and
+            without its key `heads` (of an older export) the rollout alone.
+        state: with `model` and `picture`, and perhaps `view`.
+        pictures: where the picture is kept.
+
+    Returns:
+        HTML; one sentence where the picture is not kept any more.
+    """
+    contents = pictures.read(state.picture)
+    if contents is None:
+        return fault("The picture of this link is not kept here any more; please drop it in again.")
+    image = tf.constant([contents])
+    found = signatures["classify"](image=image)
+    names = [name.decode("utf-8", "replace") for name in found["class_names"][0].numpy()]
+    parts = [bars(names, found["probabilities"][0].numpy())]
+    if "attention" in signatures:
+        seen = {
+            key: value[0].numpy() for key, value in signatures["attention"](image=image).items()
+        }
+        maps = views(seen["attention"], seen.get("heads"))
+        parts.append(looks(seen["pixels"], maps, state))
+    else:
+        parts.append(f'<p class="hint">{anchor(state, "Link to this")}</p>')
+    parts.append('<p class="hint">The links work as long as this server keeps the picture.</p>')
+    return f'<div class="answer">{"".join(parts)}</div>'
+
+
+def bars(names: Sequence[str], shares: Sequence[float]) -> str:
+    """Writes classes and their probabilities as bars."""
+    rows = [
+        f'<li><span dir="auto">{html.escape(name)}</span> '
+        f'<span class="number">{100 * share:.1f}&nbsp;%</span>'
+        f'<span class="bar" style="--share:{share:.4f}"></span></li>'
+        for name, share in zip(names, shares, strict=True)
+    ]
+    return f'<h3>Classes</h3><ol class="classes">{"".join(rows)}</ol>'
+
+
+def views(rollout: np.ndarray, heads: np.ndarray | None) -> dict[str, tuple[str, np.ndarray]]:
+    """Lists the maps to show, by the name that a link gives them, with their titles.
+
+    Args:
+        rollout: float array `(rows, columns)`.
+        heads: float array `(layers, heads, rows, columns)`, or `None`.
+
+    Returns:
+        Dict of `"rollout"`, and for each layer `"1"` (the mean of its heads), `"1.1"`, `"1.2"`.
+    """
+    maps = {ROLLOUT: ("All layers (rollout)", rollout)}
+    for layer, of_layer in enumerate(() if heads is None else heads, start=1):
+        maps[f"{layer}"] = (f"Layer {layer}, all heads", of_layer.mean(axis=0))
+        for head, weights in enumerate(of_layer, start=1):
+            maps[f"{layer}.{head}"] = (f"Layer {layer}, head {head}", weights)
+    return maps
+
+
+def looks(pixels: np.ndarray, maps: Mapping[str, tuple[str, np.ndarray]], state: State) -> str:
+    """Writes an image with its maps: the chosen one large, all of them small, to choose from.
+
+    Args:
+        pixels: uint8 array `(height, width, 1 or 3)`, what the model saw.
+        maps: as `views` returns them.
+        state: whose `view` is chosen: a name of `maps`, or `"picture"` for the image alone.
+
+    Returns:
+        HTML.
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    chosen = state.view if state.view in (*maps, PICTURE) else ROLLOUT
+    plain = {PICTURE: ("What the model saw", "", "What the model saw.")}
+    shown = plain | {name: _picture(*of_map) for name, of_map in maps.items()}
+    large, small, rules = [], [], []
+    for name, (title, overlay, caption) in shown.items():
+        key = name.replace(".", "-")
+        link = anchor(state._replace(view=name), "Link to this")
+        large.append(
+            f'<figure class="look" id="look-{key}"><div class="seen">{overlay}</div>'
+            f"<figcaption>{caption} {link}</figcaption></figure>"
+        )
+        small.append(
+            f'<label class="choice" title="{title}"><input type="radio" name="look" '
+            f'id="choose-{key}" aria-label="{title}"{" checked" if name == chosen else ""}>'
+            f'<span class="seen">{overlay}</span></label>'
+        )
+        rules.append(f".looks:has(#choose-{key}:checked) #look-{key}{{display:block}}")
+    style = f"--picture:url({_url(image)});--ratio:{image.width}/{image.height}"
+    coarse = " coarse" if max(image.size) < COARSE else ""
+    table = _table(small, layers=sum(name.isdecimal() for name in maps))
+    return (
+        f"<style>{''.join(rules)}</style><h3>Where it looked</h3>"
+        f'<div class="looks{coarse}" style="{style}"><div>{"".join(large)}</div>{table}</div>'
+    )
+
+
+def _picture(title, weights):
+    """Returns the title of a map, its picture and its caption, as HTML."""
+    overlay = f'<img src="{_url(_heat(weights))}" alt="">'
+    caption = f"{title}: the brightest patch got {100 * weights.max():.0f}&nbsp;%."
+    return title, overlay, caption
+
+
+def _table(choices, layers):
+    """Lays the small pictures out: image and rollout, then each layer's row of heads."""
+    first, rest = choices[:2], choices[2:]
+    columns = len(rest) // layers if layers else len(first)
+    rows = [("", ["picture", "rollout"]), ("All layers", first)]
+    if layers:
+        rows.append(("Head", ["all", *map(str, range(1, columns))]))
+    for layer in range(layers):
+        rows.append((f"Layer {layer + 1}", rest[layer * columns : (layer + 1) * columns]))
+    cells = []
+    for name, row in rows:
+        cells.append(f'<span class="hint row">{name}</span>')
+        cells += [cell if cell[0] == "<" else f'<span class="hint">{cell}</span>' for cell in row]
+    return (
+        '<div class="choices" role="radiogroup" aria-label="Layers and heads" '
+        f'style="--columns:{columns}">{"".join(cells)}</div>'
+    )
+
+
+def _heat(weights):
+    """Draws a map: transparent colours for the share of each patch in the most that one has."""
+    shares = weights / max(weights.max(), 1e-9)
+    channels = zip(*COLORS.values(), strict=True)
+    colors = [np.interp(shares, list(COLORS), channel) for channel in channels]
+    colors.append(np.full_like(shares, 255 * OPACITY))
+    return Image.fromarray(np.stack(colors, axis=-1).astype(np.uint8))
+
+
+def _png(image):
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _url(image):
+    return f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
