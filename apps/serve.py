@@ -1,0 +1,156 @@
+"""Serves exported models: `python -m apps.serve --model=words=runs/demo/export --port=8501`.
+
+Speaks TensorFlow Serving's REST API: `POST /v1/models/words:predict`. A folder of numbered
+versions is watched: a version that appears is loaded, tried out and switched to; one that cannot
+be loaded is reported, and the one before it goes on. `/docs` describes all routes.
+
+SIGTERM ends the server gently, with exit code 0: it takes no new connections, finishes what has
+begun, and leaves.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from apps import program
+from pipelines.serving import ray_engine, server
+from pipelines.serving.endpoint import Batching, Limits
+from pipelines.serving.model import Model, Settings
+from pipelines.serving.rest import Options
+
+MODEL = flags.DEFINE_multi_string(
+    "model", None, "NAME=FOLDER of an exported model; may be repeated.", required=True
+)
+LABEL = flags.DEFINE_multi_string("label", [], "MODEL/LABEL=VERSION; may be repeated.")
+VERSIONS = flags.DEFINE_integer("versions", 1, "Newest versions to serve.", lower_bound=1)
+HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at; 0.0.0.0 is every one.")
+PORT = flags.DEFINE_integer(
+    "port", 8501, "Port to listen at; 0 for any that is free.", lower_bound=0, upper_bound=65535
+)
+MAX_BATCH = flags.DEFINE_integer(
+    "max_batch", Batching().max_size, "Most instances computed at once; 0: one by one.", 0
+)
+BATCH_WAIT = flags.DEFINE_float(
+    "batch_wait_ms", Batching().wait * 1000, "Milliseconds a batch waits for more.", lower_bound=0
+)
+BATCH_THREADS = flags.DEFINE_integer(
+    "batch_threads", Batching().threads, "Batches of a signature computed at a time.", lower_bound=1
+)
+LENGTHS = flags.DEFINE_list(
+    "length_buckets",
+    list(map(str, Batching().lengths)),
+    "Bounds, in bytes, between the lengths of sentences that do not wait for each other.",
+)
+WAITING = flags.DEFINE_integer(
+    "max_waiting", Settings().waiting, "Most requests of a model at a time.", lower_bound=1
+)
+INSTANCES = flags.DEFINE_integer(
+    "max_instances", Limits().instances, "Most instances of a request.", lower_bound=1
+)
+CHARACTERS = flags.DEFINE_integer(
+    "max_characters", Limits().characters, "Most bytes of a sentence.", lower_bound=1
+)
+PIXELS = flags.DEFINE_integer(
+    "max_pixels", Limits().pixels, "Most pixels of an image.", lower_bound=1
+)
+MAX_BODY = flags.DEFINE_integer(
+    "max_body", Options().max_body, "Most bytes of a request's body.", lower_bound=1
+)
+SECONDS = flags.DEFINE_float(
+    "max_seconds", Options().seconds, "Seconds a request may take.", lower_bound=0.001
+)
+API_KEYS = flags.DEFINE_string("api_keys", None, "File with an API key in each line.")
+CERTIFICATE = flags.DEFINE_string("tls_certificate", None, "PEM file, for HTTPS.")
+TLS_KEY = flags.DEFINE_string("tls_key", None, "PEM file of the certificate's key.")
+CORS = flags.DEFINE_list("cors_origins", [], "Origins whose pages may ask, such as https://a.b.")
+POLL = flags.DEFINE_float(
+    "poll_seconds", 1.0, "Seconds between looks for new versions.", lower_bound=0.01
+)
+DRAIN = flags.DEFINE_float(
+    "drain_seconds", 2.0, "Seconds for idle connections after SIGTERM.", lower_bound=0
+)
+
+ENGINE = flags.DEFINE_enum("engine", "local", ["local", "ray"], "One process, or a Ray cluster.")
+RAY = flags.DEFINE_string(
+    "ray_address",
+    None,
+    "Running Ray cluster, such as auto; unset: one of its own, on this machine.",
+)
+REPLICAS = flags.DEFINE_list("replicas", ["1", "2"], "Least and most Ray replicas of a model.")
+
+
+def pairs(flag: str, values: list[str], pattern: str) -> list[tuple[str, str]]:
+    """Splits `NAME=VALUE` flags; what does not fit the pattern raises a `ValueError`."""
+    found = [re.fullmatch(pattern, value) for value in values]
+    for value, match in zip(values, found, strict=True):
+        if not match:
+            raise ValueError(f"Expected --{flag} as its help says, received --{flag}={value}.")
+    names = [match[1] for match in found]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"--{flag} names {repeated} more than once.")
+    return [(match[1], match[2]) for match in found]
+
+
+def models() -> dict[str, ray_engine.Served]:
+    """Reads what is to be served."""
+    settings = Settings(batching(), limits(), VERSIONS.value, WAITING.value)
+    folders = pairs("model", MODEL.value, r"([\w.-]+)=(.+)")
+    labels = pairs("label", LABEL.value, r"([\w.-]+/[\w.-]+)=(\d+)")
+    found = {}
+    for name, folder in folders:
+        own = {key.split("/")[1]: int(n) for key, n in labels if key.split("/")[0] == name}
+        found[name] = ray_engine.Served(name, Path(folder).absolute(), settings, own)
+    unknown = {key.split("/")[0] for key, _ in labels} - found.keys()
+    if unknown:
+        raise ValueError(f"--label names models that are not served: {sorted(unknown)}.")
+    return found
+
+
+def batching() -> Batching | None:
+    """Reads the flags of batching."""
+    if not all(bound.isdecimal() for bound in LENGTHS.value):
+        raise ValueError(f"Expected whole numbers, received --length_buckets={LENGTHS.value}.")
+    lengths = tuple(sorted(map(int, LENGTHS.value)))
+    made = Batching(MAX_BATCH.value, BATCH_WAIT.value / 1000, BATCH_THREADS.value, lengths)
+    return made if MAX_BATCH.value > 0 else None
+
+
+def limits() -> Limits:
+    """Reads the flags of a request's limits."""
+    return Limits(INSTANCES.value, CHARACTERS.value, PIXELS.value)
+
+
+def api_keys(path: str | None) -> list[str]:
+    """Reads a file with a key in each line."""
+    keys = Path(path).read_text().split() if path else []
+    if path and not keys:
+        raise ValueError(f"--api_keys={path} has no key in it.")
+    return keys
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise ValueError(f"Expected flags alone, received {argv[1:]}.")
+    options = Options(MAX_BODY.value, SECONDS.value, api_keys(API_KEYS.value), CORS.value)
+    listening = server.Listening(
+        HOST.value, PORT.value, CERTIFICATE.value, TLS_KEY.value, POLL.value, DRAIN.value
+    )
+    if ENGINE.value == "ray":
+        if not all(n.isdecimal() for n in REPLICAS.value) or len(REPLICAS.value) != 2:
+            raise ValueError(f"Expected two numbers, received --replicas={REPLICAS.value}.")
+        least, most = map(int, REPLICAS.value)
+        cluster = ray_engine.Cluster(RAY.value, (least, most))
+        ray_engine.run(models(), options, cluster, listening)
+        return
+    server.serve({name: Model(*one) for name, one in models().items()}, options, listening)
+    # Were Python to end in its own way, it would abort a thread that is loading a version.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    program.run(main)

@@ -1,0 +1,267 @@
+"""One signature of a SavedModel, called by many threads at once and computed in batches.
+
+The batches are made inside TensorFlow, by `tf.nondifferentiable_batch_function`. A signature is
+batched if its inputs and outputs have a row for each instance, of a size that is known; another
+one, such as the alignment of words, runs for each request alone.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from pipelines.error_sentence import sentence
+from pipelines.image_files import fault
+from pipelines.serving.payload import Refused
+
+IMAGE, PIXELS = "image", "_pixels"
+DECODE = "decode"  # the signature from image files to what a signature `..._pixels` takes
+# What signatures are tried on before they are ready: a letter, or the smallest picture.
+TRIALS = (b"a", tf.io.encode_png(tf.zeros((1, 1, 3), tf.uint8)).numpy())
+
+
+class Batching(NamedTuple):
+    """How requests are brought together.
+
+    Attributes:
+        max_size: int. Most instances in a batch.
+        wait: float. Seconds that the first request of a batch waits for others.
+        threads: int. Batches of one endpoint that are computed at the same time.
+        lengths: int for each bound between buckets of sentences, in bytes: a sentence waits for
+            none that is in a bucket of longer ones.
+    """
+
+    max_size: int = 32
+    wait: float = 0.002
+    threads: int = 2
+    lengths: tuple[int, ...] = (64, 160)
+
+    def sizes(self) -> list[int]:
+        """Lists the sizes that batches are filled up to: the powers of 2, and the largest."""
+        powers = itertools.takewhile(lambda n: n < self.max_size, (2**i for i in range(31)))
+        return [*powers, self.max_size]
+
+
+class Limits(NamedTuple):
+    """What a request may ask for.
+
+    Attributes:
+        instances: int. Sentences, images or other rows of a request.
+        characters: int. Bytes of UTF-8 of a sentence.
+        pixels: int. Height times width of an image, before it is decoded.
+    """
+
+    instances: int = 128
+    characters: int = 2000
+    pixels: int = 16_000_000
+
+
+class Measured(NamedTuple):
+    """What became of a call.
+
+    Attributes:
+        queue: float. Seconds until its batch was begun.
+        compute: float. Seconds until that was done.
+        batches: int for each batch that this call was the first of: the instances in it.
+    """
+
+    queue: float
+    compute: float
+    batches: tuple[int, ...]
+
+
+class Endpoint:
+    """A signature with a queue of its own.
+
+    Args:
+        name: str, of the signature.
+        signatures: the signatures of the model, by name. With `decode` and `NAME_pixels` among
+            them, image files are decoded request by request, and pixels are what is batched: a
+            file that is no image harms no other request.
+        batching: how requests are brought together, or `None` for one by one.
+        limits: what a request may ask for.
+    """
+
+    _unique = itertools.count()
+
+    def __init__(self, name: str, signatures: Mapping, batching: Batching | None, limits: Limits):
+        function = signatures[name]
+        self.name = name
+        self.specs = dict(function.structured_input_signature[1])
+        self._limits = limits
+        self._files = [key for key, x in self.specs.items() if key == IMAGE and _is_text(x)]
+        self._texts = [key for key, x in self.specs.items() if key != IMAGE and _is_text(x)]
+        self._decode = None
+        if self._files and {DECODE, name + PIXELS} <= signatures.keys():
+            self._decode, function = signatures[DECODE], signatures[name + PIXELS]
+        self.outputs = frozenset(function.structured_outputs)
+        self._batching = batching if _has_rows(function) else None
+        self._bounds = batching.lengths if self._batching and self._texts else ()
+        make = self._batched if self._batching else self._alone
+        self._calls = [make(function) for _ in range(len(self._bounds) + 1)]
+
+    def call(self, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Measured]:
+        """Calls the signature; safe from any thread.
+
+        Args:
+            inputs: arrays by name, of the types and shapes in `specs`.
+
+        Returns:
+            Tuple of the outputs by name and what the call took.
+
+        Raises:
+            Refused: for more than the limits allow, an image that cannot be decoded, what the
+                model itself refuses, and, with status 503, when the queue is full.
+        """
+        self._check(inputs)
+        lengths = [len(text) for name in self._texts for text in inputs[name].flat]
+        bucket = sum(max(lengths, default=0) > bound for bound in self._bounds)
+        return self._call(bucket, inputs)
+
+    def _call(self, bucket: int, inputs: Mapping[str, np.ndarray]) -> tuple[dict, Measured]:
+        try:
+            if self._decode is not None:
+                return self._calls[bucket](self._decoded(inputs[IMAGE]))
+            tensors = {name: tf.constant(x, self.specs[name].dtype) for name, x in inputs.items()}
+            return self._calls[bucket](tensors)
+        except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
+            raise Refused(400, sentence(error)) from None
+        except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError):
+            raise Refused(503, "The queue of this model is full; try again later.") from None
+
+    def warm_up(self) -> None:
+        """Calls the signature in all sizes, so that the first request finds nothing left to do.
+
+        Raises:
+            Exception: of any kind, when the model does not run.
+        """
+        sizes = [1]
+        if self._batching:
+            sizes = [n for n in self._batching.sizes() if n <= self._limits.instances]
+        kinds = [(0, size) for size in sizes] + [(n, 1) for n in range(1, len(self._calls))]
+        for number, text in enumerate(TRIALS):
+            try:
+                for bucket, size in kinds:
+                    self._call(bucket, _trial(self.specs, text, size))
+                return
+            except Refused as error:
+                if number + 1 == len(TRIALS):
+                    logging.warning("Signature %s is not warmed up: %s", self.name, error)
+
+    def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
+        most = self._limits
+        many = [name for name, x in self.specs.items() if x.shape.rank and x.shape[0] is None]
+        rows = max((len(inputs[name]) for name in many), default=1)
+        if not 0 < rows <= most.instances:
+            raise Refused(400, f"Expected 1 to {most.instances} instances, received {rows}.")
+        for name in self._texts:
+            longest = max(map(len, inputs[name].flat), default=0)
+            if longest > most.characters:
+                text = f"Expected at most {most.characters} bytes of text, received {longest}."
+                raise Refused(400, text)
+        for name in self._files:
+            for index, contents in enumerate(inputs[name].flat):
+                found = fault(contents, most.pixels)
+                if found:
+                    raise Refused(400, f"Image {index} cannot be used: {found}.")
+
+    def _decoded(self, files: np.ndarray) -> dict[str, tf.Tensor]:
+        decoded = []
+        for index, contents in enumerate(files):
+            try:
+                decoded.append(self._decode(image=tf.constant([contents]))[PIXELS.strip("_")])
+            except tf.errors.InvalidArgumentError as error:
+                text = f"Image {index} cannot be used: {sentence(error)}"
+                raise Refused(400, text) from None
+        return {PIXELS.strip("_"): tf.concat(decoded, axis=0) if decoded[1:] else decoded[0]}
+
+    def _alone(self, function: Callable) -> Callable:
+        def call(tensors):
+            began = time.time()
+            outputs = {name: _numpy(x) for name, x in function(**tensors).items()}
+            return outputs, Measured(0.0, time.time() - began, (1,))
+
+        return call
+
+    def _batched(self, function: Callable) -> Callable:
+        """Returns a function of tensors whose rows wait for those of other threads."""
+        batching, names = self._batching, list(function.structured_outputs)
+        alone = self._alone(function)
+        specs = dict(function.structured_input_signature[1])
+        numbers = itertools.count()
+
+        @tf.nondifferentiable_batch_function(
+            batching.threads,
+            # What a request may bring; the largest of the sizes is what is computed at once.
+            max(batching.max_size, self._limits.instances),
+            round(batching.wait * 1e6),
+            batching.sizes(),
+            max_enqueued_batches=2**20,  # The threads that may wait are the bound.
+            autograph=False,
+        )
+        def batch(number, *rows):
+            began = tf.timestamp()
+            with tf.control_dependencies([began]):
+                rows = [tf.identity(x) for x in rows]
+            outputs = function(**dict(zip(specs, rows, strict=True)))
+            with tf.control_dependencies(list(outputs.values())):
+                ended = tf.timestamp()
+            # Rows that fill up a batch repeat others, their numbers too.
+            size = tf.size(tf.unique(number)[0])
+            facts = [tf.fill(tf.shape(number), x) for x in (began, ended, size, number[0])]
+            return [*(outputs[key] for key in names), *facts]
+
+        # Two functions with the same scope would share a queue, and answer for each other.
+        scope = f"queue_{next(self._unique)}"
+
+        def enqueue(number, *rows):
+            with tf.name_scope(scope):
+                return batch(number, *rows)
+
+        signature = [tf.TensorSpec([None], tf.int64), *specs.values()]
+        enqueue = tf.function(enqueue, signature, autograph=False).get_concrete_function()
+
+        def call(tensors):
+            rows = [tensors[key] for key in specs]
+            own = tf.constant([next(numbers) for _ in range(len(rows[0]))], tf.int64)
+            asked = time.time()
+            try:
+                *outputs, began, ended, size, first = (x.numpy() for x in enqueue(own, *rows))
+            except tf.errors.InvalidArgumentError:
+                return alone(tensors)  # The fault may lie in another's rows.
+            queue, compute = max(0.0, began.min() - asked), ended.max() - began.min()
+            measured = Measured(queue, compute, tuple(size[first == own.numpy()].tolist()))
+            return dict(zip(names, outputs, strict=True)), measured
+
+        return call
+
+
+def _trial(specs: Mapping[str, tf.TensorSpec], text: bytes, size: int) -> dict[str, np.ndarray]:
+    """Makes up `size` instances: a text again and again, or zeros."""
+    trial = {}
+    for name, spec in specs.items():
+        shape = [n or 1 for n in spec.shape.as_list()] if spec.shape.rank else []
+        shape[:1] = [spec.shape[0] or size] if shape else []
+        kind = object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype
+        trial[name] = np.full(shape, text if kind is object else 0, kind)
+    return trial
+
+
+def _numpy(tensor: tf.Tensor) -> np.ndarray:
+    return np.array(tensor.numpy(), tensor.dtype.as_numpy_dtype)  # One string comes as `bytes`.
+
+
+def _is_text(spec: tf.TensorSpec) -> bool:
+    return spec.dtype == tf.string
+
+
+def _has_rows(function: Callable) -> bool:
+    specs = list(function.structured_input_signature[1].values())
+    return all(
+        spec.shape.rank and spec.shape[0] is None and spec.shape[1:].is_fully_defined()
+        for spec in [*specs, *function.structured_outputs.values()]
+    )

@@ -1,0 +1,279 @@
+"""A model that is served: the versions in a folder, loaded as they appear, and their answers."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
+from absl import logging
+from google.protobuf import json_format
+from tensorflow.core.protobuf import saved_model_pb2
+
+from pipelines.error_sentence import sentence
+from pipelines.serving import payload
+from pipelines.serving.endpoint import Batching, Endpoint, Limits
+from pipelines.serving.payload import Refused
+
+DEFAULT = "serving_default"
+PREDICT, CLASSIFY, REGRESS = "predict", "classify", "regress"
+CLASSES, SCORES = "class_names", "probabilities"  # the outputs of a signature that classifies
+
+
+class Settings(NamedTuple):
+    """How models are served.
+
+    Attributes:
+        batching: how requests are brought together, `None` for one by one.
+        limits: what a request may ask for.
+        versions: int. How many of the newest versions are served.
+        waiting: int. Most requests of a model that wait or are computed; more are refused.
+    """
+
+    batching: Batching | None = Batching()
+    limits: Limits = Limits()
+    versions: int = 1
+    waiting: int = 256
+
+
+class Answer(NamedTuple):
+    """What a request got, and what it took.
+
+    Attributes:
+        body: bytes of JSON.
+        version: int, of the model.
+        signature: str.
+        instances: int.
+        batches: int for each batch that it began.
+        seconds: float for each stage, by name.
+    """
+
+    body: bytes
+    version: int
+    signature: str
+    instances: int
+    batches: tuple[int, ...]
+    seconds: Mapping[str, float]
+
+
+class Version:
+    """One SavedModel, loaded and tried out.
+
+    Args:
+        folder: path of the SavedModel.
+        number: int.
+        settings: how it is served.
+
+    Raises:
+        Exception: of any kind, for a folder that cannot be loaded or a model that does not run.
+    """
+
+    def __init__(self, folder: Path, number: int, settings: Settings):
+        self.number = number
+        self._loaded = tf.saved_model.load(str(folder))  # owns the variables
+        self._signatures = _signature_def(folder)
+        loaded, batching, limits = self._loaded.signatures, settings.batching, settings.limits
+        self.endpoints = {name: Endpoint(name, loaded, batching, limits) for name in loaded}
+        if not self.endpoints:
+            raise ValueError("it has no signatures")
+        for endpoint in self.endpoints.values():
+            endpoint.warm_up()
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        """Describes the signatures as `GetModelMetadataResponse` does."""
+        spec = {"name": name, "signature_name": "", "version": str(self.number)}
+        return {"model_spec": spec, "metadata": {"signature_def": self._signatures}}
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Finds a signature, or raises a `Refused`."""
+        if name not in self.endpoints:
+            raise Refused(400, f"There is no signature '{name}': {sorted(self.endpoints)}.")
+        return self.endpoints[name]
+
+
+class Model:
+    """The versions of a model that are served.
+
+    Args:
+        name: str, as in the URL.
+        folder: path of a SavedModel, or of a folder of numbered versions that may come and go.
+        settings: how it is served.
+        labels: version by label.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, settings: Settings, labels: Mapping[str, int] | None = None
+    ):
+        self.name, self._folder, self._settings = name, folder, settings
+        self._labels = dict(labels or {})
+        self.versions: dict[int, Version] = {}
+        self._faults: dict[int, tuple[Any, str]] = {}
+        self._threads = ThreadPoolExecutor(settings.waiting, f"model-{name}")
+        self._places = threading.BoundedSemaphore(settings.waiting)
+
+    def refresh(self) -> None:
+        """Loads versions that are new, and drops those that newer ones have replaced.
+
+        A version that cannot be loaded is said so in the log and in `status`, and tried again
+        when its files have changed; the versions before it go on.
+        """
+        folders = dict(sorted(_versions(self._folder), reverse=True))
+        wanted: dict[int, Version] = {}
+        for number, folder in folders.items():
+            if len(wanted) < self._settings.versions or number in self._labels.values():
+                version = self.versions.get(number) or self._load(number, folder)
+                wanted |= {number: version} if version else {}
+        self._faults = {n: fault for n, fault in self._faults.items() if n in folders}
+        if wanted and wanted != self.versions:
+            gone = sorted(self.versions.keys() - wanted.keys())
+            self.versions = wanted  # At once: requests that have begun keep what they have.
+            logging.info("%s: serving %s, gone %s.", self.name, sorted(wanted), gone)
+
+    def find(self, number: int | None = None, label: str | None = None) -> Version:
+        """Finds the newest version, or that of a number or a label, or raises a `Refused`."""
+        if label is not None and label not in self._labels:
+            raise Refused(404, f"Model '{self.name}' has no version with the label '{label}'.")
+        number = self._labels[label] if label is not None else number
+        if not self.versions:
+            raise Refused(503, f"Model '{self.name}' is loading; try again later.")
+        if number is None:
+            return self.versions[max(self.versions)]
+        if number not in self.versions:
+            raise Refused(404, f"Model '{self.name}' has no version {number} that is served.")
+        return self.versions[number]
+
+    def fault(self) -> str:
+        """Says why there is no version to serve."""
+        if not self._faults:
+            return f"{self._folder} holds no SavedModel, nor numbered folders with one."
+        return "; ".join(f"version {n}: {text}" for n, (_, text) in self._faults.items())
+
+    async def metadata(self, number: int | None, label: str | None) -> dict[str, Any]:
+        """Describes the signatures of a version as `GetModelMetadataResponse` does."""
+        return self.find(number, label).metadata(self.name)
+
+    async def status(self, number: int | None, label: str | None) -> dict[str, Any]:
+        """Describes versions as `GetModelStatusResponse` does: one, or all, newest first."""
+        if number in self._faults or number is None and label is None:
+            numbers = sorted({*self.versions, *self._faults}, reverse=True)
+        else:
+            numbers = [self.find(number, label).number]
+        numbers = [n for n in numbers if number in (None, n)]
+        return {"model_version_status": [self._state(n) for n in numbers]}
+
+    async def answer(self, verb: str, number: int | None, label: str | None, body: bytes) -> Answer:
+        """Answers a request.
+
+        Args:
+            verb: `"predict"`, `"classify"` or `"regress"`.
+            number, label: of the version; the newest where both are `None`.
+            body: bytes of JSON.
+
+        Raises:
+            Refused: when it cannot be answered.
+        """
+        version = self.find(number, label)
+        if not self._places.acquire(blocking=False):
+            raise Refused(503, f"Too many requests wait for model '{self.name}'; try again later.")
+        future = self._threads.submit(_answer, verb, version, body)
+        # A caller who gives up leaves the place only when the work is done.
+        future.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(future)
+
+    def _load(self, number: int, folder: Path) -> Version | None:
+        files = _fingerprint(folder)
+        if number in self._faults and self._faults[number][0] == files:
+            return None
+        try:
+            began = time.monotonic()
+            version = Version(folder, number, self._settings)
+        except Exception as error:  # A damaged file may raise anything, IndexError too.
+            self._faults[number] = files, sentence(error)
+            logging.error("%s: %s cannot be served: %s", self.name, folder, sentence(error))
+            return None
+        self._faults.pop(number, None)
+        seconds = time.monotonic() - began
+        logging.info("%s: version %d is ready after %.1f s.", self.name, number, seconds)
+        return version
+
+    def _state(self, number: int) -> dict[str, Any]:
+        code, message, state = "OK", "", "AVAILABLE"
+        if number not in self.versions:
+            code, message, state = "UNKNOWN", self._faults[number][1], "END"
+        status = {"error_code": code, "error_message": message}
+        return {"version": str(number), "state": state, "status": status}
+
+
+def _answer(verb: str, version: Version, body: bytes) -> Answer:
+    began = time.perf_counter()
+    request = payload.parse(body)
+    if verb != PREDICT:
+        request = _rows_of_examples(request)
+    signature = payload.name_of(request, DEFAULT)
+    endpoint = version.endpoint(signature)
+    classifies, regresses = endpoint.outputs >= {CLASSES, SCORES}, len(endpoint.outputs) == 1
+    if not {PREDICT: True, CLASSIFY: classifies, REGRESS: regresses}[verb]:
+        raise Refused(400, f"Signature '{signature}' does not {verb}; use :predict.")
+    inputs, is_rows = payload.inputs(request, endpoint.specs)
+    read = time.perf_counter()
+    outputs, measured = endpoint.call(inputs)
+    called = time.perf_counter()
+    if verb == PREDICT:
+        body = payload.answer(outputs, is_rows)
+    else:
+        body = payload.dump({"results": _results(verb, outputs)})
+    seconds = {"read": read - began, "queue": measured.queue, "compute": measured.compute}
+    seconds["write"] = time.perf_counter() - called
+    rows = max((len(x) for x in inputs.values() if x.ndim), default=1)
+    return Answer(body, version.number, signature, rows, measured.batches, seconds)
+
+
+def _versions(folder: Path) -> Iterable[tuple[int, Path]]:
+    if (folder / "saved_model.pb").is_file():
+        return [(int(folder.name) if folder.name.isdecimal() else 1, folder)]
+    paths = [path.parent for path in folder.glob("*/saved_model.pb")]
+    return [(int(path.name), path) for path in paths if path.name.isdecimal()]
+
+
+def _fingerprint(folder: Path) -> list[tuple[str, int, int]]:
+    """Tells whether a folder is what it was: names, sizes and times of its files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+def _signature_def(folder: Path) -> dict[str, Any]:
+    """Reads the signatures of a SavedModel as JSON."""
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    options = {"always_print_fields_with_no_presence": True, "preserving_proto_field_name": True}
+    signatures = saved.meta_graphs[0].signature_def
+    found = {name: json_format.MessageToDict(signatures[name], **options) for name in signatures}
+    return {"signature_def": found}
+
+
+def _rows_of_examples(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns `examples` and `context` into the `instances` of a `:predict`."""
+    examples, context = request.get("examples"), request.get("context", {})
+    fit = isinstance(examples, list) and isinstance(context, dict)
+    if not fit or not all(isinstance(example, dict) for example in examples):
+        raise Refused(400, "Expected 'examples' to be a list of objects, one for each example.")
+    rows = [context | example for example in examples]
+    rows = [
+        {name: x[0] if isinstance(x, list) and len(x) == 1 else x for name, x in row.items()}
+        for row in rows
+    ]
+    rest = {name: x for name, x in request.items() if name not in ("examples", "context")}
+    return {**rest, payload.ROWS: rows}
+
+
+def _results(verb: str, outputs: Mapping[str, np.ndarray]) -> list:
+    """Lists what a `:classify` has for each example, pairs, or what a `:regress` has, a number."""
+    if verb == REGRESS:
+        return [x for name, value in outputs.items() for x in payload.plain(name, value.ravel())]
+    columns = [(key, outputs[key].reshape(len(outputs[key]), -1)) for key in (CLASSES, SCORES)]
+    names, scores = (payload.plain(*column) for column in columns)
+    return [list(zip(*pair, strict=True)) for pair in zip(names, scores, strict=True)]

@@ -1,0 +1,124 @@
+"""What is seen of the server from outside: Prometheus metrics, and a log line for each request."""
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from pipelines.serving.model import Answer
+
+PREFIX = "kerasformer_"
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+HEADER = b"x-request-id"
+
+access_log = logging.getLogger("kerasformer.access")
+
+
+class Metrics:
+    """Counts what is asked and measures how long each stage of an answer takes."""
+
+    def __init__(self):
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+        def make(kind, name, text, labels, **options):
+            return kind(PREFIX + name, text, labels, registry=self.registry, **options)
+
+        model = ["model", "version", "signature"]
+        self.requests = make(Counter, "requests", "Requests.", ["model", "status"])
+        self.running = make(Gauge, "running", "Requests that wait or are computed.", ["model"])
+        self.instances = make(Counter, "instances", "Sentences, images or other rows.", model)
+        self.stages = make(
+            Histogram,
+            "stage_seconds",
+            "Seconds of the stages of an answer.",
+            [*model, "stage"],
+            buckets=SECONDS,
+        )
+        self.latency = make(
+            Histogram, "request_seconds", "Seconds of requests.", ["model"], buckets=SECONDS
+        )
+        self.batches = make(Histogram, "batch_size", "Instances in a batch.", model, buckets=SIZES)
+
+    def count(self, model: str, answer: Answer) -> None:
+        """Counts an answer of a model."""
+        labels = (model, answer.version, answer.signature)
+        self.instances.labels(*labels).inc(answer.instances)
+        for stage, seconds in answer.seconds.items():
+            self.stages.labels(*labels, stage).observe(seconds)
+        for size in answer.batches:
+            self.batches.labels(*labels).observe(size)
+
+    def text(self) -> bytes:
+        """Writes all figures in Prometheus's format."""
+        return generate_latest(self.registry)
+
+
+class Observed:
+    """An ASGI application whose requests are numbered, timed and logged.
+
+    The log has one JSON object a line. A request brings its id in `X-Request-Id`, or is given one;
+    the answer carries it.
+
+    Args:
+        app: the ASGI application.
+        metrics: where requests are counted.
+        is_closing: says whether connections should end with their answer.
+    """
+
+    def __init__(self, app: Callable, metrics: Metrics, is_closing: Callable[[], bool]):
+        self._app, self._metrics, self._is_closing = app, metrics, is_closing
+
+    async def __call__(self, scope, receive, send) -> None:
+        """Handles one connection or request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, sent = time.perf_counter(), {"status": 500, "bytes": 0}
+        number = _request_id(scope["headers"])
+        scope.setdefault("state", {})["request_id"] = number
+
+        async def observed_send(message):
+            if message["type"] == "http.response.start":
+                sent["status"] = message["status"]
+                headers = [*message["headers"], (HEADER, number.encode())]
+                if self._is_closing():
+                    headers.append((b"connection", b"close"))
+                message = {**message, "headers": headers}
+            sent["bytes"] += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed_send)
+        finally:
+            self._record(scope, sent, number, time.perf_counter() - began)
+
+    def _record(self, scope, sent, number, seconds) -> None:
+        model = scope["state"].get("model", "")
+        self._metrics.requests.labels(model, sent["status"]).inc()
+        self._metrics.latency.labels(model).observe(seconds)
+        record = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "request_id": number,
+            "client": (scope.get("client") or ("",))[0],
+            "method": scope["method"],
+            "path": scope["path"],
+            **sent,
+            "seconds": round(seconds, 6),
+            **scope["state"].get("facts", {}),
+        }
+        access_log.info("%s", json.dumps(record))
+
+
+def _request_id(headers) -> str:
+    """Takes the caller's id, if it is short and printable, or makes one up."""
+    given = dict(headers).get(HEADER, b"").decode("latin-1")
+    fits = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
+    return given if fits else uuid.uuid4().hex

@@ -1,0 +1,191 @@
+"""The same application on a Ray cluster: a deployment for each model, and one for HTTP.
+
+Each replica of a model loads it, brings its requests together in batches and watches its folder;
+Ray Serve chooses the replica with the shorter queue, adds and removes replicas by the length of
+the queues, and replaces those that die. Every node needs the models and the checkout, each at the
+same path.
+"""
+
+import asyncio
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipelines.serving.model import Answer, Model, Settings
+from pipelines.serving.payload import Refused
+from pipelines.serving.rest import Options, State, build
+from pipelines.serving.server import Listening, load, watch
+
+APPLICATION = "kerasformer"
+ATTEMPTS = 5  # of a request whose replica died, which is nobody's fault
+ROOT = Path(__file__).parents[2]
+
+
+class Cluster(NamedTuple):
+    """How models are spread over a cluster.
+
+    Attributes:
+        address: str of a running cluster, or `None` to start one on this machine.
+        replicas: pair of the least and most replicas of each model.
+        busy: int. Requests of a replica that wait or are computed, above which there are to be
+            more replicas.
+    """
+
+    address: str | None = None
+    replicas: tuple[int, int] = (1, 2)
+    busy: int = 16
+
+
+class Served(NamedTuple):
+    """What a replica needs to make its `Model`: the arguments of that class."""
+
+    name: str
+    folder: Path
+    settings: Settings
+    labels: Mapping[str, int]
+
+
+class Replica:
+    """A `Model` as an actor.
+
+    Args:
+        served: what to serve.
+        poll: float. Seconds between two looks for new versions.
+
+    Raises:
+        ValueError: when there is no version that can be loaded.
+    """
+
+    def __init__(self, served: Served, poll: float):
+        self._model = Model(*served)
+        models = {served.name: self._model}
+        load(models)
+        threading.Thread(target=watch, args=(models, poll), daemon=True).start()
+
+    async def answer(self, *request: Any) -> Answer:
+        """Does what `Model.answer` does."""
+        return await self._model.answer(*request)
+
+    async def status(self, *place: Any) -> dict[str, Any]:
+        """Does what `Model.status` does."""
+        return await self._model.status(*place)
+
+    async def metadata(self, *place: Any) -> dict[str, Any]:
+        """Does what `Model.metadata` does."""
+        return await self._model.metadata(*place)
+
+
+class Remote:
+    """All replicas of a model, as if they were the model."""
+
+    def __init__(self, name: str):
+        self._handle = _ray().serve.get_deployment_handle(name, APPLICATION)
+
+    async def answer(self, *request: Any) -> Answer:
+        """Asks a replica, and another one if that dies."""
+        return await self._ask("answer", request)
+
+    async def status(self, *place: Any) -> dict[str, Any]:
+        """Asks a replica for what it serves."""
+        return await self._ask("status", place)
+
+    async def metadata(self, *place: Any) -> dict[str, Any]:
+        """Asks a replica for the signatures."""
+        return await self._ask("metadata", place)
+
+    async def _ask(self, method: str, arguments: tuple) -> Any:
+        ray = _ray()
+        for attempt in range(ATTEMPTS):
+            try:
+                return await getattr(self._handle, method).remote(*arguments)
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, Refused):
+                    raise error.cause from None
+                raise
+            except ray.serve.exceptions.BackPressureError:
+                break
+            except ray.exceptions.RayActorError:
+                await asyncio.sleep(0.05 * 2**attempt)
+        raise Refused(503, "No replica of the model can take the request; try again later.")
+
+
+def application(
+    models: Mapping[str, Served], options: Options, cluster: Cluster, poll: float
+) -> Any:
+    """Describes the deployments to Ray Serve, as a `ray.serve.Application`.
+
+    Args:
+        models: what is served, by name.
+        options: what requests may be.
+        cluster: how many replicas there are.
+        poll: float. Seconds between two looks for new versions.
+    """
+    serve = _ray().serve
+    least, most = cluster.replicas
+    scale = {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": cluster.busy}
+    bound = [
+        serve.deployment(
+            Replica,
+            name=name,
+            autoscaling_config=scale,
+            max_ongoing_requests=served.settings.waiting,
+            max_queued_requests=served.settings.waiting,
+        ).bind(served, poll)
+        for name, served in models.items()
+    ]
+    names = list(models)
+
+    def app():
+        state = State()
+        state.ready = True  # Ray sends nothing before the models are there.
+        return build({name: Remote(name) for name in names}, options, state)
+
+    @serve.deployment(name="http", max_ongoing_requests=1024, ray_actor_options={"num_cpus": 0})
+    @serve.ingress(app)
+    class Front:
+        def __init__(self, *models):
+            """Has the models started with it."""
+
+    return Front.bind(*bound)
+
+
+def run(
+    models: Mapping[str, Served], options: Options, cluster: Cluster, listening: Listening
+) -> None:
+    """Deploys models; on a cluster of its own it then waits for SIGTERM or SIGINT.
+
+    A running cluster keeps the application, and replaces the replicas of a former one little by
+    little; `serve shutdown` ends it.
+
+    Raises:
+        ValueError: when Ray is not installed.
+    """
+    ray = _ray()
+    environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+    ray.init(cluster.address, runtime_env=environment, logging_level="warning")
+    http = {"host": listening.host, "port": listening.port}
+    tls = {"ssl_certfile": listening.certificate, "ssl_keyfile": listening.key}
+    ray.serve.start(http_options={**http, **{k: v for k, v in tls.items() if v}})
+    ray.serve.run(application(models, options, cluster, listening.poll), name=APPLICATION)
+    address = f"{'https' if listening.certificate else 'http'}://{listening.host}:{listening.port}"
+    print(f"Serving {sorted(models)} at {address}", file=sys.stderr, flush=True)
+    if cluster.address is None:
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):  # In place of Ray's handlers.
+            signal.signal(number, lambda *_: ended.set())
+        ended.wait()
+        ray.serve.shutdown()
+        ray.shutdown()
+
+
+def _ray():
+    try:
+        import ray
+        import ray.serve.exceptions
+    except ImportError as error:
+        text = "Ray is not installed: pip install 'kerasformer[ray]', in a checkout '.[ray]'."
+        raise ValueError(text) from error
+    return ray

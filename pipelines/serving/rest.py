@@ -1,0 +1,274 @@
+"""The HTTP side: TensorFlow Serving's routes, health, metrics, limits and keys, as an ASGI app."""
+
+import asyncio
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from absl import logging
+from fastapi import FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from pipelines.serving import payload
+from pipelines.serving.model import Answer
+from pipelines.serving.observe import Metrics, Observed
+from pipelines.serving.payload import Refused
+
+METRICS = "/monitoring/prometheus/metrics"
+OPEN = ("/healthz", "/readyz")  # need no key
+# What goes with a status. What is left of a body that came too slowly is not waited for.
+HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    408: {"Connection": "close"},
+    503: {"Retry-After": "1"},
+}
+GONE = 499  # what the log says of a caller who hung up
+
+
+class Backend(Protocol):
+    """Where answers come from: a `Model` in this process, or replicas of it elsewhere."""
+
+    async def answer(
+        self, verb: str, number: int | None, label: str | None, body: bytes
+    ) -> Answer: ...
+
+    async def status(self, number: int | None, label: str | None) -> dict[str, Any]: ...
+
+    async def metadata(self, number: int | None, label: str | None) -> dict[str, Any]: ...
+
+
+class Options(NamedTuple):
+    """What the HTTP side allows.
+
+    Attributes:
+        max_body: int. Bytes of a request's body.
+        seconds: float. From the first byte of a request to its answer.
+        api_keys: keys of which a request must show one, or none at all.
+        cors_origins: origins whose pages may ask.
+    """
+
+    max_body: int = 8 * 2**20
+    seconds: float = 60.0
+    api_keys: Sequence[str] = ()
+    cors_origins: Sequence[str] = ()
+
+
+class Failure(BaseModel):
+    """Why there is no answer."""
+
+    error: str
+
+
+class Predict(BaseModel):
+    """Rows (`instances`) or columns (`inputs`) of a signature; bytes are `{"b64": "..."}`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"instances": ["A dog runs."]}],
+            "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
+        }
+    )
+    signature_name: str = "serving_default"
+    instances: list[Any] | None = None
+    inputs: Any = None
+
+
+class Classify(BaseModel):
+    """Examples, objects with the inputs of a signature, and what they have in common."""
+
+    signature_name: str = "serving_default"
+    examples: list[dict[str, Any]]
+    context: dict[str, Any] = {}
+
+
+BODIES = {"predict": Predict, "classify": Classify, "regress": Classify}
+
+
+class State:
+    """What the application knows of itself.
+
+    Attributes:
+        ready: bool. Whether all models are loaded.
+        closing: bool. Whether no new connections are taken, and those there are end.
+    """
+
+    ready = False
+    closing = False
+
+
+def build(models: Mapping[str, Backend], options: Options, state: State) -> FastAPI:
+    """Makes the application.
+
+    Args:
+        models: by name.
+        options: what requests may be.
+        state: read at each request.
+    """
+    metrics = Metrics()
+    app = FastAPIOffline(  # Its page of routes loads nothing from elsewhere.
+        title="Kerasformer",
+        description="TensorFlow Serving's REST API for exported models.",
+        redoc_url=None,
+        redirect_slashes=False,
+        responses={code: {"model": Failure} for code in (400, 401, 404, 405, 408, 413, 503)},
+    )
+    _add_models(app, models, options, metrics)
+    _add_health(app, models, state, metrics)
+    _add_failures(app)
+    if options.api_keys:
+        app.add_middleware(_Keys, keys=options.api_keys)
+    if options.cors_origins:  # Around the keys: a browser asks without one whether it may ask.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", "X-Request-Id"],
+        )
+    app.add_middleware(Observed, metrics=metrics, is_closing=lambda: state.closing)
+    return app
+
+
+def _add_models(app: FastAPI, models, options: Options, metrics: Metrics) -> None:
+    def find(request: Request) -> tuple[Backend, int | None, str | None]:
+        place = request.path_params
+        if place["model"] not in models:
+            raise Refused(404, f"There is no model '{place['model']}'.")
+        request.state.model = place["model"]
+        return models[place["model"]], _number(place.get("version")), place.get("label")
+
+    async def status(request: Request):
+        model, *place = find(request)
+        return _json(await model.status(*place))
+
+    async def metadata(request: Request):
+        model, *place = find(request)
+        return _json(await model.metadata(*place))
+
+    async def ask(request: Request):
+        model, *place = find(request)
+        verb = request.url.path.rpartition(":")[2]
+        try:
+            async with asyncio.timeout(options.seconds):
+                body = await _body(request, options.max_body)
+                with metrics.running.labels(request.state.model).track_inprogress():
+                    answer = await model.answer(verb, *place, body)
+        except TimeoutError:
+            text = f"The request took longer than {options.seconds:g} s."
+            raise Refused(408, text) from None
+        metrics.count(request.state.model, answer)
+        request.state.facts = {
+            "version": answer.version,
+            "signature": answer.signature,
+            "instances": answer.instances,
+            **{f"{stage}_seconds": round(x, 6) for stage, x in answer.seconds.items()},
+        }
+        return Response(answer.body, media_type="application/json")
+
+    for place in ("", "/versions/{version}", "/labels/{label}"):
+        path, kind = "/v1/models/{model}" + place, place.split("/")[-1].strip("{}") or "newest"
+        for verb, body in BODIES.items():  # First, for `{model}` fits `words:predict` too.
+            described = _described(path, body)
+            app.post(f"{path}:{verb}", name=f"{verb}_{kind}", openapi_extra=described)(ask)
+        described = _described(path)
+        app.get(path, name=f"status_{kind}", openapi_extra=described)(status)
+        app.get(path + "/metadata", name=f"metadata_{kind}", openapi_extra=described)(metadata)
+
+
+def _described(path: str, body: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Describes the parts of a path, and a body, as OpenAPI does."""
+    schema = {"type": "string", "minLength": 1}
+    parts = [
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    if body is None:
+        return {"parameters": parts}
+    content = {"application/json": {"schema": body.model_json_schema()}}
+    return {"parameters": parts, "requestBody": {"required": True, "content": content}}
+
+
+def _add_health(app: FastAPI, models, state: State, metrics: Metrics) -> None:
+    @app.get("/healthz", description="Whether the server runs.")
+    async def healthz():
+        return {"status": "ok"}
+
+    @app.get("/readyz", description="Whether every model answers, and the server is not ending.")
+    async def readyz():
+        if state.closing or not state.ready:
+            raise Refused(503, "The server is ending." if state.closing else "Models are loading.")
+        return {"status": "ready", "models": sorted(models)}
+
+    @app.get(METRICS, description="Figures for Prometheus.", response_class=Response)
+    async def figures():
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_failures(app: FastAPI) -> None:
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused):
+        return _json({"error": str(error)}, error.status, HEADERS.get(error.status))
+
+    @app.exception_handler(HTTPException)
+    async def no_such_route(request: Request, error: HTTPException):
+        text = f"{error.detail}: {request.method} {request.url.path}"
+        return _json({"error": text}, error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def hung_up(request: Request, error: ClientDisconnect):
+        return Response(status_code=GONE)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception):
+        logging.error("%s", request.url.path, exc_info=error)
+        return _json({"error": "The server made a mistake; its log says which."}, 500)
+
+
+class _Keys:
+    """An ASGI application that asks for a key, `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+
+    def __init__(self, app, keys: Sequence[str]):
+        self._app, self._keys = app, [key.encode() for key in keys]
+
+    async def __call__(self, scope, receive, send):
+        app = self._app
+        if scope["type"] == "http" and scope["path"] not in OPEN:
+            headers = dict(scope["headers"])
+            scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
+            shown = headers.get(b"x-api-key", shown if scheme.lower() == b"bearer" else b"")
+            # All are compared, in a time that tells nothing of them.
+            if not sum(hmac.compare_digest(shown, key) for key in self._keys):
+                text = "The request shows no API key that is known."
+                app = _json({"error": text}, 401, HEADERS[401])
+        await app(scope, receive, send)
+
+
+async def _body(request: Request, most: int) -> bytes:
+    text = f"The body has more than {most} bytes."
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > most:
+        raise Refused(413, text)
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            raise Refused(413, text)
+    return b"".join(parts)
+
+
+def _number(version: str | None) -> int | None:
+    if version is None:
+        return None
+    if not (version.isascii() and version.isdecimal() and len(version) < 20):
+        raise Refused(400, f"Expected the version to be a number, received '{version}'.")
+    return int(version)
+
+
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(payload.dump(value), status, headers, media_type="application/json")

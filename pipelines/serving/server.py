@@ -1,0 +1,161 @@
+"""The process that serves: it loads models, listens, watches for versions, and ends gently."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import uvicorn
+from absl import logging as absl_logging
+
+from pipelines.error_sentence import sentence
+from pipelines.serving import observe
+from pipelines.serving.model import Model
+from pipelines.serving.rest import Options, State, build
+
+MAX_CONNECTIONS = 2048
+
+
+class Listening(NamedTuple):
+    """Where a server listens, and how it begins and ends.
+
+    Attributes:
+        host, port: the address; any free port for 0.
+        certificate, key: PEM files for HTTPS, or `None`.
+        poll: float. Seconds between two looks for new versions.
+        drain: float. Seconds in which idle connections may still bring a request after SIGTERM.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8501
+    certificate: str | None = None
+    key: str | None = None
+    poll: float = 1.0
+    drain: float = 2.0
+
+
+def serve(models: Mapping[str, Model], options: Options, listening: Listening) -> None:
+    """Serves models until SIGTERM or SIGINT.
+
+    Raises:
+        OSError: when the address cannot be had.
+        ValueError: when a model has no version that can be loaded.
+    """
+    with _listen(listening) as place:
+        _log_to(sys.stdout)
+        faults = []
+        asyncio.run(_run(models, options, listening, place, faults))
+    if faults:
+        raise ValueError(faults[0])
+
+
+def _listen(listening: Listening) -> socket.socket:
+    """Takes the port before models are loaded, so that a port in use is known at once."""
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    place = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((listening.host, listening.port))
+    except OSError as error:
+        place.close()
+        address = f"--host={listening.host} --port={listening.port}"
+        raise OSError(error.errno, error.strerror, address) from None
+    return place
+
+
+def _log_to(stream) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    observe.access_log.handlers = [handler]
+    observe.access_log.setLevel(logging.INFO)
+    observe.access_log.propagate = False
+
+
+async def _run(models, options: Options, listening: Listening, place, faults: list[str]) -> None:
+    state = State()
+    server = uvicorn.Server(_config(build(models, options, state), options, listening))
+    server.capture_signals = contextlib.nullcontext  # The loop has its own.
+    loop = asyncio.get_running_loop()
+    draining = []
+
+    def end():
+        if not draining:
+            draining.append(loop.create_task(_drain(server, state, listening.drain)))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    host, port = place.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    address = f"{'https' if listening.certificate else 'http'}://{host}:{port}"
+
+    def load_and_watch():
+        try:
+            load(models)
+        except Exception as error:  # No thread above this one would say it.
+            faults.append(sentence(error))
+            server.should_exit = True
+            return
+        state.ready = True
+        print(f"Serving {sorted(models)} at {address}", file=sys.stderr, flush=True)
+        watch(models, listening.poll)
+
+    # It ends with the process, whatever it is doing.
+    threading.Thread(target=load_and_watch, daemon=True).start()
+    await server.serve(sockets=[place])
+
+
+def _config(app, options: Options, listening: Listening) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        # A caller who does not fetch the answer is not waited for.
+        timeout_graceful_shutdown=math.ceil(options.seconds),
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=listening.key,
+    )
+    if listening.key and not listening.certificate:
+        raise ValueError("Expected --tls_certificate with --tls_key.")
+    try:
+        config.load()
+    except OSError as error:  # It does not say which file.
+        flags = f"--tls_certificate={listening.certificate} --tls_key={listening.key}"
+        raise ValueError(f"{flags} cannot be used: {sentence(error)}.") from None
+    return config
+
+
+def load(models: Mapping[str, Model]) -> None:
+    """Loads each model, or raises a `ValueError` that says why it has no version."""
+    for name, model in models.items():
+        model.refresh()
+        if not model.versions:
+            raise ValueError(f"--model={name} cannot be served: {model.fault()}")
+
+
+async def _drain(server: uvicorn.Server, state: State, seconds: float) -> None:
+    """Takes no more connections; each that is there ends with the answer it gets."""
+    state.closing = True
+    for listener in server.servers:
+        listener.close()
+    await asyncio.sleep(seconds)
+    server.should_exit = True
+
+
+def watch(models: Mapping[str, Model], seconds: float) -> None:
+    """Looks for new versions, for ever."""
+    while True:
+        time.sleep(seconds)
+        for name, model in models.items():
+            try:
+                model.refresh()
+            except Exception:  # A disk that is away comes back.
+                absl_logging.exception("The folder of model %s cannot be read.", name)
