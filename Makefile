@@ -7,10 +7,10 @@ DEMO := runs/make_demo
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format bazel build bench clean
+.PHONY: help install demo test test-slow test-browser lint format bazel build bench clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## Create .venv with everything in it (the other targets do it by themselves)
 
@@ -36,10 +36,13 @@ demo: install  ## Train, evaluate, export and use a small translator and a small
 		$(DEMO)/digit.png
 
 test: install  ## Run the tests, two files at a time (eleven minutes on two cores)
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install  ## Run the tests that take minutes each
 	$(PYTHON) -m pytest -m slow
+
+test-browser: install  ## Try the page in a browser (needs chromium and chromium-driver)
+	$(PYTHON) -m pytest -m "slow or not slow" tests/browser_test.py
 
 lint: install  ## Check style and formatting
 	$(PYTHON) -m ruff check

@@ -4,8 +4,9 @@ Prints one JSON object a line: {"work": ..., "peer": ..., "value": ..., "unit": 
 `--peers` others do the same work in turn, call by call, and lines with the ratios follow: how
 many times as fast this project is. Figures are worth something on an otherwise idle machine alone.
 
-`--work=scaling`, which is not done unless named, trains with one local process and with two, and
-predicts how training scales over many GPUs.
+Two works are not done unless named. `--work=scaling` trains with one local process and with two,
+and predicts how training scales over many GPUs. `--work=serving --export=runs/demo/export/1` puts
+load on a server of an exported model; it needs wrk (`apt-get install wrk`).
 """
 
 import json
@@ -20,13 +21,20 @@ from pipelines import (
     local_workers,
     scaling_benchmark,
     scaling_prediction,
+    serving_benchmark,
     translation_benchmark,
     vision_benchmark,
 )
 
-SCALING = "scaling"
+SCALING, SERVING = "scaling", "serving"
 WORKS = translation_benchmark.WORKS | vision_benchmark.WORKS
-WORK = flags.DEFINE_list("work", list(WORKS), f"What to measure, in order; {SCALING} too.")
+WORK = flags.DEFINE_list(
+    "work", list(WORKS), f"What to measure, in order; {SCALING} and {SERVING} too."
+)
+EXPORTS = flags.DEFINE_list("export", [], f"Folders of the SavedModels for --work={SERVING}.")
+SENTENCES = flags.DEFINE_string(
+    "sentences", None, f"Text file for --work={SERVING}; unset: the embedded corpus."
+)
 JIT_COMPILE = flags.DEFINE_bool("jit_compile", False, "Whether XLA compiles the work.")
 PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_bfloat16"], "Dtype policy of the models."
@@ -40,12 +48,13 @@ def main(argv):
     if local_workers.VARIABLE in os.environ:  # This is one of the processes that `scaling` starts.
         scaling_benchmark.run_worker(**json.loads(argv[1]))
         return
-    names = [name for name in WORK.value if name != SCALING]
+    others = {SCALING: scaling, SERVING: serving}
+    names = [name for name in WORK.value if name not in others]
     works = dict(zip(names, benchmark.choose_sides(WORKS, names, PEERS.value), strict=True))
     for name in WORK.value:
         title = works[name].title if name in works else name
         print(f"Measuring: {title} ...", file=sys.stderr, flush=True)
-        for record in measure(works[name]) if name in works else scaling():
+        for record in measure(works[name]) if name in works else others[name]():
             print(json.dumps(record), flush=True)
 
 
@@ -56,6 +65,14 @@ def measure(work):
 def scaling():
     yield from scaling_benchmark.measured([sys.executable, "-m", "apps.bench"])
     yield from scaling_prediction.predicted()
+
+
+def serving():
+    if not EXPORTS.value:
+        raise ValueError(f"Expected --export=FOLDER with --work={SERVING}, received none.")
+    for folder in EXPORTS.value:
+        command = [sys.executable, "-m", "apps.serve"]
+        yield from serving_benchmark.measured(command, folder, SENTENCES.value)
 
 
 if __name__ == "__main__":

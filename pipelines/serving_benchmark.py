@@ -1,0 +1,186 @@
+"""How much of a model's speed its callers get over HTTP, under the load of wrk.
+
+The same instances go through the SavedModel in this process, in batches of each size, and then
+one a request through a server, from 1 to 128 clients at once.
+"""
+
+import base64
+import contextlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
+from PIL import Image
+
+from pipelines.demo_corpus import generate
+
+CLIENTS = (1, 8, 32, 128)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+ALONE_AT = 32  # clients, for the comparison with requests that are computed one by one
+# What wrk runs: it sends the lines of a file in turn, and says what came of it in JSON.
+SCRIPT = """
+local bodies, turn = {}, 0
+function init(arguments)
+  for line in io.lines(arguments[1]) do bodies[#bodies + 1] = line end
+end
+function request()
+  turn = turn % #bodies + 1
+  return wrk.format("POST", nil, {["Content-Type"] = "application/json"}, bodies[turn])
+end
+function done(summary, latency, requests)
+  local e = summary.errors
+  print(string.format('RESULT {"requests": %d, "seconds": %f, "failed": %d, ' ..
+    '"p50": %f, "p95": %f, "p99": %f}', summary.requests, summary.duration / 1e6,
+    e.status + e.connect + e.read + e.write + e.timeout,
+    latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, latency:percentile(99) / 1e3))
+end
+"""
+
+
+def instances(signature, sentences: str | None, count: int = 256) -> list[bytes]:
+    """Makes inputs of a signature: sentences of a file or of the embedded corpus, or pictures.
+
+    Raises:
+        ValueError: for a signature of neither text nor image.
+    """
+    names = list(signature.structured_input_signature[1])
+    if names == ["text"]:
+        lines = Path(sentences).read_text().splitlines() if sentences else []
+        lines = lines or [english for english, _ in generate(count, seed=0)]
+        return [line.encode() for line in lines[:count]]
+    if names != ["image"]:
+        raise ValueError(f"Expected a model of text or images, received inputs={names}.")
+    random, found = np.random.default_rng(0), []
+    for _ in range(count):
+        contents = io.BytesIO()
+        coarse = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8))
+        coarse.resize((32, 32), Image.Resampling.BICUBIC).save(contents, "PNG")
+        found.append(contents.getvalue())
+    return found
+
+
+def in_process(signature, inputs: Sequence[bytes], seconds: float) -> dict[int, float]:
+    """Returns instances a second, by the size of the batch, called one after the other."""
+    (name,) = signature.structured_input_signature[1]
+    rates = {}
+    for size in SIZES:
+        batches = [inputs[i : i + size] for i in range(0, len(inputs) - size + 1, size)]
+        signature(**{name: tf.constant(batches[0])})
+        began, done = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            signature(**{name: tf.constant(batches[done // size % len(batches)])})
+            done += size
+        rates[size] = done / (time.perf_counter() - began)
+    return rates
+
+
+@contextlib.contextmanager
+def served(command: Sequence[str], folder: str, *flags: str) -> Iterator[str]:
+    """Starts a server of one model; gives the address of its `:predict`, and stops it."""
+    command = [*command, f"--model=m={folder}", "--port=0", *flags]
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, text=True)
+        try:
+            yield f"{_address(server, log)}/v1/models/m:predict"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def load(url: str, inputs: Sequence[bytes], clients: int, seconds: float) -> dict:
+    """Sends one instance a request from so many clients at once, by wrk.
+
+    Returns:
+        Dict of `requests`, `seconds`, `failed`, and `p50`, `p95`, `p99` in milliseconds.
+
+    Raises:
+        ValueError: when wrk is not there.
+        ChildProcessError: when it fails.
+    """
+    if shutil.which("wrk") is None:
+        raise ValueError("The load comes from wrk, which is missing: apt-get install wrk.")
+    with tempfile.TemporaryDirectory(prefix="kerasformer-load-") as folder:
+        script, bodies = Path(folder, "load.lua"), Path(folder, "bodies")
+        script.write_text(SCRIPT)
+        bodies.write_text("\n".join(map(_body, inputs)))
+        options = ["-t1", f"-c{clients}", f"-d{seconds:.0f}s", "--timeout=60s", "-s", script]
+        command = ["wrk", *options, url, "--", bodies]
+        found = subprocess.run(command, capture_output=True, text=True)
+    result = re.search(r"RESULT (.*)", found.stdout)
+    if not result:
+        raise ChildProcessError(f"wrk failed: {found.stderr or found.stdout}")
+    return json.loads(result[1])
+
+
+def measured(
+    command: Sequence[str], folder: str, sentences: str | None, seconds: float = 10.0
+) -> Iterator[dict]:
+    """Measures one model in this process and behind a server.
+
+    Args:
+        command: list of strings that starts a server; flags follow.
+        folder: of the SavedModel, with a number as its name.
+        sentences: path of a text file for a translator, or `None` for the embedded corpus.
+        seconds: of each measurement.
+
+    Yields:
+        Records with `work`, `peer`, `value` and `unit`.
+    """
+    model = tf.saved_model.load(folder)
+    signature = model.signatures["serving_default"]
+    inputs = instances(signature, sentences)
+    rates = in_process(signature, inputs, seconds)
+    best = max(rates, key=rates.get)
+    for size, rate in rates.items():
+        yield _record(folder, f"in process, batches of {size}", rate, "1/s")
+    found = {}
+    for kind, flags, counts in (
+        ("", (), CLIENTS),
+        ("one by one, ", ("--max_batch=0",), [ALONE_AT]),
+    ):
+        with served(command, folder, *flags) as url:
+            load(url, inputs, max(CLIENTS), seconds / 2)
+            for clients in counts:
+                result = load(url, inputs, clients, seconds)
+                peer = f"HTTP, {kind}{clients} clients"
+                found[peer] = result["requests"] / result["seconds"]
+                yield _record(folder, peer, found[peer], "1/s")
+                yield _record(folder, peer, result["failed"], "failed")
+                for name in ("p50", "p95", "p99"):
+                    yield _record(folder, peer, result[name], f"ms, {name}")
+    fastest = max(found, key=found.get)
+    share = found[fastest] / rates[best]
+    yield _record(folder, f"{fastest} / in process, batches of {best}", share, "times")
+    together, alone = f"HTTP, {ALONE_AT} clients", f"HTTP, one by one, {ALONE_AT} clients"
+    yield _record(folder, f"{together} / {alone}", found[together] / found[alone], "times")
+
+
+def _record(work: str, peer: str, value: float, unit: str) -> dict:
+    return {"work": f"serving {work}", "peer": peer, "value": float(f"{value:.4g}"), "unit": unit}
+
+
+def _body(contents: bytes) -> str:
+    try:
+        return json.dumps({"instances": [contents.decode()]})
+    except UnicodeDecodeError:
+        return json.dumps({"instances": [{"b64": base64.b64encode(contents).decode()}]})
+
+
+def _address(server: subprocess.Popen, log) -> str:
+    while server.poll() is None:
+        log.seek(0)
+        found = re.search(r"Serving .* at (\S+)", log.read())
+        if found:
+            return found[1]
+        time.sleep(0.1)
+    log.seek(0)
+    raise ChildProcessError(f"The server ended: {log.read()[-500:]}")

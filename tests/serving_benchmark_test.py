@@ -1,0 +1,123 @@
+"""The benchmark of serving: what it sends, what it makes of wrk's report, and one short run."""
+
+import base64
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pipelines import serving_benchmark
+
+
+class Echo(tf.Module):
+    """Gives a sentence back."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="text")])
+    def echo(self, text):
+        return {"text": text}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image")])
+    def measure(self, image):
+        return {"bytes": tf.strings.length(image)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
+    def same(self, x):
+        return {"x": x}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path, module = tmp_path_factory.mktemp("echo") / "1", Echo()
+    signatures = {"serving_default": module.echo, "image": module.measure, "number": module.same}
+    tf.saved_model.save(module, str(path), signatures=signatures)
+    return path
+
+
+@pytest.fixture(scope="module")
+def signatures(folder):
+    model = tf.saved_model.load(str(folder))
+    yield model.signatures
+    del model
+
+
+class InstancesTest:
+    def test_sentences_are_those_of_the_file_or_real_ones(self, signatures, tmp_path):
+        (tmp_path / "text").write_text("eins\nzwei\ndrei\n")
+        signature = signatures["serving_default"]
+        path = str(tmp_path / "text")
+        assert serving_benchmark.instances(signature, path, 2) == [b"eins", b"zwei"]
+        assert len(set(serving_benchmark.instances(signature, None, 13))) == 13
+
+    def test_pictures_can_be_decoded_and_differ(self, signatures):
+        found = serving_benchmark.instances(signatures["image"], None, 5)
+        assert len(set(found)) == 5
+        assert tf.io.decode_png(found[0]).shape == (32, 32, 3)
+
+    def test_another_model_is_refused(self, signatures):
+        with pytest.raises(ValueError, match=r"inputs=\['x'\]"):
+            serving_benchmark.instances(signatures["number"], None)
+
+
+class LoadTest:
+    def test_without_wrk_it_says_how_to_get_it(self, monkeypatch):
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+        with pytest.raises(ValueError, match="apt-get install wrk"):
+            serving_benchmark.load("http://127.0.0.1:1/", [b"a"], 1, 1)
+
+    def test_what_wrk_reports_is_read(self, tmp_path, monkeypatch):
+        wrk = tmp_path / "wrk"
+        wrk.write_text('#!/bin/sh\necho Running\necho \'RESULT {"requests": 7, "p50": 1.5}\'\n')
+        wrk.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        found = serving_benchmark.load("http://127.0.0.1:1/", [b"a"], 1, 1)
+        assert found == {"requests": 7, "p50": 1.5}
+
+
+class ServedTest:
+    def test_a_server_that_ends_says_why(self, folder):
+        command = [sys.executable, "-c", "raise SystemExit('no such thing')"]
+        with pytest.raises(ChildProcessError, match="no such thing"):
+            with serving_benchmark.served(command, str(folder)):
+                pass
+
+
+class MeasuredTest:
+    def test_rates_and_ratios_come_out(self, folder, monkeypatch):
+        rates = {"1": 100.0, "8": 500.0, "32": 900.0, "128": 800.0}
+        asked = []
+
+        def load(url, inputs, clients, seconds):
+            asked.append(url)
+            rate = rates[str(clients)] / (3 if "alone" in url else 1)
+            times = {"p50": 1.0, "p95": 2.0, "p99": 3.0}
+            return {"requests": rate * seconds, "seconds": seconds, "failed": 0, **times}
+
+        # Stands for a server: prints an address that says how it was started.
+        kind = "'alone' if '--max_batch=0' in sys.argv else 'together'"
+        script = f"import sys, time; print('Serving m at', {kind}, file=sys.stderr, flush=True)"
+        command = [sys.executable, "-c", f"{script}; time.sleep(60)"]
+        monkeypatch.setattr(serving_benchmark, "load", load)
+        monkeypatch.setattr(serving_benchmark, "in_process", lambda *_: {1: 50.0, 8: 1000.0})
+        found = {}
+        for record in serving_benchmark.measured(command, str(folder), None, seconds=0.01):
+            found[record["peer"], record["unit"]] = record["value"]
+        assert found["HTTP, 8 clients", "1/s"] == pytest.approx(500)
+        assert found["HTTP, 32 clients", "ms, p95"] == 2.0
+        assert found["HTTP, 32 clients / in process, batches of 8", "times"] == 0.9
+        together = "HTTP, 32 clients / HTTP, one by one, 32 clients"
+        assert found[together, "times"] == pytest.approx(3.0)
+        assert asked[-1] == "alone/v1/models/m:predict"
+
+    def test_the_body_of_a_request_is_json(self, tmp_path, monkeypatch):
+        Image.fromarray(np.zeros((3, 5, 3), np.uint8)).save(tmp_path / "a.png")
+        wrk = tmp_path / "wrk"  # Gives the first body back as its report.
+        wrk.write_text('#!/bin/sh\nfor last; do :; done\necho "RESULT $(head -1 "$last")"\n')
+        wrk.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        contents = (tmp_path / "a.png").read_bytes()
+        body = serving_benchmark.load("http://127.0.0.1:1/", [contents], 1, 1)
+        assert base64.b64decode(body["instances"][0]["b64"]) == contents
+        assert serving_benchmark.load("http://x/", [b'a "b"'], 1, 1) == {"instances": ['a "b"']}
