@@ -51,10 +51,10 @@ INSTANCES = flags.DEFINE_integer(
     "max_instances", Limits().instances, "Most instances of a request.", lower_bound=1
 )
 CHARACTERS = flags.DEFINE_integer(
-    "max_characters", Limits().characters, "Most bytes of a sentence.", lower_bound=1
+    "max_characters", Limits().characters, "Most characters of a sentence.", lower_bound=1
 )
 PIXELS = flags.DEFINE_integer(
-    "max_pixels", Limits().pixels, "Most pixels of an image.", lower_bound=1
+    "max_pixels", Limits().pixels, "Most pixels of the images of a request.", lower_bound=1
 )
 MAX_BODY = flags.DEFINE_integer(
     "max_body", Options().max_body, "Most bytes of a request's body.", lower_bound=1
@@ -66,6 +66,9 @@ API_KEYS = flags.DEFINE_string("api_keys", None, "File with an API key in each l
 CERTIFICATE = flags.DEFINE_string("tls_certificate", None, "PEM file, for HTTPS.")
 TLS_KEY = flags.DEFINE_string("tls_key", None, "PEM file of the certificate's key.")
 CORS = flags.DEFINE_list("cors_origins", [], "Origins whose pages may ask, such as https://a.b.")
+CONNECTIONS = flags.DEFINE_integer(
+    "max_connections", 2048, "Most connections at a time, idle ones too.", lower_bound=1
+)
 POLL = flags.DEFINE_float(
     "poll_seconds", 1.0, "Seconds between looks for new versions.", lower_bound=0.01
 )
@@ -126,7 +129,8 @@ def limits() -> Limits:
 
 def api_keys(path: str | None) -> list[str]:
     """Reads a file with a key in each line."""
-    keys = Path(path).read_text().split() if path else []
+    keys = [line.strip() for line in Path(path).read_text().splitlines()] if path else []
+    keys = [key for key in keys if key]
     if path and not keys:
         raise ValueError(f"--api_keys={path} has no key in it.")
     return keys
@@ -137,7 +141,13 @@ def main(argv):
         raise ValueError(f"Expected flags alone, received {argv[1:]}.")
     options = Options(MAX_BODY.value, SECONDS.value, api_keys(API_KEYS.value), CORS.value)
     listening = server.Listening(
-        HOST.value, PORT.value, CERTIFICATE.value, TLS_KEY.value, POLL.value, DRAIN.value
+        HOST.value,
+        PORT.value,
+        CERTIFICATE.value,
+        TLS_KEY.value,
+        POLL.value,
+        DRAIN.value,
+        CONNECTIONS.value,
     )
     if ENGINE.value == "ray":
         if not all(n.isdecimal() for n in REPLICAS.value) or len(REPLICAS.value) != 2:

@@ -43,6 +43,12 @@ def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
     return tf.cast(tf.bitwise.right_shift(x + 32768, 16), tf.uint8)
 
 
+def count_pixels(contents: bytes) -> int:
+    """Reads height times width from the header of an image in which `fault` finds nothing wrong."""
+    image = _open(contents)
+    return image.width * image.height
+
+
 def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
     """Finds what keeps an image from being used, from its header alone.
 

@@ -81,12 +81,10 @@ class Pictures:
         """Keeps a picture, whole or not at all, and returns its SHA-256."""
         name = sha256(contents).hexdigest()
         path = self.folder / f"{name}.png"
-        if not path.exists():
+        if not _use(path):
             with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
                 file.write(contents)
             os.replace(file.name, path)
-        else:
-            path.touch()
         # Another thread may drop one at the same moment.
         for old in sorted(self.folder.glob("*.png"), key=_last_used)[: -self._most]:
             old.unlink(missing_ok=True)
@@ -95,10 +93,21 @@ class Pictures:
     def read(self, name: str) -> bytes | None:
         """Reads the picture of a link, or returns `None` where there is none."""
         path = self.folder / f"{name}.png"
-        if not DIGEST.fullmatch(name) or not path.is_file():
+        if not DIGEST.fullmatch(name) or not _use(path):
             return None
-        path.touch()
-        return path.read_bytes()
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+def _use(path):
+    """Notes that a picture is used; says whether it is there."""
+    try:
+        os.utime(path)
+        return True
+    except FileNotFoundError:  # Another thread may just have dropped it.
+        return False
 
 
 def _last_used(path):

@@ -189,7 +189,7 @@ class FaultTest:
         [
             (texts(*"abcd"), "1 to 3 instances, received 4"),
             (texts(), "1 to 3 instances, received 0"),
-            (texts("a", "bär" * 2), "at most 7 bytes of text, received 8"),
+            (texts("bär" * 2, "bärs" * 2), "at most 7 characters, received 8"),
         ],
     )
     def test_more_than_the_limits_is_refused(self, make, inputs, message):

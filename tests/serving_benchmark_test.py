@@ -85,31 +85,33 @@ class ServedTest:
 
 
 class MeasuredTest:
-    def test_rates_and_ratios_come_out(self, folder, monkeypatch):
-        rates = {"1": 100.0, "8": 500.0, "32": 900.0, "128": 800.0}
-        asked = []
-
-        def load(url, inputs, clients, seconds):
-            asked.append(url)
-            rate = rates[str(clients)] / (3 if "alone" in url else 1)
-            times = {"p50": 1.0, "p95": 2.0, "p99": 3.0}
-            return {"requests": rate * seconds, "seconds": seconds, "failed": 0, **times}
-
+    def test_rates_and_ratios_come_out(self, folder, tmp_path, monkeypatch):
+        # Reports 10 requests a second for each client, and a third of it one by one.
+        (tmp_path / "wrk").write_text(
+            "#!/bin/sh\n"
+            "for word; do case $word in -c*) clients=${word#-c};; http*) url=$word;; esac; done\n"
+            "case $url in *alone*) seconds=3;; *) seconds=1;; esac\n"
+            'echo "RESULT {\\"requests\\": ${clients}0, \\"seconds\\": $seconds,"\\\n'
+            '"\\"failed\\": 0, \\"p50\\": 1.0, \\"p95\\": 2.0, \\"p99\\": 3.0}"\n'
+        )
+        (tmp_path / "wrk").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
         # Stands for a server: prints an address that says how it was started.
-        kind = "'alone' if '--max_batch=0' in sys.argv else 'together'"
+        kind = "'http://alone' if '--max_batch=0' in sys.argv else 'http://together'"
         script = f"import sys, time; print('Serving m at', {kind}, file=sys.stderr, flush=True)"
         command = [sys.executable, "-c", f"{script}; time.sleep(60)"]
-        monkeypatch.setattr(serving_benchmark, "load", load)
-        monkeypatch.setattr(serving_benchmark, "in_process", lambda *_: {1: 50.0, 8: 1000.0})
         found = {}
         for record in serving_benchmark.measured(command, str(folder), None, seconds=0.01):
             found[record["peer"], record["unit"]] = record["value"]
-        assert found["HTTP, 8 clients", "1/s"] == pytest.approx(500)
+        assert found["HTTP, 8 clients", "1/s"] == 80
+        assert found["HTTP, one by one, 32 clients", "1/s"] == pytest.approx(106.7)
         assert found["HTTP, 32 clients", "ms, p95"] == 2.0
-        assert found["HTTP, 32 clients / in process, batches of 8", "times"] == 0.9
         together = "HTTP, 32 clients / HTTP, one by one, 32 clients"
         assert found[together, "times"] == pytest.approx(3.0)
-        assert asked[-1] == "alone/v1/models/m:predict"
+        rates = {peer: x for (peer, unit), x in found.items() if peer.startswith("in process")}
+        ((peer, share),) = [(p, x) for (p, _), x in found.items() if "/ in process" in p]
+        assert peer.startswith("HTTP, 128 clients / ")
+        assert share == pytest.approx(1280 / max(rates.values()), rel=1e-2)
 
     def test_the_body_of_a_request_is_json(self, tmp_path, monkeypatch):
         Image.fromarray(np.zeros((3, 5, 3), np.uint8)).save(tmp_path / "a.png")

@@ -6,6 +6,8 @@ one, such as the alignment of words, runs for each request alone.
 """
 
 import itertools
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -15,7 +17,7 @@ import tensorflow as tf
 from absl import logging
 
 from pipelines.error_sentence import sentence
-from pipelines.image_files import fault
+from pipelines.image_files import count_pixels, fault
 from pipelines.serving.payload import Refused
 
 IMAGE, PIXELS = "image", "_pixels"
@@ -51,8 +53,8 @@ class Limits(NamedTuple):
 
     Attributes:
         instances: int. Sentences, images or other rows of a request.
-        characters: int. Bytes of UTF-8 of a sentence.
-        pixels: int. Height times width of an image, before it is decoded.
+        characters: int. Of a sentence.
+        pixels: int. Height times width of the images of a request, read before they are decoded.
     """
 
     instances: int = 128
@@ -87,6 +89,7 @@ class Endpoint:
     """
 
     _unique = itertools.count()
+    _decoders = threading.BoundedSemaphore(os.cpu_count() or 1)  # Each may hold a large image.
 
     def __init__(self, name: str, signatures: Mapping, batching: Batching | None, limits: Limits):
         function = signatures[name]
@@ -158,22 +161,29 @@ class Endpoint:
         rows = max((len(inputs[name]) for name in many), default=1)
         if not 0 < rows <= most.instances:
             raise Refused(400, f"Expected 1 to {most.instances} instances, received {rows}.")
-        for name in self._texts:
-            longest = max(map(len, inputs[name].flat), default=0)
-            if longest > most.characters:
-                text = f"Expected at most {most.characters} bytes of text, received {longest}."
+        for text in (text for name in self._texts for text in inputs[name].flat):
+            if len(text) <= most.characters:
+                continue  # It has no more characters than bytes.
+            length = len(text.decode(errors="replace"))
+            if length > most.characters:
+                text = f"Expected at most {most.characters} characters, received {length}."
                 raise Refused(400, text)
-        for name in self._files:
-            for index, contents in enumerate(inputs[name].flat):
-                found = fault(contents, most.pixels)
-                if found:
-                    raise Refused(400, f"Image {index} cannot be used: {found}.")
+        pixels = 0
+        for index, contents in enumerate(x for name in self._files for x in inputs[name].flat):
+            found = fault(contents, most.pixels)
+            if found:
+                raise Refused(400, f"Image {index} cannot be used: {found}.")
+            pixels += count_pixels(contents)
+        if pixels > most.pixels:
+            raise Refused(400, f"Expected at most {most.pixels} pixels, received {pixels}.")
 
     def _decoded(self, files: np.ndarray) -> dict[str, tf.Tensor]:
         decoded = []
         for index, contents in enumerate(files):
             try:
-                decoded.append(self._decode(image=tf.constant([contents]))[PIXELS.strip("_")])
+                with self._decoders:
+                    found = self._decode(image=tf.constant([contents]))
+                decoded.append(found[PIXELS.strip("_")])
             except tf.errors.InvalidArgumentError as error:
                 text = f"Image {index} cannot be used: {sentence(error)}"
                 raise Refused(400, text) from None
@@ -231,7 +241,9 @@ class Endpoint:
             asked = time.time()
             try:
                 *outputs, began, ended, size, first = (x.numpy() for x in enqueue(own, *rows))
-            except tf.errors.InvalidArgumentError:
+            except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError):
+                raise
+            except tf.errors.OpError:
                 return alone(tensors)  # The fault may lie in another's rows.
             queue, compute = max(0.0, began.min() - asked), ended.max() - began.min()
             measured = Measured(queue, compute, tuple(size[first == own.numpy()].tolist()))
@@ -261,7 +273,7 @@ def _is_text(spec: tf.TensorSpec) -> bool:
 
 def _has_rows(function: Callable) -> bool:
     specs = list(function.structured_input_signature[1].values())
-    return all(
+    return bool(specs) and all(
         spec.shape.rank and spec.shape[0] is None and spec.shape[1:].is_fully_defined()
         for spec in [*specs, *function.structured_outputs.values()]
     )

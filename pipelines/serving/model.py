@@ -130,22 +130,24 @@ class Model:
                 wanted |= {number: version} if version else {}
         self._faults = {n: fault for n, fault in self._faults.items() if n in folders}
         if wanted and wanted != self.versions:
-            gone = sorted(self.versions.keys() - wanted.keys())
+            if self.versions:  # Worth a line in any log, so not only an `info`.
+                gone = sorted(self.versions.keys() - wanted.keys())
+                logging.warning("%s: serving %s, gone %s.", self.name, sorted(wanted), gone)
             self.versions = wanted  # At once: requests that have begun keep what they have.
-            logging.info("%s: serving %s, gone %s.", self.name, sorted(wanted), gone)
 
     def find(self, number: int | None = None, label: str | None = None) -> Version:
         """Finds the newest version, or that of a number or a label, or raises a `Refused`."""
         if label is not None and label not in self._labels:
             raise Refused(404, f"Model '{self.name}' has no version with the label '{label}'.")
         number = self._labels[label] if label is not None else number
-        if not self.versions:
+        versions = self.versions  # Another thread may put others in their place.
+        if not versions:
             raise Refused(503, f"Model '{self.name}' is loading; try again later.")
         if number is None:
-            return self.versions[max(self.versions)]
-        if number not in self.versions:
+            return versions[max(versions)]
+        if number not in versions:
             raise Refused(404, f"Model '{self.name}' has no version {number} that is served.")
-        return self.versions[number]
+        return versions[number]
 
     def fault(self) -> str:
         """Says why there is no version to serve."""
@@ -159,12 +161,15 @@ class Model:
 
     async def status(self, number: int | None, label: str | None) -> dict[str, Any]:
         """Describes versions as `GetModelStatusResponse` does: one, or all, newest first."""
-        if number in self._faults or number is None and label is None:
-            numbers = sorted({*self.versions, *self._faults}, reverse=True)
+        versions, faults = self.versions, dict(self._faults)
+        if number in faults or number is None and label is None:
+            states = {n: _state(n, fault) for n, (_, fault) in faults.items()}
+            states |= {n: _state(n) for n in versions}
         else:
-            numbers = [self.find(number, label).number]
-        numbers = [n for n in numbers if number in (None, n)]
-        return {"model_version_status": [self._state(n) for n in numbers]}
+            found = self.find(number, label).number
+            states = {found: _state(found)}
+        order = [n for n in sorted(states, reverse=True) if number in (None, n)]
+        return {"model_version_status": [states[n] for n in order]}
 
     async def answer(self, verb: str, number: int | None, label: str | None, body: bytes) -> Answer:
         """Answers a request.
@@ -180,7 +185,12 @@ class Model:
         version = self.find(number, label)
         if not self._places.acquire(blocking=False):
             raise Refused(503, f"Too many requests wait for model '{self.name}'; try again later.")
-        future = self._threads.submit(_answer, verb, version, body)
+        try:
+            limits = self._settings.limits
+            future = self._threads.submit(_answer, verb, version, body, limits.instances)
+        except RuntimeError:  # The system gives no more threads.
+            self._places.release()
+            raise Refused(503, "The server has no thread for this; try again later.") from None
         # A caller who gives up leaves the place only when the work is done.
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)
@@ -201,15 +211,13 @@ class Model:
         logging.info("%s: version %d is ready after %.1f s.", self.name, number, seconds)
         return version
 
-    def _state(self, number: int) -> dict[str, Any]:
-        code, message, state = "OK", "", "AVAILABLE"
-        if number not in self.versions:
-            code, message, state = "UNKNOWN", self._faults[number][1], "END"
-        status = {"error_code": code, "error_message": message}
-        return {"version": str(number), "state": state, "status": status}
+
+def _state(number: int, fault: str | None = None) -> dict[str, Any]:
+    status = {"error_code": "UNKNOWN" if fault else "OK", "error_message": fault or ""}
+    return {"version": str(number), "state": "END" if fault else "AVAILABLE", "status": status}
 
 
-def _answer(verb: str, version: Version, body: bytes) -> Answer:
+def _answer(verb: str, version: Version, body: bytes, most: int) -> Answer:
     began = time.perf_counter()
     request = payload.parse(body)
     if verb != PREDICT:
@@ -219,7 +227,7 @@ def _answer(verb: str, version: Version, body: bytes) -> Answer:
     classifies, regresses = endpoint.outputs >= {CLASSES, SCORES}, len(endpoint.outputs) == 1
     if not {PREDICT: True, CLASSIFY: classifies, REGRESS: regresses}[verb]:
         raise Refused(400, f"Signature '{signature}' does not {verb}; use :predict.")
-    inputs, is_rows = payload.inputs(request, endpoint.specs)
+    inputs, is_rows = payload.inputs(request, endpoint.specs, most)
     read = time.perf_counter()
     outputs, measured = endpoint.call(inputs)
     called = time.perf_counter()
@@ -273,7 +281,12 @@ def _rows_of_examples(request: Mapping[str, Any]) -> dict[str, Any]:
 def _results(verb: str, outputs: Mapping[str, np.ndarray]) -> list:
     """Lists what a `:classify` has for each example, pairs, or what a `:regress` has, a number."""
     if verb == REGRESS:
+        (value,) = outputs.values()
+        if value.dtype.kind not in "iuf" or value.shape[1:] not in ((), (1,)):
+            raise Refused(400, "The signature gives not one number for each example.")
         return [x for name, value in outputs.items() for x in payload.plain(name, value.ravel())]
+    if outputs[CLASSES].shape != outputs[SCORES].shape or not outputs[CLASSES].ndim:
+        raise Refused(400, f"The signature gives not as many {CLASSES} as {SCORES}.")
     columns = [(key, outputs[key].reshape(len(outputs[key]), -1)) for key in (CLASSES, SCORES)]
     names, scores = (payload.plain(*column) for column in columns)
     return [list(zip(*pair, strict=True)) for pair in zip(names, scores, strict=True)]

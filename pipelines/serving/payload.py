@@ -7,6 +7,7 @@ its own form. Bytes are written `{"b64": "..."}`.
 
 import base64
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,13 +58,14 @@ def name_of(request: Mapping[str, Any], default: str) -> str:
 
 
 def inputs(
-    request: Mapping[str, Any], specs: Mapping[str, tf.TensorSpec]
+    request: Mapping[str, Any], specs: Mapping[str, tf.TensorSpec], most: int = sys.maxsize
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Reads the inputs of a signature.
 
     Args:
         request: with `instances` or `inputs`.
         specs: the inputs that the signature has, by name.
+        most: int. Rows that a request may have.
 
     Returns:
         Tuple of the arrays by name (bytes objects for strings), and whether the request is of rows.
@@ -80,6 +82,10 @@ def inputs(
     for name in [*(columns.keys() - specs.keys()), *(specs.keys() - columns.keys())]:
         what = "no input" if name in columns else "an input that is missing:"
         raise Refused(400, f"The signature has {what} '{name}'; its inputs are {sorted(specs)}.")
+    for name, spec in specs.items():  # Before millions of them are turned into arrays.
+        rows = columns[name] if spec.shape.rank and spec.shape[0] is None else None
+        if isinstance(rows, list) and len(rows) > most:
+            raise Refused(400, f"Expected 1 to {most} instances, received {len(rows)}.")
     return {name: array(name, columns[name], spec) for name, spec in specs.items()}, is_rows
 
 

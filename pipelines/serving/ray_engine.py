@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from pipelines.serving.model import Answer, Model, Settings
 from pipelines.serving.payload import Refused
 from pipelines.serving.rest import Options, State, build
-from pipelines.serving.server import Listening, load, watch
+from pipelines.serving.server import Listening, load, log_to, watch
 
-APPLICATION = "kerasformer"
+APPLICATION, FRONT = "kerasformer", "http"
 ATTEMPTS = 5  # of a request whose replica died, which is nobody's fault
 ROOT = Path(__file__).parents[2]
 
@@ -133,6 +133,7 @@ def application(
             autoscaling_config=scale,
             max_ongoing_requests=served.settings.waiting,
             max_queued_requests=served.settings.waiting,
+            graceful_shutdown_timeout_s=options.seconds,
         ).bind(served, poll)
         for name, served in models.items()
     ]
@@ -141,9 +142,17 @@ def application(
     def app():
         state = State()
         state.ready = True  # Ray sends nothing before the models are there.
+        log_to(sys.stdout)
         return build({name: Remote(name) for name in names}, options, state)
 
-    @serve.deployment(name="http", max_ongoing_requests=1024, ray_actor_options={"num_cpus": 0})
+    @serve.deployment(
+        name=FRONT,
+        num_replicas=2,
+        max_ongoing_requests=1024,
+        max_queued_requests=1024,
+        graceful_shutdown_timeout_s=options.seconds,
+        ray_actor_options={"num_cpus": 0},
+    )
     @serve.ingress(app)
     class Front:
         def __init__(self, *models):
@@ -164,6 +173,8 @@ def run(
         ValueError: when Ray is not installed.
     """
     ray = _ray()
+    if FRONT in models:
+        raise ValueError(f"--model={FRONT}=... has a name that is taken; choose another one.")
     environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
     ray.init(cluster.address, runtime_env=environment, logging_level="warning")
     http = {"host": listening.host, "port": listening.port}

@@ -47,13 +47,15 @@ class Options(NamedTuple):
 
     Attributes:
         max_body: int. Bytes of a request's body.
-        seconds: float. From the first byte of a request to its answer.
+        seconds: float. From the head of a request to its answer.
+        held: int. Bodies of the largest size that may be in memory while they arrive.
         api_keys: keys of which a request must show one, or none at all.
         cors_origins: origins whose pages may ask.
     """
 
     max_body: int = 8 * 2**20
     seconds: float = 60.0
+    held: int = 32
     api_keys: Sequence[str] = ()
     cors_origins: Sequence[str] = ()
 
@@ -93,10 +95,12 @@ class State:
     """What the application knows of itself.
 
     Attributes:
+        held: int. Bytes of bodies that are arriving.
         ready: bool. Whether all models are loaded.
         closing: bool. Whether no new connections are taken, and those there are end.
     """
 
+    held = 0
     ready = False
     closing = False
 
@@ -117,7 +121,7 @@ def build(models: Mapping[str, Backend], options: Options, state: State) -> Fast
         redirect_slashes=False,
         responses={code: {"model": Failure} for code in (400, 401, 404, 405, 408, 413, 503)},
     )
-    _add_models(app, models, options, metrics)
+    _add_models(app, models, options, state, metrics)
     _add_health(app, models, state, metrics)
     _add_failures(app)
     if options.api_keys:
@@ -134,7 +138,7 @@ def build(models: Mapping[str, Backend], options: Options, state: State) -> Fast
     return app
 
 
-def _add_models(app: FastAPI, models, options: Options, metrics: Metrics) -> None:
+def _add_models(app: FastAPI, models, options: Options, state: State, metrics: Metrics) -> None:
     def find(request: Request) -> tuple[Backend, int | None, str | None]:
         place = request.path_params
         if place["model"] not in models:
@@ -152,10 +156,10 @@ def _add_models(app: FastAPI, models, options: Options, metrics: Metrics) -> Non
 
     async def ask(request: Request):
         model, *place = find(request)
-        verb = request.url.path.rpartition(":")[2]
+        verb = request.scope["path"].rpartition(":")[2]
         try:
             async with asyncio.timeout(options.seconds):
-                body = await _body(request, options.max_body)
+                body = await _body(request, options, state)
                 with metrics.running.labels(request.state.model).track_inprogress():
                     answer = await model.answer(verb, *place, body)
         except TimeoutError:
@@ -216,7 +220,7 @@ def _add_failures(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def no_such_route(request: Request, error: HTTPException):
-        text = f"{error.detail}: {request.method} {request.url.path}"
+        text = f"{error.detail}: {request.method} {request.scope['path']}"
         return _json({"error": text}, error.status_code, error.headers)
 
     @app.exception_handler(ClientDisconnect)
@@ -225,7 +229,7 @@ def _add_failures(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception):
-        logging.error("%s", request.url.path, exc_info=error)
+        logging.error("%s", request.scope["path"], exc_info=error)
         return _json({"error": "The server made a mistake; its log says which."}, 500)
 
 
@@ -248,18 +252,23 @@ class _Keys:
         await app(scope, receive, send)
 
 
-async def _body(request: Request, most: int) -> bytes:
-    text = f"The body has more than {most} bytes."
+async def _body(request: Request, options: Options, state: State) -> bytes:
+    text = f"The body has more than {options.max_body} bytes."
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > most:
+    if length.isdecimal() and int(length) > options.max_body:
         raise Refused(413, text)
-    parts, size = [], 0
-    async for part in request.stream():
-        parts.append(part)
-        size += len(part)
-        if size > most:
-            raise Refused(413, text)
-    return b"".join(parts)
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            state.held += len(part)
+            if len(body) > options.max_body:
+                raise Refused(413, text)
+            if state.held > options.held * options.max_body:
+                raise Refused(503, "Too many large requests arrive at once; try again later.")
+    finally:
+        state.held -= len(body)
+    return bytes(body)
 
 
 def _number(version: str | None) -> int | None:

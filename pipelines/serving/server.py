@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import resource
 import signal
 import socket
 import sys
@@ -20,8 +21,6 @@ from pipelines.serving import observe
 from pipelines.serving.model import Model
 from pipelines.serving.rest import Options, State, build
 
-MAX_CONNECTIONS = 2048
-
 
 class Listening(NamedTuple):
     """Where a server listens, and how it begins and ends.
@@ -31,6 +30,7 @@ class Listening(NamedTuple):
         certificate, key: PEM files for HTTPS, or `None`.
         poll: float. Seconds between two looks for new versions.
         drain: float. Seconds in which idle connections may still bring a request after SIGTERM.
+        connections: int. Most at a time, idle ones too.
     """
 
     host: str = "127.0.0.1"
@@ -39,6 +39,7 @@ class Listening(NamedTuple):
     key: str | None = None
     poll: float = 1.0
     drain: float = 2.0
+    connections: int = 2048
 
 
 def serve(models: Mapping[str, Model], options: Options, listening: Listening) -> None:
@@ -48,8 +49,11 @@ def serve(models: Mapping[str, Model], options: Options, listening: Listening) -
         OSError: when the address cannot be had.
         ValueError: when a model has no version that can be loaded.
     """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = max(soft, min(listening.connections + 1000, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     with _listen(listening) as place:
-        _log_to(sys.stdout)
+        log_to(sys.stdout)
         faults = []
         asyncio.run(_run(models, options, listening, place, faults))
     if faults:
@@ -70,7 +74,8 @@ def _listen(listening: Listening) -> socket.socket:
     return place
 
 
-def _log_to(stream) -> None:
+def log_to(stream) -> None:
+    """Writes the line of each request to a stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(message)s"))
     observe.access_log.handlers = [handler]
@@ -117,7 +122,7 @@ def _config(app, options: Options, listening: Listening) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=listening.connections,
         # A caller who does not fetch the answer is not waited for.
         timeout_graceful_shutdown=math.ceil(options.seconds),
         ssl_certfile=listening.certificate,
@@ -144,7 +149,7 @@ def load(models: Mapping[str, Model]) -> None:
 async def _drain(server: uvicorn.Server, state: State, seconds: float) -> None:
     """Takes no more connections; each that is there ends with the answer it gets."""
     state.closing = True
-    for listener in server.servers:
+    for listener in getattr(server, "servers", ()):  # There are none before it has started.
         listener.close()
     await asyncio.sleep(seconds)
     server.should_exit = True
