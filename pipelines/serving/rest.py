@@ -48,16 +48,16 @@ class Options(NamedTuple):
     Attributes:
         max_body: int. Bytes of a request's body.
         seconds: float. From the head of a request to its answer.
-        held: int. Bodies of the largest size that may be in memory while they arrive.
         api_keys: keys of which a request must show one, or none at all.
         cors_origins: origins whose pages may ask.
+        held: int. Bodies of the largest size that may be in memory while they arrive.
     """
 
     max_body: int = 8 * 2**20
     seconds: float = 60.0
-    held: int = 32
     api_keys: Sequence[str] = ()
     cors_origins: Sequence[str] = ()
+    held: int = 32
 
 
 class Failure(BaseModel):
