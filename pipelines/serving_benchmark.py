@@ -122,7 +122,7 @@ def load(url: str, inputs: Sequence[bytes], clients: int, seconds: float) -> dic
 
 
 def measured(
-    command: Sequence[str], folder: str, sentences: str | None, seconds: float = 10.0
+    command: Sequence[str], folder: str, sentences: str | None, seconds: float = 5.0
 ) -> Iterator[dict]:
     """Measures one model in this process and behind a server.
 

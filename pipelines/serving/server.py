@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import uvicorn
+import uvloop
 from absl import logging as absl_logging
 
 from pipelines.error_sentence import sentence
@@ -55,7 +56,8 @@ def serve(models: Mapping[str, Model], options: Options, listening: Listening) -
     with _listen(listening) as place:
         log_to(sys.stdout)
         faults = []
-        asyncio.run(_run(models, options, listening, place, faults))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(models, options, listening, place, faults))
     if faults:
         raise ValueError(faults[0])
 
@@ -63,7 +65,8 @@ def serve(models: Mapping[str, Model], options: Options, listening: Listening) -
 def _listen(listening: Listening) -> socket.socket:
     """Takes the port before models are loaded, so that a port in use is known at once."""
     family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
-    place = socket.socket(family, socket.SOCK_STREAM)
+    # Of no other protocol number do event loops send small answers at once.
+    place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind((listening.host, listening.port))
