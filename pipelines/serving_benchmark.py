@@ -87,10 +87,10 @@ def in_process(signature, inputs: Sequence[bytes], seconds: float) -> dict[int, 
 def served(command: Sequence[str], folder: str, *flags: str) -> Iterator[str]:
     """Starts a server of one model; gives the address of its `:predict`, and stops it."""
     command = [*command, f"--model=m={folder}", "--port=0", *flags]
-    with tempfile.TemporaryFile("w+") as log:
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, text=True)
+    with tempfile.NamedTemporaryFile("w") as log:
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         try:
-            yield f"{_address(server, log)}/v1/models/m:predict"
+            yield f"{address(server, Path(log.name))}/v1/models/m:predict"
         finally:
             server.terminate()
             server.wait()
@@ -111,7 +111,7 @@ def load(url: str, inputs: Sequence[bytes], clients: int, seconds: float) -> dic
     with tempfile.TemporaryDirectory(prefix="kerasformer-load-") as folder:
         script, bodies = Path(folder, "load.lua"), Path(folder, "bodies")
         script.write_text(SCRIPT)
-        bodies.write_text("\n".join(map(_body, inputs)))
+        bodies.write_text("\n".join(json.dumps({"instances": [value(x)]}) for x in inputs))
         options = ["-t1", f"-c{clients}", f"-d{seconds:.0f}s", "--timeout=60s", "-s", script]
         command = ["wrk", *options, url, "--", bodies]
         found = subprocess.run(command, capture_output=True, text=True)
@@ -168,19 +168,23 @@ def _record(work: str, peer: str, value: float, unit: str) -> dict:
     return {"work": f"serving {work}", "peer": peer, "value": float(f"{value:.4g}"), "unit": unit}
 
 
-def _body(contents: bytes) -> str:
+def value(contents: bytes) -> str | dict[str, str]:
+    """Returns an instance as a request has it: text, or base64 where it is none."""
     try:
-        return json.dumps({"instances": [contents.decode()]})
+        return contents.decode()
     except UnicodeDecodeError:
-        return json.dumps({"instances": [{"b64": base64.b64encode(contents).decode()}]})
+        return {"b64": base64.b64encode(contents).decode()}
 
 
-def _address(server: subprocess.Popen, log) -> str:
+def address(server: subprocess.Popen, log: Path) -> str:
+    """Waits until a server has logged its address.
+
+    Raises:
+        ChildProcessError: when it ends before that.
+    """
     while server.poll() is None:
-        log.seek(0)
-        found = re.search(r"Serving .* at (\S+)", log.read())
+        found = re.search(r"Serving .* at (\S+)", log.read_text())
         if found:
             return found[1]
         time.sleep(0.1)
-    log.seek(0)
-    raise ChildProcessError(f"The server ended: {log.read()[-500:]}")
+    raise ChildProcessError(f"The server ended: {log.read_text()[-500:]}")

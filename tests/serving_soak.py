@@ -6,14 +6,12 @@ of the way through, a second version of each model appears; at the end the serve
 under load. `--sentences=FILE` gives the text.
 """
 
-import base64
 import collections
 import http.client
 import io
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import socket
@@ -23,13 +21,14 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from PIL import Image
 
-from pipelines.serving_benchmark import instances
+from pipelines.serving_benchmark import address, instances, value
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("words", "pixels")
@@ -64,15 +63,7 @@ class Soak:
         self.server = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=self.log
         )
-        self.port = self._port()
-
-    def _port(self):
-        while self.server.poll() is None:
-            found = re.search(r"Serving .*:(\d+)", (self.folder / "log").read_text())
-            if found:
-                return int(found[1])
-            time.sleep(0.1)
-        raise RuntimeError((self.folder / "log").read_text()[-3000:])
+        self.port = urlsplit(address(self.server, folder / "log")).port
 
     def run(self, seconds, good=24, bad=4):
         """Keeps the server busy; a new version comes after a third of the time."""
@@ -138,7 +129,7 @@ class Soak:
         while not self.stopped.is_set():
             name = dice.choice(list(self.rows))
             picked = dice.choices(range(len(self.rows[name])), k=dice.choice((1, 1, 1, 3)))
-            body = json.dumps({"instances": [_value(self.rows[name][i]) for i in picked]})
+            body = json.dumps({"instances": [value(self.rows[name][i]) for i in picked]})
             try:
                 if connection is None:
                     connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -237,7 +228,7 @@ class Soak:
 def bad_requests(rows):
     """Returns, by kind, a path, a body, the length said (0: the right one) and bytes sent."""
     name = next(iter(rows))
-    good = json.dumps({"instances": [_value(rows[name][0])]}).encode()
+    good = json.dumps({"instances": [value(rows[name][0])]}).encode()
     frames = [Image.new("RGB", (900, 900), (n, 0, 0)) for n in range(9)]
     contents = io.BytesIO()
     frames[0].save(contents, "GIF", save_all=True, append_images=frames[1:])
@@ -255,8 +246,8 @@ def bad_requests(rows):
         "too many": json.dumps({"instances": ["a"] * 1000}).encode(),
         "long text": json.dumps({"instances": ["a" * 100_000]}).encode(),
         "other signature": b'{"signature_name": "nope", "instances": ["a"]}',
-        "bomb": json.dumps({"instances": [_value(BOMB)]}).encode(),
-        "animation": json.dumps({"instances": [_value(contents.getvalue())]}).encode(),
+        "bomb": json.dumps({"instances": [value(BOMB)]}).encode(),
+        "animation": json.dumps({"instances": [value(contents.getvalue())]}).encode(),
     }
     found = {}
     for kind, body in bodies.items():
@@ -274,13 +265,6 @@ def bad_requests(rows):
 def _is_close(answer, one, other):
     """Says whether two classes of an answer are as probable."""
     return abs(answer["probabilities"][one] - answer["probabilities"][other]) < TOLERANCE
-
-
-def _value(row):
-    try:
-        return row.decode()
-    except UnicodeDecodeError:
-        return {"b64": base64.b64encode(row).decode()}
 
 
 def main(_):
