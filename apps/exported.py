@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
 
 from pipelines.error_sentence import sentence
+from pipelines.saved_models import versions
 
 
 class Model:
@@ -48,16 +49,13 @@ def newest_version(folder: Path) -> Path:
     """Finds the SavedModel in a folder, or the one with the highest number in folders in it."""
     if not folder.is_dir():
         raise ValueError(f"--model={folder} is no folder.")
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    versions = [path.parent for path in folder.glob("*/saved_model.pb")]
-    versions = [path for path in versions if path.name.isdecimal()]
-    if not versions:
+    found = versions(folder)
+    if not found:
         raise ValueError(
             f"--model={folder} holds no SavedModel: expected saved_model.pb in it, or in a "
             "numbered folder in it such as 1."
         )
-    return max(versions, key=lambda path: int(path.name))
+    return found[max(found)]
 
 
 def load_named(folders: Sequence[str]) -> dict[str, Model]:

@@ -43,6 +43,10 @@ class TraceTest:
 
 
 class DifferenceTest:
+    def test_no_samples_are_one_sentence(self):
+        with pytest.raises(ValueError, match="Expected samples"):
+            agreement.largest_difference(describe, answer, [], 1e-4, "Abacus")
+
     def test_equal_answers_differ_by_nothing(self):
         assert difference(answer) == 0.0
 

@@ -15,14 +15,14 @@ HYPOTHESES = 3
 LAYERS, HEADS, GRID = 2, 3, (4, 5)
 
 
-def make_translator():
+def make_translator(max_source_length=127):
     keras.utils.set_random_seed(7)
     tokenizer = SentencePieceTokenizer(train_sentencepiece(LINES * 5, 293))
     model = Seq2SeqTransformer(293, 2, 12, 3, 13)
     model.build()
     decode = ml_collections.ConfigDict(
         {
-            "max_source_length": 127,
+            "max_source_length": max_source_length,
             "max_ratio": 1.0,
             "max_extra": 3,
             "beam_size": HYPOTHESES,

@@ -11,22 +11,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import matplotlib.image
-import ml_collections
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from apps import predict
 from apps.exported import newest_version
-from kerasformer.models import Seq2SeqTransformer
-from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
 from pipelines.error_sentence import sentence
-from pipelines.translator import Translator
+from tests import exports
+from tests.exports import HYPOTHESES, LINES
 
 ROOT = Path(__file__).parents[1]
-LINES = ["The boy sees a dog.", "A girl washes cows.", "Der Junge sieht.", "Ein Hund wäscht Kühe."]
 HARD = [
     "مرحبا",
     "שלום עוֹלָם",
@@ -37,29 +33,13 @@ HARD = [
     "x" * 9973,
 ]
 LONG = "dog " * 997
-HYPOTHESES = 3
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """Makes the folder of versions; the one to use is 10."""
-    keras.utils.set_random_seed(7)
     folder = tmp_path_factory.mktemp("run") / "export"
-    tokenizer = SentencePieceTokenizer(train_sentencepiece(LINES * 5, 293))
-    model = Seq2SeqTransformer(293, 2, 12, 3, 13)
-    model.build()
-    decode = ml_collections.ConfigDict(
-        {
-            "max_source_length": 19,
-            "max_ratio": 1.0,
-            "max_extra": 3,
-            "beam_size": HYPOTHESES,
-            "num_hypotheses": HYPOTHESES,
-            "length_penalty": "wu",
-            "alpha": 0.6,
-        }
-    )
-    translator = Translator(model, tokenizer, decode)
+    translator = exports.make_translator(max_source_length=19)
     tf.saved_model.save(translator, str(folder / "10"), signatures=translator.signatures())
     (folder / "9").mkdir()
     (folder / "9" / "saved_model.pb").write_bytes(b"older, and broken")

@@ -72,8 +72,10 @@ def largest_difference(
         The largest difference.
 
     Raises:
-        ValueError: when the runtime fails, or one of its answers is another.
+        ValueError: when there is no sample, the runtime fails, or an answer of it is another.
     """
+    if not samples:
+        raise ValueError("Expected samples to compare answers for, received none.")
     largest, specs = 0.0, input_specs(function)
     for sample in samples:
         sample = {x.name: np.asarray(sample[x.name], x.dtype.as_numpy_dtype) for x in specs}

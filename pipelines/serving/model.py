@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 from pipelines.error_sentence import sentence
+from pipelines.saved_models import versions
 from pipelines.serving import payload
 from pipelines.serving.endpoint import Batching, Endpoint, Limits
 from pipelines.serving.payload import Refused
@@ -122,7 +123,7 @@ class Model:
         A version that cannot be loaded is said so in the log and in `status`, and tried again
         when its files have changed; the versions before it go on.
         """
-        folders = dict(sorted(_versions(self._folder), reverse=True))
+        folders = dict(sorted(versions(self._folder).items(), reverse=True))
         wanted: dict[int, Version] = {}
         for number, folder in folders.items():
             if len(wanted) < self._settings.versions or number in self._labels.values():
@@ -239,13 +240,6 @@ def _answer(verb: str, version: Version, body: bytes, most: int) -> Answer:
     seconds["write"] = time.perf_counter() - called
     rows = max((len(x) for x in inputs.values() if x.ndim), default=1)
     return Answer(body, version.number, signature, rows, measured.batches, seconds)
-
-
-def _versions(folder: Path) -> Iterable[tuple[int, Path]]:
-    if (folder / "saved_model.pb").is_file():
-        return [(int(folder.name) if folder.name.isdecimal() else 1, folder)]
-    paths = [path.parent for path in folder.glob("*/saved_model.pb")]
-    return [(int(path.name), path) for path in paths if path.name.isdecimal()]
 
 
 def _fingerprint(folder: Path) -> list[tuple[str, int, int]]:
