@@ -6,8 +6,6 @@ one, such as the alignment of words, runs for each request alone.
 """
 
 import itertools
-import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -66,7 +64,7 @@ class Measured(NamedTuple):
     """What became of a call.
 
     Attributes:
-        queue: float. Seconds until its batch was begun.
+        queue: float. Seconds until its batch was begun; its images are decoded in them.
         compute: float. Seconds until that was done.
         batches: int for each batch that this call was the first of: the instances in it.
     """
@@ -82,14 +80,13 @@ class Endpoint:
     Args:
         name: str, of the signature.
         signatures: the signatures of the model, by name. With `decode` and `NAME_pixels` among
-            them, image files are decoded request by request, and pixels are what is batched: a
-            file that is no image harms no other request.
+            them, each request decodes its image files, and pixels are what is batched: a file
+            that is no image harms no other request.
         batching: how requests are brought together, or `None` for one by one.
         limits: what a request may ask for.
     """
 
     _unique = itertools.count()
-    _decoders = threading.BoundedSemaphore(os.cpu_count() or 1)  # Each may hold a large image.
 
     def __init__(self, name: str, signatures: Mapping, batching: Batching | None, limits: Limits):
         function = signatures[name]
@@ -98,14 +95,14 @@ class Endpoint:
         self._limits = limits
         self._files = [key for key, x in self.specs.items() if key == IMAGE and _is_text(x)]
         self._texts = [key for key, x in self.specs.items() if key != IMAGE and _is_text(x)]
-        self._decode = None
-        if self._files and {DECODE, name + PIXELS} <= signatures.keys():
-            self._decode, function = signatures[DECODE], signatures[name + PIXELS]
         self.outputs = frozenset(function.structured_outputs)
-        self._batching = batching if _has_rows(function) else None
+        self._function, batched, self._decode = function, function, None
+        if self._files and {DECODE, name + PIXELS} <= signatures.keys():
+            self._decode, batched = signatures[DECODE], signatures[name + PIXELS]
+        self._batching = batching if _has_rows(batched) else None
         self._bounds = batching.lengths if self._batching and self._texts else ()
-        make = self._batched if self._batching else self._alone
-        self._calls = [make(function) for _ in range(len(self._bounds) + 1)]
+        queues = len(self._bounds) + 1 if self._batching else 0
+        self._queues = [self._queue(batched) for _ in range(queues)]
 
     def call(self, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Measured]:
         """Calls the signature; safe from any thread.
@@ -126,15 +123,35 @@ class Endpoint:
         return self._call(bucket, inputs)
 
     def _call(self, bucket: int, inputs: Mapping[str, np.ndarray]) -> tuple[dict, Measured]:
+        tensors = {name: tf.constant(x, self.specs[name].dtype) for name, x in inputs.items()}
         try:
-            if self._decode is not None:
-                return self._calls[bucket](self._decoded(inputs[IMAGE]))
-            tensors = {name: tf.constant(x, self.specs[name].dtype) for name, x in inputs.items()}
-            return self._calls[bucket](tensors)
+            return self._in_batch(bucket, tensors) if self._queues else self._alone(tensors)
         except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
-            raise Refused(400, sentence(error)) from None
+            raise Refused(400, self._fault(inputs, error)) from None
         except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError):
             raise Refused(503, "The queue of this model is full; try again later.") from None
+
+    def _in_batch(self, bucket: int, tensors: Mapping[str, tf.Tensor]) -> tuple[dict, Measured]:
+        try:
+            return self._queues[bucket](tensors)
+        except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError):
+            raise
+        except tf.errors.OpError:
+            return self._alone(tensors)  # The fault may lie in another's rows.
+
+    def _alone(self, tensors: Mapping[str, tf.Tensor]) -> tuple[dict, Measured]:
+        began = time.time()
+        outputs = {name: _numpy(x) for name, x in self._function(**tensors).items()}
+        return outputs, Measured(0.0, time.time() - began, (1,))
+
+    def _fault(self, inputs: Mapping[str, np.ndarray], error: tf.errors.OpError) -> str:
+        """Says what is wrong, and with which image."""
+        for index, contents in enumerate(inputs[IMAGE] if self._decode else ()):
+            try:
+                self._decode(image=tf.constant([contents]))
+            except tf.errors.InvalidArgumentError as found:
+                return f"Image {index} cannot be used: {sentence(found)}"
+        return sentence(error)
 
     def warm_up(self) -> None:
         """Calls the signature in all sizes, so that the first request finds nothing left to do.
@@ -145,7 +162,7 @@ class Endpoint:
         sizes = [1]
         if self._batching:
             sizes = [n for n in self._batching.sizes() if n <= self._limits.instances]
-        kinds = [(0, size) for size in sizes] + [(n, 1) for n in range(1, len(self._calls))]
+        kinds = [(0, size) for size in sizes] + [(n, 1) for n in range(1, len(self._queues))]
         for number, text in enumerate(TRIALS):
             try:
                 for bucket, size in kinds:
@@ -177,31 +194,10 @@ class Endpoint:
         if pixels > most.pixels:
             raise Refused(400, f"Expected at most {most.pixels} pixels, received {pixels}.")
 
-    def _decoded(self, files: np.ndarray) -> dict[str, tf.Tensor]:
-        decoded = []
-        for index, contents in enumerate(files):
-            try:
-                with self._decoders:
-                    found = self._decode(image=tf.constant([contents]))
-                decoded.append(found[PIXELS.strip("_")])
-            except tf.errors.InvalidArgumentError as error:
-                text = f"Image {index} cannot be used: {sentence(error)}"
-                raise Refused(400, text) from None
-        return {PIXELS.strip("_"): tf.concat(decoded, axis=0) if decoded[1:] else decoded[0]}
-
-    def _alone(self, function: Callable) -> Callable:
-        def call(tensors):
-            began = time.time()
-            outputs = {name: _numpy(x) for name, x in function(**tensors).items()}
-            return outputs, Measured(0.0, time.time() - began, (1,))
-
-        return call
-
-    def _batched(self, function: Callable) -> Callable:
+    def _queue(self, function: Callable) -> Callable:
         """Returns a function of tensors whose rows wait for those of other threads."""
         batching, names = self._batching, list(function.structured_outputs)
-        alone = self._alone(function)
-        specs = dict(function.structured_input_signature[1])
+        keys = list(function.structured_input_signature[1])
         numbers = itertools.count()
 
         @tf.nondifferentiable_batch_function(
@@ -217,36 +213,35 @@ class Endpoint:
             began = tf.timestamp()
             with tf.control_dependencies([began]):
                 rows = [tf.identity(x) for x in rows]
-            outputs = function(**dict(zip(specs, rows, strict=True)))
+            outputs = function(**dict(zip(keys, rows, strict=True)))
             with tf.control_dependencies(list(outputs.values())):
                 ended = tf.timestamp()
             # Rows that fill up a batch repeat others, their numbers too.
             size = tf.size(tf.unique(number)[0])
-            facts = [tf.fill(tf.shape(number), x) for x in (began, ended, size, number[0])]
-            return [*(outputs[key] for key in names), *facts]
+            facts = [began, ended, *(tf.cast(x, tf.float64) for x in (size, number[0]))]
+            return [*(outputs[key] for key in names), tf.tile([facts], [tf.size(number), 1])]
 
         # Two functions with the same scope would share a queue, and answer for each other.
         scope = f"queue_{next(self._unique)}"
 
-        def enqueue(number, *rows):
+        def enqueue(number, *inputs):
+            tensors = dict(zip(self.specs, inputs, strict=True))
+            rows = self._decode(**tensors) if self._decode else tensors
             with tf.name_scope(scope):
-                return batch(number, *rows)
+                return batch(number, *(rows[key] for key in keys))
 
-        signature = [tf.TensorSpec([None], tf.int64), *specs.values()]
+        signature = [tf.TensorSpec([None], tf.int64), *self.specs.values()]
         enqueue = tf.function(enqueue, signature, autograph=False).get_concrete_function()
 
         def call(tensors):
-            rows = [tensors[key] for key in specs]
+            rows = [tensors[key] for key in self.specs]
             own = tf.constant([next(numbers) for _ in range(len(rows[0]))], tf.int64)
             asked = time.time()
-            try:
-                *outputs, began, ended, size, first = (x.numpy() for x in enqueue(own, *rows))
-            except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError):
-                raise
-            except tf.errors.OpError:
-                return alone(tensors)  # The fault may lie in another's rows.
-            queue, compute = max(0.0, began.min() - asked), ended.max() - began.min()
-            measured = Measured(queue, compute, tuple(size[first == own.numpy()].tolist()))
+            *outputs, facts = (x.numpy() for x in enqueue(own, *rows))
+            began, ended, sizes, firsts = facts.T
+            batches = tuple(sizes[firsts == own.numpy()].astype(int).tolist())
+            waited, computed = began.min() - asked, ended.max() - began.min()
+            measured = Measured(max(0.0, waited), computed, batches)
             return dict(zip(names, outputs, strict=True)), measured
 
         return call
