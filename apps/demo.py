@@ -5,7 +5,6 @@ with their classes and where each head of each layer looked. `--model` may be gi
 """
 
 import signal
-import socket
 import sys
 
 import fastapi
@@ -14,6 +13,7 @@ from absl import flags
 
 from apps import exported, program
 from pipelines import page
+from pipelines.serving import server
 
 MODEL = flags.DEFINE_multi_string(
     "model", None, "Folder of an exported model, or of its numbered versions.", required=True
@@ -31,14 +31,13 @@ TERMINATED = 128 + signal.SIGTERM
 def main(_):
     # Instead of an end at once, so that what is temporary is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    with socket.create_server((HOST.value, PORT.value)) as listener:
+    with server.listen(HOST.value, PORT.value) as place:
         models = exported.load_named(MODEL.value)
         signatures = {name: model.signatures for name, model in models.items()}
         app = page.mount(fastapi.FastAPI(), page.page(signatures, PICTURES.value))
-        host, port = listener.getsockname()[:2]
-        print(f"Open http://{host}:{port}/ and end with Ctrl-C.", flush=True)
+        print(f"Open {server.url(place)}/ and end with Ctrl-C.", flush=True)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[place])
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Options(NamedTuple):
 
     Attributes:
         max_body: int. Bytes of a request's body.
-        seconds: float. From the head of a request to its answer.
+        seconds: float. Until the head of a request is there, and from then to the answer.
         api_keys: keys of which a request must show one, or none at all.
         cors_origins: origins whose pages may ask.
         held: int. Bodies of the largest size that may be in memory while they arrive.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import resource
@@ -19,6 +20,7 @@ from absl import logging as absl_logging
 
 from pipelines.error_sentence import sentence
 from pipelines.serving import observe
+from pipelines.serving.connection import Connection
 from pipelines.serving.model import Model
 from pipelines.serving.rest import Options, State, build
 
@@ -53,7 +55,7 @@ def serve(models: Mapping[str, Model], options: Options, listening: Listening) -
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = max(soft, min(listening.connections + 1000, hard))
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    with _listen(listening) as place:
+    with listen(listening.host, listening.port) as place:
         log_to(sys.stdout)
         faults = []
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -62,19 +64,28 @@ def serve(models: Mapping[str, Model], options: Options, listening: Listening) -
         raise ValueError(faults[0])
 
 
-def _listen(listening: Listening) -> socket.socket:
-    """Takes the port before models are loaded, so that a port in use is known at once."""
-    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+def listen(host: str, port: int) -> socket.socket:
+    """Takes a port before models are loaded, so that one in use is known at once.
+
+    Raises:
+        OSError: when the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Of no other protocol number do event loops send small answers at once.
     place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind((listening.host, listening.port))
+        place.bind((host, port))
     except OSError as error:
         place.close()
-        address = f"--host={listening.host} --port={listening.port}"
-        raise OSError(error.errno, error.strerror, address) from None
+        raise OSError(error.errno, error.strerror, f"--host={host} --port={port}") from None
     return place
+
+
+def url(place: socket.socket, scheme: str = "http") -> str:
+    """Writes the address of a socket."""
+    host, port = place.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def log_to(stream) -> None:
@@ -99,9 +110,7 @@ async def _run(models, options: Options, listening: Listening, place, faults: li
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
-    host, port = place.getsockname()[:2]
-    host = f"[{host}]" if ":" in host else host
-    address = f"{'https' if listening.certificate else 'http'}://{host}:{port}"
+    address = url(place, "https" if listening.certificate else "http")
 
     def load_and_watch():
         try:
@@ -125,6 +134,7 @@ def _config(app, options: Options, listening: Listening) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        http=functools.partial(Connection, seconds=options.seconds),
         limit_concurrency=listening.connections,
         # A caller who does not fetch the answer is not waited for.
         timeout_graceful_shutdown=math.ceil(options.seconds),
