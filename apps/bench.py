@@ -6,12 +6,14 @@ many times as fast this project is. Figures are worth something on an otherwise 
 
 Two works are not done unless named. `--work=scaling` trains with one local process and with two,
 and predicts how training scales over many GPUs. `--work=serving --export=runs/demo/export/1` puts
-load on a server of an exported model; it needs wrk (`apt-get install wrk`).
+load on a server of an exported model, or without one of a ViT-Ti/16 that was not trained; it needs
+wrk (`apt-get install wrk`).
 """
 
 import json
 import os
 import sys
+import tempfile
 
 from absl import flags
 
@@ -31,9 +33,14 @@ WORKS = translation_benchmark.WORKS | vision_benchmark.WORKS
 WORK = flags.DEFINE_list(
     "work", list(WORKS), f"What to measure, in order; {SCALING} and {SERVING} too."
 )
-EXPORTS = flags.DEFINE_list("export", [], f"Folders of the SavedModels for --work={SERVING}.")
+EXPORTS = flags.DEFINE_list(
+    "export", [], f"Folders of the SavedModels for --work={SERVING}; unset: ViT-Ti/16."
+)
 SENTENCES = flags.DEFINE_string(
     "sentences", None, f"Text file for --work={SERVING}; unset: the embedded corpus."
+)
+REPLICAS = flags.DEFINE_list(
+    "replicas", [], f"Numbers of Ray replicas, for --work={SERVING} with them too, such as 1,2."
 )
 JIT_COMPILE = flags.DEFINE_bool("jit_compile", False, "Whether XLA compiles the work.")
 PRECISION = flags.DEFINE_enum(
@@ -68,11 +75,15 @@ def scaling():
 
 
 def serving():
-    if not EXPORTS.value:
-        raise ValueError(f"Expected --export=FOLDER with --work={SERVING}, received none.")
-    for folder in EXPORTS.value:
-        command = [sys.executable, "-m", "apps.serve"]
-        yield from serving_benchmark.measured(command, folder, SENTENCES.value)
+    with tempfile.TemporaryDirectory(prefix="kerasformer-vit-") as made:
+        if not EXPORTS.value:
+            serving_benchmark.export_vit(f"{made}/1")
+        models = {folder: folder for folder in EXPORTS.value} or {"ViT-Ti/16": f"{made}/1"}
+        for title, folder in models.items():
+            command = [sys.executable, "-m", "apps.serve"]
+            yield from serving_benchmark.measured(
+                command, title, folder, SENTENCES.value, replicas=REPLICAS.value
+            )
 
 
 if __name__ == "__main__":

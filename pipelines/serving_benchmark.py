@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,8 +23,11 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
 from PIL import Image
 
+from kerasformer.models import VisionTransformer
+from pipelines.classifier import Classifier
 from pipelines.demo_corpus import generate
 
+METRICS = "/monitoring/prometheus/metrics"
 CLIENTS = (1, 8, 32, 128)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 ALONE_AT = 32  # clients, for the comparison with requests that are computed one by one
@@ -46,24 +51,40 @@ end
 """
 
 
-def instances(signature, sentences: str | None, count: int = 256) -> list[bytes]:
-    """Makes inputs of a signature: sentences of a file or of the embedded corpus, or pictures.
+def export_vit(folder: str) -> None:
+    """Exports a ViT-Ti/16 for 224 x 224 pixels, not trained: a trained one is as fast."""
+    model = VisionTransformer.from_variant("Ti/16", 224, num_classes=1000)
+    model.build()
+    names = [str(number) for number in range(1000)]
+    described = {"class_names": names, "mean": [127.5] * 3, "deviation": [127.5] * 3}
+    module = Classifier(model, described | {"channels": 3}, (224, 224), crop=1.0)
+    tf.saved_model.save(module, folder, signatures=module.signatures())
+
+
+def instances(signatures, sentences: str | None, count: int = 256) -> list[bytes]:
+    """Makes inputs of a model: sentences of a file or of the embedded corpus, or pictures.
+
+    Args:
+        signatures: of the model, by name; those of a classifier say how large a picture is.
+        sentences: path of a text file, or `None`.
+        count: int. Most inputs.
 
     Raises:
         ValueError: for a signature of neither text nor image.
     """
-    names = list(signature.structured_input_signature[1])
+    names = list(signatures["serving_default"].structured_input_signature[1])
     if names == ["text"]:
         lines = Path(sentences).read_text().splitlines() if sentences else []
         lines = lines or [english for english, _ in generate(count, seed=0)]
         return [line.encode() for line in lines[:count]]
     if names != ["image"]:
         raise ValueError(f"Expected a model of text or images, received inputs={names}.")
+    size = signatures["decode"].structured_outputs["pixels"].shape[1:3]
     random, found = np.random.default_rng(0), []
     for _ in range(count):
         contents = io.BytesIO()
         coarse = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8))
-        coarse.resize((32, 32), Image.Resampling.BICUBIC).save(contents, "PNG")
+        coarse.resize(size[::-1], Image.Resampling.BICUBIC).save(contents, "PNG")
         found.append(contents.getvalue())
     return found
 
@@ -122,46 +143,66 @@ def load(url: str, inputs: Sequence[bytes], clients: int, seconds: float) -> dic
 
 
 def measured(
-    command: Sequence[str], folder: str, sentences: str | None, seconds: float = 5.0
+    command: Sequence[str],
+    title: str,
+    folder: str,
+    sentences: str | None,
+    seconds: float = 15.0,
+    replicas: Sequence[int] = (),
 ) -> Iterator[dict]:
-    """Measures one model in this process and behind a server.
+    """Measures one model in this process, and behind a server with batches of the best size there.
 
     Args:
         command: list of strings that starts a server; flags follow.
+        title: str, of the model.
         folder: of the SavedModel, with a number as its name.
         sentences: path of a text file for a translator, or `None` for the embedded corpus.
-        seconds: of each measurement.
+        seconds: of each measurement. The answers of what is asked last are not counted, which is
+            a batch or two.
+        replicas: numbers of Ray replicas with which to measure too.
 
     Yields:
         Records with `work`, `peer`, `value` and `unit`.
     """
     model = tf.saved_model.load(folder)
-    signature = model.signatures["serving_default"]
-    inputs = instances(signature, sentences)
-    rates = in_process(signature, inputs, seconds)
+    inputs = instances(model.signatures, sentences)
+    rates = in_process(model.signatures["serving_default"], inputs, seconds)
     best = max(rates, key=rates.get)
     for size, rate in rates.items():
-        yield _record(folder, f"in process, batches of {size}", rate, "1/s")
+        yield _record(title, f"in process, batches of {size}", rate, "1/s")
     found = {}
-    for kind, flags, counts in (
-        ("", (), CLIENTS),
-        ("one by one, ", ("--max_batch=0",), [ALONE_AT]),
-    ):
+    size = f"--max_batch={best}"
+    ways = [("", [size], CLIENTS), ("one by one, ", ["--max_batch=0"], [ALONE_AT])]
+    for n in replicas:
+        flags = [size, "--engine=ray", f"--replicas={n},{n}"]
+        ways.append((f"Ray, replicas: {n}, ", flags, [ALONE_AT]))
+    for kind, flags, counts in ways:
         with served(command, folder, *flags) as url:
             load(url, inputs, max(CLIENTS), seconds / 2)
             for clients in counts:
+                wait_until_idle(url)
                 result = load(url, inputs, clients, seconds)
                 peer = f"HTTP, {kind}{clients} clients"
                 found[peer] = result["requests"] / result["seconds"]
-                yield _record(folder, peer, found[peer], "1/s")
-                yield _record(folder, peer, result["failed"], "failed")
+                yield _record(title, peer, found[peer], "1/s")
+                yield _record(title, peer, result["failed"], "failed")
                 for name in ("p50", "p95", "p99"):
-                    yield _record(folder, peer, result[name], f"ms, {name}")
-    fastest = max((peer for peer in found if "one by one" not in peer), key=found.get)
+                    yield _record(title, peer, result[name], f"ms, {name}")
+    fastest = max((f"HTTP, {clients} clients" for clients in CLIENTS), key=found.get)
     share = found[fastest] / rates[best]
-    yield _record(folder, f"{fastest} / in process, batches of {best}", share, "times")
+    yield _record(title, f"{fastest} / in process, batches of {best}", share, "times")
     together, alone = f"HTTP, {ALONE_AT} clients", f"HTTP, one by one, {ALONE_AT} clients"
-    yield _record(folder, f"{together} / {alone}", found[together] / found[alone], "times")
+    yield _record(title, f"{together} / {alone}", found[together] / found[alone], "times")
+
+
+def wait_until_idle(url: str) -> None:
+    """Waits until the server has done what wrk asked for last, and left without the answers."""
+    figures = urllib.parse.urljoin(url, METRICS)
+    while True:
+        with urllib.request.urlopen(figures) as answer:
+            if not re.search(rb"^kerasformer_running{.*} [1-9]", answer.read(), re.MULTILINE):
+                return
+        time.sleep(0.05)
 
 
 def _record(work: str, peer: str, value: float, unit: str) -> dict:

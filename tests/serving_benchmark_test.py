@@ -3,6 +3,8 @@
 import base64
 import shutil
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines import serving_benchmark
+from tests import toy_models
 
 
 class Echo(tf.Module):
@@ -19,10 +22,6 @@ class Echo(tf.Module):
     def echo(self, text):
         return {"text": text}
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image")])
-    def measure(self, image):
-        return {"bytes": tf.strings.length(image)}
-
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
     def same(self, x):
         return {"x": x}
@@ -31,7 +30,7 @@ class Echo(tf.Module):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path, module = tmp_path_factory.mktemp("echo") / "1", Echo()
-    signatures = {"serving_default": module.echo, "image": module.measure, "number": module.same}
+    signatures = {"serving_default": module.echo, "number": module.same}
     tf.saved_model.save(module, str(path), signatures=signatures)
     return path
 
@@ -46,19 +45,19 @@ def signatures(folder):
 class InstancesTest:
     def test_sentences_are_those_of_the_file_or_real_ones(self, signatures, tmp_path):
         (tmp_path / "text").write_text("eins\nzwei\ndrei\n")
-        signature = signatures["serving_default"]
         path = str(tmp_path / "text")
-        assert serving_benchmark.instances(signature, path, 2) == [b"eins", b"zwei"]
-        assert len(set(serving_benchmark.instances(signature, None, 13))) == 13
+        assert serving_benchmark.instances(signatures, path, 2) == [b"eins", b"zwei"]
+        assert len(set(serving_benchmark.instances(signatures, None, 13))) == 13
 
-    def test_pictures_can_be_decoded_and_differ(self, signatures):
-        found = serving_benchmark.instances(signatures["image"], None, 5)
+    def test_pictures_differ_and_have_the_size_of_the_model(self, tmp_path):
+        model = tf.saved_model.load(str(toy_models.save(toy_models.colors(), tmp_path / "1")))
+        found = serving_benchmark.instances(model.signatures, None, 5)
         assert len(set(found)) == 5
-        assert tf.io.decode_png(found[0]).shape == (32, 32, 3)
+        assert tf.io.decode_png(found[0]).shape == (*toy_models.SIZE, 3)
 
     def test_another_model_is_refused(self, signatures):
         with pytest.raises(ValueError, match=r"inputs=\['x'\]"):
-            serving_benchmark.instances(signatures["number"], None)
+            serving_benchmark.instances({"serving_default": signatures["number"]}, None)
 
 
 class LoadTest:
@@ -84,6 +83,38 @@ class ServedTest:
                 pass
 
 
+class IdleTest:
+    def test_it_waits_until_nothing_runs(self):
+        figures = [b'kerasformer_running{model="m"} %d.0\n' % n for n in (2, 10, 0)]
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                assert self.path == "/monitoring/prometheus/metrics"
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"# HELP kerasformer_running 1\n" + figures.pop(0))
+
+            def log_message(self, *_):
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever).start()
+            url = f"http://127.0.0.1:{server.server_port}/v1/models/m:predict"
+            serving_benchmark.wait_until_idle(url)
+            server.shutdown()
+        assert figures == []
+
+
+class VitTest:
+    def test_it_is_a_classifier_of_its_size(self, tmp_path):
+        serving_benchmark.export_vit(str(tmp_path / "1"))
+        signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
+        (file,) = serving_benchmark.instances(signatures, None, 1)
+        assert tf.io.decode_png(file).shape == (224, 224, 3)
+        outputs = signatures["serving_default"](image=tf.constant([file]))
+        assert outputs["probabilities"].shape == (1, 5)
+
+
 class MeasuredTest:
     def test_rates_and_ratios_come_out(self, folder, tmp_path, monkeypatch):
         # Reports 10 requests a second for each client, and a third of it one by one.
@@ -96,12 +127,13 @@ class MeasuredTest:
         )
         (tmp_path / "wrk").chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        monkeypatch.setattr(serving_benchmark, "wait_until_idle", lambda url: None)
         # Stands for a server: prints an address that says how it was started.
         kind = "'http://alone' if '--max_batch=0' in sys.argv else 'http://together'"
         script = f"import sys, time; print('Serving m at', {kind}, file=sys.stderr, flush=True)"
         command = [sys.executable, "-c", f"{script}; time.sleep(60)"]
         found = {}
-        for record in serving_benchmark.measured(command, str(folder), None, seconds=0.01):
+        for record in serving_benchmark.measured(command, "echo", str(folder), None, seconds=0.01):
             found[record["peer"], record["unit"]] = record["value"]
         assert found["HTTP, 8 clients", "1/s"] == 80
         assert found["HTTP, one by one, 32 clients", "1/s"] == pytest.approx(106.7)
