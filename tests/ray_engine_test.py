@@ -1,8 +1,10 @@
-"""Models on a Ray cluster of two nodes: answers, refusals, and a replica killed under load."""
+"""Models on a Ray cluster of two nodes: answers, refusals, a killed replica, update and scaling."""
 
+import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -14,6 +16,7 @@ import psutil
 import pytest
 import ray
 import tensorflow as tf
+import yaml
 from ray.cluster_utils import Cluster
 
 from pipelines.serving import ray_engine
@@ -21,6 +24,8 @@ from pipelines.serving.model import Settings
 from pipelines.serving.rest import Options
 from pipelines.serving.server import Listening
 
+DOCS = Path(__file__).parents[1] / "docs" / "serving.md"
+SERVE_CONFIG = re.search(r"serveConfigV2: \|\n(.*?)\n  \S", DOCS.read_text(), re.DOTALL)[1]
 REPLICA = "ServeReplica:kerasformer:halves"
 
 
@@ -34,15 +39,19 @@ class Half(tf.Module):
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory):
-    """Starts two nodes, a head and another, and deploys two replicas of a model on them."""
+def served(tmp_path_factory):
     folder, module = tmp_path_factory.mktemp("models"), Half()
     tf.saved_model.save(module, str(folder / "1"), signatures={"serving_default": module.halve})
+    return {"halves": ray_engine.Served("halves", folder, Settings(), {})}
+
+
+@pytest.fixture(scope="module")
+def port(served):
+    """Starts two nodes, a head and another, and deploys two replicas of a model on them."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
     with socket.create_server(("127.0.0.1", 0)) as free:
         number = free.getsockname()[1]
-    served = {"halves": ray_engine.Served("halves", folder, Settings(), {})}
     spread = ray_engine.Cluster(cluster.address, replicas=(2, 2))
     ray_engine.run(served, Options(), spread, Listening(port=number))
     yield number
@@ -64,6 +73,41 @@ def replicas():
     return [p for p in psutil.process_iter() if REPLICA in " ".join(p.cmdline() or [p.name()])]
 
 
+@contextlib.contextmanager
+def load(port):
+    """Keeps seven clients asking; gives the times of their answers, which all have to be right."""
+    wrong, times, ended = [], [], threading.Event()
+
+    def keep_asking(first):
+        number = first
+        while not ended.is_set():
+            body = {"instances": [float(number)]}
+            found = ask(port, "/v1/models/halves:predict", body)
+            times.append(time.monotonic())
+            if found != (200, {"predictions": [number / 2]}):
+                wrong.append(found)
+            number += 7
+
+    threads = [threading.Thread(target=keep_asking, args=(n,)) for n in range(7)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield times
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def wait_for(is_so, seconds=150):
+    """Waits until something is so."""
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.5)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own.
 class ClusterTest:
@@ -79,32 +123,30 @@ class ClusterTest:
         assert ask(port, "/readyz")[0] == 200
 
     def test_a_replica_killed_under_load_loses_no_request(self, port):
-        wrong, done, ended = [], [], threading.Event()
+        with load(port) as times:
+            time.sleep(3)
+            running = replicas()
+            assert len(running) == 2
+            killed = time.monotonic()
+            os.kill(running[0].pid, signal.SIGKILL)
+            time.sleep(10)
+        assert min(times) < killed < max(times)
 
-        def load(first):
-            number = first
-            while not ended.is_set():
-                body = {"instances": [float(number)]}
-                found = ask(port, "/v1/models/halves:predict", body)
-                done.append(time.monotonic())
-                if found != (200, {"predictions": [number / 2]}):
-                    wrong.append(found)
-                number += 7
-
-        threads = [threading.Thread(target=load, args=(n,)) for n in range(7)]
-        for thread in threads:
-            thread.start()
-        time.sleep(3)
-        running = replicas()
-        assert len(running) == 2
-        killed = time.monotonic()
-        os.kill(running[0].pid, signal.SIGKILL)
-        time.sleep(10)
-        ended.set()
-        for thread in threads:
-            thread.join()
-        assert wrong == []
-        assert min(done) < killed < max(done)
+    def test_an_update_under_load_loses_no_request_and_replicas_follow_the_load(self, port, served):
+        before = {replica.pid for replica in replicas()}
+        config = yaml.safe_load(SERVE_CONFIG)["applications"][0]
+        path, name = config["import_path"].split(":")
+        assert (path, config["name"]) == (ray_engine.__name__, ray_engine.APPLICATION)
+        arguments = config["args"] | {"models": {"halves": str(served["halves"].folder)}}
+        assert arguments["replicas"] == [1, 4]
+        arguments |= {"replicas": [1, 2], "busy": 2}
+        with load(port) as times:
+            application = getattr(ray_engine, name)(arguments)
+            ray.serve.run(application, name=ray_engine.APPLICATION)
+            updated = time.monotonic()
+            wait_for(lambda: not before & {replica.pid for replica in replicas()})
+            wait_for(lambda: len(replicas()) == 2)
+        assert min(times) < updated < max(times)
 
 
 class WithoutRayTest:

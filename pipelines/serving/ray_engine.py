@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pipelines.serving.model import Answer, Model, Settings
 from pipelines.serving.payload import Refused
 from pipelines.serving.rest import Options, State, build
-from pipelines.serving.server import Listening, load, log_to, watch
+from pipelines.serving.server import Listening, listen, load, log_to, watch
 
 APPLICATION, FRONT = "kerasformer", "http"
 ATTEMPTS = 5  # of a request whose replica died, which is nobody's fault
@@ -124,6 +124,8 @@ def application(
         poll: float. Seconds between two looks for new versions.
     """
     serve = _ray().serve
+    if FRONT in models:
+        raise ValueError(f"--model={FRONT}=... has a name that is taken; choose another one.")
     least, most = cluster.replicas
     scale = {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": cluster.busy}
     bound = [
@@ -161,6 +163,24 @@ def application(
     return Front.bind(*bound)
 
 
+def described(arguments: Mapping[str, Any]) -> Any:
+    """Makes the application from a Ray Serve config, such as the one of a KubeRay `RayService`.
+
+    Args:
+        arguments: `models`, a dict of folders by name; `replicas`, the least and most of each
+            model; and `busy`, as in `Cluster`.
+
+    Returns:
+        A `ray.serve.Application`; the config has to call it `kerasformer`.
+    """
+    models = {
+        name: Served(name, Path(folder), Settings(), {})
+        for name, folder in arguments["models"].items()
+    }
+    spread = {name: x for name, x in arguments.items() if name != "models"}
+    return application(models, Options(), Cluster(**spread), Listening().poll)
+
+
 def run(
     models: Mapping[str, Served], options: Options, cluster: Cluster, listening: Listening
 ) -> None:
@@ -170,19 +190,23 @@ def run(
     little; `serve shutdown` ends it.
 
     Raises:
-        ValueError: when Ray is not installed.
+        OSError: when the address cannot be had.
+        ValueError: when Ray is not installed, or a model has a name that is taken.
     """
     ray = _ray()
-    if FRONT in models:
-        raise ValueError(f"--model={FRONT}=... has a name that is taken; choose another one.")
+    found = application(models, options, cluster, listening.poll)
+    host, port = listening.host, listening.port
+    if cluster.address is None:  # In a running one, Ray may have the port by now.
+        with listen(host, port) as place:
+            port = place.getsockname()[1]
     environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
     ray.init(cluster.address, runtime_env=environment, logging_level="warning")
-    http = {"host": listening.host, "port": listening.port}
+    http = {"host": host, "port": port}
     tls = {"ssl_certfile": listening.certificate, "ssl_keyfile": listening.key}
     ray.serve.start(http_options={**http, **{k: v for k, v in tls.items() if v}})
-    ray.serve.run(application(models, options, cluster, listening.poll), name=APPLICATION)
-    address = f"{'https' if listening.certificate else 'http'}://{listening.host}:{listening.port}"
-    print(f"Serving {sorted(models)} at {address}", file=sys.stderr, flush=True)
+    ray.serve.run(found, name=APPLICATION)
+    scheme = "https" if listening.certificate else "http"
+    print(f"Serving {sorted(models)} at {scheme}://{host}:{port}", file=sys.stderr, flush=True)
     if cluster.address is None:
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):  # In place of Ray's handlers.
