@@ -1,7 +1,7 @@
 """A server at its limit, with good requests, bad ones and hangers-up: all answers are checked.
 
 `python -m tests.serving_soak --words=EXPORT --pixels=EXPORT --minutes=10` prints one JSON object:
-what was asked and answered, which answers were wrong, and how the server's memory grew. A third
+what was asked and answered, which answers were wrong, and how the server's memory grew. A sixth
 of the way through, a second version of each model appears, with scores that tell it from the first;
 at the end the server is asked to end under load. `--sentences=FILE` gives the text.
 """
@@ -70,26 +70,24 @@ class Soak:
         os.nice(10)  # The load leaves the processors to the server, as that of other machines does.
 
     def run(self, seconds, good=24, bad=4):
-        """Keeps the server busy; a new version comes after a third of the time."""
+        """Keeps the server busy; a new version comes after a sixth of the time."""
         jobs = [self.ask_well] * good + [self.ask_badly] * bad + [self.explore]
         threads = [threading.Thread(target=self.noted, args=job) for job in enumerate(jobs)]
         for thread in threads:
             thread.start()
-        memory, switched, appeared = [], {}, 0.0
-        for third in range(3):
-            until = time.monotonic() + seconds / 3
-            while time.monotonic() < until:
-                time.sleep(min(1.0, seconds / 30))
-                memory.append(self.memory())
-                for name in self.newest.keys() - switched.keys() if third else ():
-                    if [v["version"] for v in self.versions(name)] == ["2"]:
-                        switched[name] = round(time.monotonic() - appeared, 1)
-                        self.oldest[name] = 2
-            if third == 0:
+        memory, switched, began, appeared = [], {}, time.monotonic(), None
+        while time.monotonic() < began + seconds:
+            time.sleep(min(1.0, seconds / 30))
+            memory.append(self.memory())
+            if appeared is None and time.monotonic() > began + seconds / 6:
                 appeared = time.monotonic()
                 for name in self.rows:
                     self.newest[name] = 2
                     os.rename(self.folder / name / ".2", self.folder / name / "2")
+            for name in self.newest.keys() - switched.keys() if appeared else ():
+                if [v["version"] for v in self.versions(name)] == ["2"]:
+                    switched[name] = round(time.monotonic() - appeared, 1)
+                    self.oldest[name] = 2
         good = {name: self.counts[f"good {name}, 200"] / seconds for name in self.rows}
         self.ending = True
         self.server.send_signal(signal.SIGTERM)
@@ -98,7 +96,7 @@ class Soak:
         for thread in threads:
             thread.join()
         self.log.close()
-        # With two versions loaded at once, in the second third, more is held than at the end.
+        # Before the last third, two versions may be loaded at once.
         last, before = (
             np.median(memory[len(memory) * n // 12 :][: len(memory) // 12 + 1]) for n in (11, 8)
         )
