@@ -75,6 +75,8 @@ def scaling():
 
 
 def serving():
+    if not all(number.isdecimal() for number in REPLICAS.value):
+        raise ValueError(f"Expected whole numbers, received --replicas={REPLICAS.value}.")
     with tempfile.TemporaryDirectory(prefix="kerasformer-vit-") as made:
         if not EXPORTS.value:
             serving_benchmark.export_vit(f"{made}/1")

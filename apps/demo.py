@@ -35,7 +35,8 @@ def main(_):
         models = exported.load_named(MODEL.value)
         signatures = {name: model.signatures for name, model in models.items()}
         app = page.mount(fastapi.FastAPI(), page.page(signatures, PICTURES.value))
-        print(f"Open {server.url(place)}/ and end with Ctrl-C.", flush=True)
+        url = server.url("http", *place.getsockname()[:2])
+        print(f"Open {url}/ and end with Ctrl-C.", flush=True)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
         uvicorn.Server(config).run(sockets=[place])
 

@@ -56,8 +56,8 @@ def export_vit(folder: str) -> None:
     model = VisionTransformer.from_variant("Ti/16", 224, num_classes=1000)
     model.build()
     names = [str(number) for number in range(1000)]
-    described = {"class_names": names, "mean": [127.5] * 3, "deviation": [127.5] * 3}
-    module = Classifier(model, described | {"channels": 3}, (224, 224), crop=1.0)
+    scale = {"mean": [127.5] * 3, "deviation": [127.5] * 3, "channels": 3}
+    module = Classifier(model, {"class_names": names, **scale}, (224, 224), crop=1.0)
     tf.saved_model.save(module, folder, signatures=module.signatures())
 
 
@@ -77,7 +77,7 @@ def instances(signatures, sentences: str | None, count: int = 256) -> list[bytes
         lines = Path(sentences).read_text().splitlines() if sentences else []
         lines = lines or [english for english, _ in generate(count, seed=0)]
         return [line.encode() for line in lines[:count]]
-    if names != ["image"]:
+    if names != ["image"] or "decode" not in signatures:
         raise ValueError(f"Expected a model of text or images, received inputs={names}.")
     size = signatures["decode"].structured_outputs["pixels"].shape[1:3]
     random, found = np.random.default_rng(0), []
@@ -197,12 +197,12 @@ def measured(
 
 def wait_until_idle(url: str) -> None:
     """Waits until the server has done what wrk asked for last, and left without the answers."""
-    figures = urllib.parse.urljoin(url, METRICS)
-    while True:
+    figures, idle = urllib.parse.urljoin(url, METRICS), 0
+    while idle < 10:  # Of several processes behind an address, any may answer.
         with urllib.request.urlopen(figures) as answer:
-            if not re.search(rb"^kerasformer_running{.*} [1-9]", answer.read(), re.MULTILINE):
-                return
-        time.sleep(0.05)
+            busy = re.search(rb"^kerasformer_running{.*} [1-9]", answer.read(), re.MULTILINE)
+        idle = 0 if busy else idle + 1
+        time.sleep(0.02)
 
 
 def _record(work: str, peer: str, value: float, unit: str) -> dict:

@@ -2,6 +2,7 @@
 
 import struct
 import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.serving.endpoint import Batching, Endpoint, Limits
+from pipelines.serving.endpoint import Batching, Budget, Endpoint, Limits
 from pipelines.serving.payload import Refused
 from tests import toy_models
 from tests.toy_models import picture
@@ -141,6 +142,30 @@ class AnswerTest:
     def test_no_answer_waits_for_warm_up(self, make):
         for model, name in (("half", "any_shape"), ("words", "ponder"), ("colors", "classify")):
             make(model, name).warm_up()
+
+
+class BudgetTest:
+    def test_no_more_is_held_at_once_than_there_is(self):
+        budget, held, most = Budget(10), [], []
+
+        def work(amount):
+            for _ in range(50):
+                with budget.hold(amount):
+                    held.append(amount)
+                    most.append(sum(min(x, 10) for x in held))
+                    time.sleep(1e-4)
+                    held.remove(amount)
+
+        at_once(work, [1, 2, 3, 4, 5, 6, 10, 11])
+        assert held == [] and max(most) <= 10
+
+    def test_images_that_are_too_many_for_it_wait_for_each_other(self, make, monkeypatch):
+        monkeypatch.setattr(Endpoint, "_pixels", Budget(2 * 35))
+        endpoint = make("colors", batching=QUICK)
+        files = [picture((10 * n, 7, 7)) for n in range(THREADS)]
+        found = at_once(lambda file: endpoint.call(images(file)), files)
+        sizes = [size for _, measured in found for size in measured.batches]
+        assert sum(sizes) == THREADS and max(sizes) <= 2
 
 
 class FaultTest:

@@ -128,6 +128,7 @@ class ServeTest:
                 return json.loads(ask(port, "POST", path, {"instances": [4.0]})[1])["predictions"]
 
             assert half() == [4.0]
+            assert ask(port, "GET", "/healthz", headers={"X-A": "b" * 2**16})[0] == 431
             (folder / "half" / "3").mkdir()
             shutil.copytree(folder / "3", folder / "half" / "3", dirs_exist_ok=True)
             wait_for(lambda: half() == [5.0])

@@ -67,14 +67,25 @@ class Soak:
             command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=self.log
         )
         self.port = urlsplit(address(self.server, folder / "log")).port
-        os.nice(10)  # The load leaves the processors to the server, as that of other machines does.
 
     def run(self, seconds, good=24, bad=4):
         """Keeps the server busy; a new version comes after a sixth of the time."""
         jobs = [self.ask_well] * good + [self.ask_badly] * bad + [self.explore]
         threads = [threading.Thread(target=self.noted, args=job) for job in enumerate(jobs)]
-        for thread in threads:
-            thread.start()
+        try:
+            for thread in threads:
+                thread.start()
+            found = self.watch(seconds)
+        finally:
+            self.stopped.set()
+            self.server.kill()
+            for thread in threads:
+                thread.join()
+            self.log.close()
+        return {"counts": dict(sorted(self.counts.items())), "wrong": self.wrong[:10], **found}
+
+    def watch(self, seconds):
+        """Publishes the second versions, asks the server to end, and says what was to be seen."""
         memory, switched, began, appeared = [], {}, time.monotonic(), None
         while time.monotonic() < began + seconds:
             time.sleep(min(1.0, seconds / 30))
@@ -91,18 +102,12 @@ class Soak:
         good = {name: self.counts[f"good {name}, 200"] / seconds for name in self.rows}
         self.ending = True
         self.server.send_signal(signal.SIGTERM)
-        code = self.server.wait(timeout=60)
-        self.stopped.set()
-        for thread in threads:
-            thread.join()
-        self.log.close()
+        code = self.server.wait(timeout=120)
         # Before the last third, two versions may be loaded at once.
         last, before = (
             np.median(memory[len(memory) * n // 12 :][: len(memory) // 12 + 1]) for n in (11, 8)
         )
         return {
-            "counts": dict(sorted(self.counts.items())),
-            "wrong": self.wrong[:10],
             "good answers a second": {name: round(rate, 1) for name, rate in good.items()},
             "seconds until version 2 answered": switched,
             "exit code": code,
@@ -112,6 +117,8 @@ class Soak:
 
     def noted(self, number, job):
         """Does a job whose failure is the soak's own."""
+        # The load leaves the processors to the server, as that of other machines does.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         try:
             job(number)
         except Exception as error:
@@ -302,9 +309,10 @@ def main(_):
     with tempfile.TemporaryDirectory() as folder:
         found = Soak(exports, Path(folder), SENTENCES.value).run(60 * MINUTES.value)
     print(json.dumps(found, indent=1, default=str))
-    growth = found["memory growth in the last third"]
-    failed = found["wrong"] or found["exit code"] or found["counts"].get("lost") or growth > 0.05
-    return 1 if failed else 0
+    missing = found["seconds until version 2 answered"].keys() ^ set(MODELS)
+    missing |= {name for name in MODELS if not found["counts"].get(f"good {name}, 200")}
+    failed = found["wrong"] or found["exit code"] or found["counts"].get("lost") or missing
+    return 1 if failed or found["memory growth in the last third"] > 0.05 else 0
 
 
 if __name__ == "__main__":

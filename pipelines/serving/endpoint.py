@@ -5,9 +5,11 @@ batched if its inputs and outputs have a row for each instance, of a size that i
 one, such as the alignment of words, runs for each request alone.
 """
 
+import contextlib
 import itertools
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ from pipelines.image_files import count_pixels, fault
 from pipelines.serving.payload import Refused
 
 IMAGE, PIXELS = "image", "_pixels"
+PIXELS_AT_ONCE = 64_000_000  # of the images that all requests together hold
 DECODE = "decode"  # the signature from image files to what a signature `..._pixels` takes
 # What signatures are tried on before they are ready: a letter, or the smallest picture.
 TRIALS = (b"a", tf.io.encode_png(tf.zeros((1, 1, 3), tf.uint8)).numpy())
@@ -74,6 +77,31 @@ class Measured(NamedTuple):
     batches: tuple[int, ...]
 
 
+class Budget:
+    """Shares out what many threads may hold at once; who finds too little left waits.
+
+    Args:
+        total: int.
+    """
+
+    def __init__(self, total: int):
+        self._total, self._left, self._changed = total, total, threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, amount: int) -> Iterator[None]:
+        """Holds an amount in a `with` block; more than the total means all of it."""
+        amount = min(amount, self._total)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= amount)
+            self._left -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += amount
+                self._changed.notify_all()
+
+
 class Endpoint:
     """A signature with a queue of its own.
 
@@ -87,6 +115,7 @@ class Endpoint:
     """
 
     _unique = itertools.count()
+    _pixels = Budget(PIXELS_AT_ONCE)
 
     def __init__(self, name: str, signatures: Mapping, batching: Batching | None, limits: Limits):
         function = signatures[name]
@@ -117,10 +146,11 @@ class Endpoint:
             Refused: for more than the limits allow, an image that cannot be decoded, what the
                 model itself refuses, and, with status 503, when the queue is full.
         """
-        self._check(inputs)
+        pixels = self._check(inputs)
         lengths = [len(text) for name in self._texts for text in inputs[name].flat]
         bucket = sum(max(lengths, default=0) > bound for bound in self._bounds)
-        return self._call(bucket, inputs)
+        with self._pixels.hold(pixels):
+            return self._call(bucket, inputs)
 
     def _call(self, bucket: int, inputs: Mapping[str, np.ndarray]) -> tuple[dict, Measured]:
         tensors = {name: tf.constant(x, self.specs[name].dtype) for name, x in inputs.items()}
@@ -172,7 +202,8 @@ class Endpoint:
                 if number + 1 == len(TRIALS):
                     logging.warning("Signature %s is not warmed up: %s", self.name, error)
 
-    def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def _check(self, inputs: Mapping[str, np.ndarray]) -> int:
+        """Refuses what is beyond the limits; returns the number of pixels."""
         most = self._limits
         many = [name for name, x in self.specs.items() if x.shape.rank and x.shape[0] is None]
         rows = max((len(inputs[name]) for name in many), default=1)
@@ -193,6 +224,7 @@ class Endpoint:
             pixels += count_pixels(contents)
         if pixels > most.pixels:
             raise Refused(400, f"Expected at most {most.pixels} pixels, received {pixels}.")
+        return pixels
 
     def _queue(self, function: Callable) -> Callable:
         """Returns a function of tensors whose rows wait for those of other threads."""

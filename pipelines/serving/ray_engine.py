@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pipelines.serving.model import Answer, Model, Settings
 from pipelines.serving.payload import Refused
 from pipelines.serving.rest import Options, State, build
-from pipelines.serving.server import Listening, listen, load, log_to, watch
+from pipelines.serving.server import Listening, listen, load, log_to, url, watch
 
 APPLICATION, FRONT = "kerasformer", "http"
 ATTEMPTS = 5  # of a request whose replica died, which is nobody's fault
@@ -168,7 +168,7 @@ def described(arguments: Mapping[str, Any]) -> Any:
 
     Args:
         arguments: `models`, a dict of folders by name; `replicas`, the least and most of each
-            model; and `busy`, as in `Cluster`.
+            model; and `busy`, as in `Cluster`. All else is as where `apps.serve` has no flag.
 
     Returns:
         A `ray.serve.Application`; the config has to call it `kerasformer`.
@@ -191,11 +191,14 @@ def run(
 
     Raises:
         OSError: when the address cannot be had.
-        ValueError: when Ray is not installed, or a model has a name that is taken.
+        ValueError: when Ray is not installed, a model has a name that is taken, or a running
+            cluster is to find a port.
     """
     ray = _ray()
     found = application(models, options, cluster, listening.poll)
     host, port = listening.host, listening.port
+    if cluster.address is not None and not port:
+        raise ValueError("Expected --port with --ray_address, received --port=0.")
     if cluster.address is None:  # In a running one, Ray may have the port by now.
         with listen(host, port) as place:
             port = place.getsockname()[1]
@@ -206,7 +209,7 @@ def run(
     ray.serve.start(http_options={**http, **{k: v for k, v in tls.items() if v}})
     ray.serve.run(found, name=APPLICATION)
     scheme = "https" if listening.certificate else "http"
-    print(f"Serving {sorted(models)} at {scheme}://{host}:{port}", file=sys.stderr, flush=True)
+    print(f"Serving {sorted(models)} at {url(scheme, host, port)}", file=sys.stderr, flush=True)
     if cluster.address is None:
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):  # In place of Ray's handlers.

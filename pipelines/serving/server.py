@@ -82,9 +82,8 @@ def listen(host: str, port: int) -> socket.socket:
     return place
 
 
-def url(place: socket.socket, scheme: str = "http") -> str:
-    """Writes the address of a socket."""
-    host, port = place.getsockname()[:2]
+def url(scheme: str, host: str, port: int) -> str:
+    """Writes an address, of IPv6 too."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
@@ -110,7 +109,8 @@ async def _run(models, options: Options, listening: Listening, place, faults: li
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
-    address = url(place, "https" if listening.certificate else "http")
+    scheme = "https" if listening.certificate else "http"
+    address = url(scheme, *place.getsockname()[:2])
 
     def load_and_watch():
         try:
