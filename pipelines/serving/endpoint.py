@@ -33,7 +33,8 @@ class Batching(NamedTuple):
     Attributes:
         max_size: int. Most instances in a batch.
         wait: float. Seconds that the first request of a batch waits for others.
-        threads: int. Batches of one endpoint that are computed at the same time.
+        threads: int. Batches of one endpoint that are computed at the same time, or as many as it
+            has queues.
         lengths: int for each bound between buckets of sentences, in bytes: a sentence waits for
             none that is in a bucket of longer ones.
     """
@@ -131,7 +132,8 @@ class Endpoint:
         self._batching = batching if _has_rows(batched) else None
         self._bounds = batching.lengths if self._batching and self._texts else ()
         queues = len(self._bounds) + 1 if self._batching else 0
-        self._queues = [self._queue(batched) for _ in range(queues)]
+        threads = max(1, batching.threads // queues) if queues else 0
+        self._queues = [self._queue(batched, threads) for _ in range(queues)]
 
     def call(self, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Measured]:
         """Calls the signature; safe from any thread.
@@ -226,14 +228,14 @@ class Endpoint:
             raise Refused(400, f"Expected at most {most.pixels} pixels, received {pixels}.")
         return pixels
 
-    def _queue(self, function: Callable) -> Callable:
+    def _queue(self, function: Callable, threads: int) -> Callable:
         """Returns a function of tensors whose rows wait for those of other threads."""
         batching, names = self._batching, list(function.structured_outputs)
         keys = list(function.structured_input_signature[1])
         numbers = itertools.count()
 
         @tf.nondifferentiable_batch_function(
-            batching.threads,
+            threads,
             # What a request may bring; the largest of the sizes is what is computed at once.
             max(batching.max_size, self._limits.instances),
             round(batching.wait * 1e6),
