@@ -10,7 +10,6 @@ MAX_PIPELINED = 16  # requests that wait for the answer to one before them
 MALFORMED = b"400 Bad Request", b"The request is not HTTP."
 LATE = b"408 Request Timeout", b"The head of the request took too long."
 LARGE = b"431 Request Header Fields Too Large", b"The head of the request is too large."
-MANY = b"503 Service Unavailable", b"Too many requests wait in one connection."
 
 
 class Connection(HttpToolsProtocol):
@@ -70,7 +69,7 @@ class Connection(HttpToolsProtocol):
         self._pending = 0
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
-            self._give_up(MANY)
+            self._give_up(MALFORMED)
 
     def on_body(self, body):
         """Reads a part of the body."""
