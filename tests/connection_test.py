@@ -5,13 +5,12 @@ import contextlib
 import functools
 import re
 import socket
-import threading
 import time
 
 import pytest
-import uvicorn
 
 from pipelines.serving.connection import MAX_HEAD, Connection
+from tests.in_thread import answering
 
 SECONDS = 0.7
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -35,16 +34,8 @@ async def length(scope, receive, send):
 @pytest.fixture(scope="module")
 def port():
     connection = functools.partial(Connection, seconds=SECONDS)
-    config = uvicorn.Config(length, log_config=None, http=connection, lifespan="off")
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[place])))
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield place.getsockname()[1]
-        server.should_exit = True
-        thread.join()
+    with answering(length, http=connection, lifespan="off") as port:
+        yield port
 
 
 def send(port, *parts, pause=0.0):

@@ -1,6 +1,5 @@
 """Tests of the HTTP side, over a socket: routes, statuses, limits, keys, and pages."""
 
-import asyncio
 import base64
 import contextlib
 import http.client
@@ -11,12 +10,12 @@ import threading
 import time
 
 import pytest
-import uvicorn
 
 from pipelines.serving import rest
 from pipelines.serving.model import Model, Settings
 from pipelines.serving.rest import Options, State
 from tests import toy_models
+from tests.in_thread import answering
 from tests.toy_models import picture
 
 JSON = {"Content-Type": "application/json"}
@@ -40,16 +39,8 @@ def running(models, state=None, **options):
     """Runs the application at a free port, which it gives."""
     ready = State()
     ready.ready = True
-    app = rest.build(models, Options(**options), state or ready)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[place])))
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield place.getsockname()[1]
-        server.should_exit = True
-        thread.join()
+    with answering(rest.build(models, Options(**options), state or ready)) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
