@@ -1,12 +1,19 @@
 """Greedy, beam and sampled search over a step function, in fixed shapes that compile and export.
 
-All three ask `step(token_ids, state) -> (logits, state)` for the next token of `R` rows:
-`token_ids` `(R,)` int32 are the last tokens, `logits` are `(R, V)`, and `state` is any nested
-structure of tensors whose first axis is `R`. **State follows its hypothesis**: all that is in
-`state` (say, the self-attention cache) is repeated for each beam or sample at the start and
-rearranged with the beams after each step. What all hypotheses of a sentence share (encoder keys
-and values, the context mask) stays in the closure of `step` and is never copied. Rows are
-batch-major: row `b * beam_size + k` is beam `k` of sentence `b`.
+All three ask `step(token_ids, state, context) -> (logits, state)` for the next token of `R` rows:
+`token_ids` `(R,)` int32 are the last tokens, and `logits` are `(R, V)`. Rows are batch-major: row
+`b * beam_size + k` is beam `k` of sentence `b`.
+
+- `state`, any nested structure of tensors whose first axis is `R`, **follows its hypothesis**: all
+  of it (say, the self-attention cache) is repeated for each beam or sample at the start and
+  rearranged with the beams after each step.
+- `context`, the same with first axis `B`, is what all hypotheses of a sentence share (say, encoder
+  keys and values, the mask of the source): never copied for a beam, and the same in each step.
+
+With an int as `max_length` all shapes are fixed, as XLA and JAX need them. With a scalar int32
+tensor, in TensorFlow and outside XLA, a beam search drops the sentences that have stopped from its
+batch, and the state may grow in each step, in any axis but the first: `step` must find everything
+of the batch in its arguments.
 
 `Rules` are keyword arguments of all three:
 
@@ -37,13 +44,21 @@ from typing import Any
 import keras
 from keras import ops
 
-PAD_ID, START_ID = 0, 1
-IMPOSSIBLE = -float("inf")
+from kerasformer.next_token import (
+    IMPOSSIBLE,
+    PAD_ID,
+    START_ID,
+    Rules,
+    constrain,
+    draw,
+    flat_rows,
+    gather,
+    largest,
+)
+
 Tensor = Any
 
 Hypotheses = collections.namedtuple("Hypotheses", "token_ids scores lengths")
-OPTIONS = "end_id min_length length_limit prefix no_repeat_ngram"
-Rules = collections.namedtuple("Rules", OPTIONS, defaults=(2, 0, None, None, 0))
 
 
 def length_penalty(lengths: Tensor, alpha: float, kind: str | None) -> Tensor:
@@ -59,93 +74,17 @@ def length_penalty(lengths: Tensor, alpha: float, kind: str | None) -> Tensor:
     return ops.power((5.0 + lengths) / 6.0 if kind == "wu" else lengths, alpha)
 
 
-def repeated_ngrams(token_ids: Tensor, position: Tensor, size: int) -> Tensor:
-    """Returns the tokens that would repeat an n-gram of `(R, T)`, as `(R, W)` filled up with 0."""
-    windows = ops.shape(token_ids[:, size - 1 :])[1]
-    seen = ops.arange(windows) + size <= position
-    for offset in range(size - 1):
-        tail = ops.take(token_ids, ops.maximum(position - size + 1 + offset, 0), axis=1)
-        seen = seen & ops.equal(token_ids[:, offset : offset + windows], tail[:, None])
-    return ops.where(seen, token_ids[:, size - 1 :], PAD_ID)
-
-
-def constrain(logits: Tensor, token_ids: Tensor, position: Tensor, rules: Rules) -> Tensor:
-    """Returns log-probabilities `(R, V)`, -inf where the rules forbid a token at a position.
-
-    The position counts from 0; `token_ids` `(R, T)` are the hypotheses up to there.
-    """
-    log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-    ids = ops.arange(log_probs.shape[-1], dtype="int32")
-    too_early = (ids == rules.end_id) & (position < rules.min_length)
-    constrained = ops.where((ids <= START_ID) | too_early, IMPOSSIBLE, log_probs)
-    if rules.no_repeat_ngram > 0:
-        # A window that repeats nothing names the pad id, which is forbidden already.
-        tokens = repeated_ngrams(token_ids, position, rules.no_repeat_ngram)
-        rows = _rows(ops.zeros_like(tokens), 1)
-        places = ops.reshape(ops.stack([rows, tokens], axis=-1), (-1, 2))
-        nothing = ops.full((ops.shape(places)[0],), IMPOSSIBLE, dtype=log_probs.dtype)
-        constrained = ops.scatter_update(constrained, places, nothing)
-    if rules.prefix is not None:
-        forced = ops.take(rules.prefix, position, axis=1)[:, None]
-        only_forced = ops.where(ids == forced, log_probs, IMPOSSIBLE)
-        constrained = ops.where(forced == PAD_ID, constrained, only_forced)
-    return constrained
-
-
-def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Returns `ops.top_k` of `(R, V)`, several times faster where `V` is large.
-
-    The best `k` values lie in the `k` blocks of highest maxima, and maxima are cheap.
-    """
-    size = values.shape[-1]
-    block = next((width for width in range(128, 31, -1) if size % width == 0), size)
-    if size // block <= k:
-        return ops.top_k(values, k)
-    blocks = ops.reshape(values, (-1, size // block, block))
-    # In order, so that the first of equal values wins, as in `ops.top_k`.
-    best = ops.sort(ops.top_k(ops.max(blocks, axis=-1), k)[1], axis=-1)
-    values, inside = ops.top_k(ops.reshape(_gather(blocks, best), (-1, k * block)), k)
-    return values, _gather(best, inside // block) * block + inside % block
-
-
-def nucleus(odds: Tensor, top_p: float) -> Tensor:
-    """Sets to 0 all but the largest odds of `(R, V)` that make up the share `top_p` of their sum.
-
-    The least kept is found by bisection ([Holtzman et al., 2020](https://arxiv.org/abs/1904.09751)).
-    """
-    low, high = ops.zeros_like(odds[:, :1]), ops.max(odds, axis=-1, keepdims=True)
-    wanted = top_p * ops.sum(odds, axis=-1, keepdims=True)
-    for _ in range(24):
-        middle = (low + high) / 2.0
-        enough = ops.sum(ops.where(odds >= middle, odds, 0.0), axis=-1, keepdims=True) >= wanted
-        low, high = ops.where(enough, middle, low), ops.where(enough, high, middle)
-    return ops.where(odds >= low, odds, 0.0)
-
-
-def draw(log_probs: Tensor, uniform: Tensor, temperature: float, top_k, top_p) -> Tensor:
-    """Returns a token `(R,)` for each row of `(R, V)` from a number `(R,)` uniform in [0, 1)."""
-    token_ids = None
-    if top_k is not None:
-        log_probs, token_ids = largest(log_probs, min(top_k, log_probs.shape[-1]))
-    odds = ops.exp((log_probs - ops.max(log_probs, axis=-1, keepdims=True)) / temperature)
-    if top_p is not None:
-        odds = nucleus(odds, top_p)
-    # Where rounding makes the sum uneven, the mask keeps odds of 0 from being drawn.
-    cumulative = ops.where(odds > 0.0, ops.cumsum(odds, axis=-1), 0.0)
-    threshold = uniform[:, None] * ops.max(cumulative, axis=-1, keepdims=True)
-    drawn = ops.argmax(cumulative > threshold, axis=-1)
-    return drawn if token_ids is None else _gather(token_ids, drawn[:, None])[:, 0]
-
-
-def greedy_search(step: Callable, state: Any, start_ids: Tensor, max_length, **rules) -> Hypotheses:
+def greedy_search(
+    step: Callable, state: Any, context: Any, start_ids: Tensor, max_length: int, **rules
+) -> Hypotheses:
     """Follows the most probable token at each step.
 
     Args:
-        step: function `(token_ids, state) -> (logits, state)`, see the module.
-        state: nested structure of tensors with first axis `B`.
+        step: function `(token_ids, state, context) -> (logits, state)`, see the module.
+        state, context: nested structures of tensors with first axis `B`.
         start_ids: int tensor `(B,)`. The first token that `step` gets for each sentence.
-        max_length: int. Most tokens of a hypothesis, the end token included. In a TensorFlow
-            graph also a scalar int32 tensor, of at least 1.
+        max_length: int, or scalar int32 tensor of at least 1 (see the module). Most tokens of a
+            hypothesis, the end token included.
         **rules: the fields of `Rules`.
 
     Returns:
@@ -155,18 +94,19 @@ def greedy_search(step: Callable, state: Any, start_ids: Tensor, max_length, **r
 
     >>> import keras
     >>> from kerasformer import decoding
-    >>> def count_down(token_ids, state):
+    >>> def count_down(token_ids, state, context):
     ...     return 9.0 * keras.ops.one_hot(token_ids - 1, 7), state
-    >>> found = decoding.greedy_search(count_down, (), keras.ops.array([6, 4]), max_length=5)
+    >>> found = decoding.greedy_search(count_down, (), (), keras.ops.array([6, 4]), 5)
     >>> keras.ops.convert_to_numpy(found.token_ids).tolist()
     [[[5, 4, 3, 2, 0]], [[3, 2, 0, 0, 0]]]
     """
-    return sample(step, state, start_ids, max_length, seed=0, top_k=1, **rules)
+    return sample(step, state, context, start_ids, max_length, seed=0, top_k=1, **rules)
 
 
 def sample(
     step: Callable,
     state: Any,
+    context: Any,
     start_ids: Tensor,
     max_length: int,
     *,
@@ -180,7 +120,7 @@ def sample(
     """Draws each token from the distribution of the model.
 
     Args:
-        step, state, start_ids, max_length, **rules: as in `greedy_search`.
+        step, state, context, start_ids, max_length, **rules: as in `greedy_search`.
         seed: int for the same samples at each call (others under XLA), or a `SeedGenerator`.
         num_samples: int. How many for each sentence, independently; two may be equal.
         temperature: float. Divides the log-probabilities.
@@ -200,11 +140,11 @@ def sample(
     places = ops.arange(max_length)
 
     def advance(active, position, last, token_ids, scores, state):
-        logits, state = step(last, state)
+        logits, state = step(last, state, context)
         log_probs = constrain(logits, token_ids, position, rules)
         drawn = draw(log_probs, ops.take(uniform, position, axis=1), temperature, top_k, top_p)
         last = ops.where(active, drawn, PAD_ID)
-        scores = ops.where(active, scores + _gather(log_probs, last[:, None])[:, 0], scores)
+        scores = ops.where(active, scores + gather(log_probs, last[:, None])[:, 0], scores)
         token_ids = ops.where(places == position, last[:, None], token_ids)
         active = active & (position + 1 < rules.length_limit) & (last != rules.end_id)
         return active, position + 1, last, token_ids, scores, state
@@ -215,12 +155,13 @@ def sample(
     token_ids, scores = ops.while_loop(lambda active, *_: ops.any(active), advance, loop)[3:5]
     scores, order = ops.top_k(ops.reshape(scores, (-1, num_samples)), num_samples)
     token_ids = ops.reshape(token_ids, (-1, num_samples, max_length))
-    return _hypotheses(_gather(token_ids, order), scores)
+    return _hypotheses(gather(token_ids, order), scores)
 
 
 def beam_search(
     step: Callable,
     state: Any,
+    context: Any,
     start_ids: Tensor,
     max_length: int,
     *,
@@ -238,7 +179,7 @@ def beam_search(
     penalty the largest within reach: the result is that of going on, whatever else is in the batch.
 
     Args:
-        step, state, start_ids, max_length, **rules: as in `greedy_search`.
+        step, state, context, start_ids, max_length, **rules: as in `greedy_search`.
         beam_size, num_hypotheses: int. Beams, and how many hypotheses to return, not more.
         length_penalty, alpha: str or None, and float of either sign. See the function of that name.
 
@@ -254,41 +195,87 @@ def beam_search(
 
     score = functools.partial(_penalised, alpha=alpha, kind=length_penalty)
 
-    def advance(active, position, last, totals, token_ids, scores, found, state):
-        logits, state = step(last, state)
+    def advance(shared, active, position, beams, rows):
+        (limits, context), (totals, token_ids, scores, found) = shared, beams
+        last, state, *prefix = rows
+        logits, state = step(last, state, context)
         so_far = ops.reshape(token_ids, (-1, max_length))
-        log_probs = constrain(logits, so_far, position, rules)
+        own_rules = rules._replace(prefix=prefix[0] if prefix else None)
+        log_probs = constrain(logits, so_far, position, own_rules)
         best, rows, tokens = _continuations(log_probs, totals, 2 * beam_size)
         grown = ops.where(places == position, tokens[..., None], ops.take(so_far, rows, axis=0))
         ended = ops.equal(tokens, rules.end_id)
 
         finished = score(ops.where(ended & active, best, IMPOSSIBLE)[:, :beam_size], position + 1)
         scores, order = ops.top_k(ops.concatenate([scores, finished], axis=1), num_hypotheses)
-        found = _gather(ops.concatenate([found, grown[:, :beam_size]], axis=1), order)
+        found = gather(ops.concatenate([found, grown[:, :beam_size]], axis=1), order)
         best, order = ops.top_k(ops.where(ended, IMPOSSIBLE, best), beam_size)
         totals = ops.where(active, best, totals)
-        token_ids = ops.where(active[:, :, None], _gather(grown, order), token_ids)
-        last, rows = (ops.reshape(_gather(x, order), (-1,)) for x in (tokens, rows))
+        token_ids = ops.where(active[:, :, None], gather(grown, order), token_ids)
+        last, rows = (ops.reshape(gather(x, order), (-1,)) for x in (tokens, rows))
         if beam_size > 1:
-            state = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), state)
+            state = _take(state, rows)
 
         within_reach = ops.maximum(score(totals, position + 2), score(totals, limits))[:, :1]
         active = active & (position + 1 < limits) & (within_reach > scores[:, -1:])
-        return active, position + 1, last, totals, token_ids, scores, found, state
+        beams = (totals, token_ids, scores, found)
+        return active, position + 1, beams, (last, state, *prefix)
 
     # All beams begin alike, so only the first counts.
     totals = ops.where((ops.arange(beam_size) == 0) & (limits >= 0), 0.0, IMPOSSIBLE)
     token_ids = ops.zeros((ops.shape(limits)[0], beam_size, max_length), dtype="int32")
     scores, found = totals[:, :num_hypotheses] + IMPOSSIBLE, token_ids[:, :num_hypotheses]
-    loop = (limits > 0, ops.zeros((), dtype="int32"), last, totals, token_ids, scores, found, state)
-    loop = ops.while_loop(lambda active, *_: ops.any(active), advance, loop)
-    totals, token_ids, scores, found = loop[3:7]
+    beams = (totals, token_ids, scores, found)
+    rows = (last, state) if rules.prefix is None else (last, state, rules.prefix)
+    run = _shrinking_loop if ops.is_tensor(max_length) else _loop
+    totals, token_ids, scores, found = run(advance, (limits, context), limits > 0, beams, rows)
     # Where places are empty, the sentence ran into its limit: its beams are that long.
     scores = ops.concatenate([scores, score(totals, limits)], axis=1)
     rank = -ops.arange(num_hypotheses + beam_size, dtype="float32")
     _, order = ops.top_k(ops.where(scores > IMPOSSIBLE, rank, IMPOSSIBLE), num_hypotheses)
     token_ids = ops.concatenate([found, token_ids], axis=1)
-    return _hypotheses(_gather(token_ids, order), _gather(scores, order))
+    return _hypotheses(gather(token_ids, order), gather(scores, order))
+
+
+def _loop(advance, shared, active, beams, rows):
+    """Advances until no sentence is active, and returns the beams."""
+    return _advance(advance, shared, 1, active, ops.zeros((), dtype="int32"), beams, rows)[2]
+
+
+def _shrinking_loop(advance, shared, active, beams, rows):
+    """Does what `_loop` does, but drops what has stopped whenever it is a quarter of the batch."""
+    copies = beams[0].shape[1]
+
+    def drop(kept, shared, active, position, beams, rows):
+        stay = ops.cast(ops.nonzero(active[:, 0])[0], "int32")
+        kept, shared, active, beams = _take((kept, shared, active, beams), stay)
+        rows = _take(rows, ops.reshape(stay[:, None] * copies + ops.arange(copies), (-1,)))
+        return kept, shared, active, position, beams, rows
+
+    def turn(done, kept, shared, *loop):
+        count = ops.shape(kept)[0]
+        loop = _advance(advance, shared, count - count // 4, *loop)
+        done = keras.tree.map_structure(
+            lambda all, new: ops.scatter_update(all, kept[:, None], new), done, loop[2]
+        )
+        return done, *drop(kept, shared, *loop)
+
+    everything = ops.arange(ops.shape(active)[0], dtype="int32")
+    loop = drop(everything, shared, active, ops.zeros((), dtype="int32"), beams, rows)
+    return ops.while_loop(lambda _, kept, *__: ops.shape(kept)[0] > 0, turn, (beams, *loop))[0]
+
+
+def _advance(advance, shared, least, *loop):
+    """Advances as long as `least` sentences are active."""
+    return ops.while_loop(
+        lambda active, *_: ops.sum(ops.cast(active, "int32")) >= least,
+        functools.partial(advance, shared),
+        loop,
+    )
+
+
+def _take(structure, indices):
+    return keras.tree.map_structure(lambda x: ops.take(x, indices, axis=0), structure)
 
 
 def _begin(copies, state, start_ids, max_length, rules):
@@ -330,20 +317,10 @@ def _continuations(log_probs, totals, count):
     beams, width = totals.shape[1], values.shape[1]
     totals = ops.reshape(ops.reshape(totals, (-1, 1)) + values, (-1, beams * width))
     totals, best = ops.top_k(totals, count)
-    tokens = _gather(ops.reshape(tokens, (-1, beams * width)), best)
-    return totals, _rows(best // width, beams), tokens
+    tokens = gather(ops.reshape(tokens, (-1, beams * width)), best)
+    return totals, flat_rows(best // width, beams), tokens
 
 
 def _hypotheses(token_ids, scores):
     token_ids = ops.where(scores[:, :, None] > IMPOSSIBLE, token_ids, PAD_ID)
     return Hypotheses(token_ids, scores, ops.sum(ops.cast(token_ids != PAD_ID, "int32"), axis=-1))
-
-
-def _rows(indices, count):
-    """Returns rows of `(B * count, ...)` for indices `(B, n)` into `count` rows a sentence."""
-    return indices + ops.arange(ops.shape(indices)[0], dtype="int32")[:, None] * count
-
-
-def _gather(x, indices):
-    """Returns `x[b, indices[b, n]]` as `(B, n, ...)`."""
-    return ops.take(ops.reshape(x, (-1, *ops.shape(x)[2:])), _rows(indices, x.shape[1]), axis=0)

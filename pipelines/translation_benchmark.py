@@ -156,13 +156,11 @@ def search(sizes: Sizes, jit_compile: bool, precision: str) -> Callable[[], np.n
 
     @tf.function(jit_compile=jit_compile)
     def run(source):
-        step, state = model.start_decoding(source, length)
         start_ids = tf.fill((sizes.batch_size,), START_ID)
+        begin = (*model.start_decoding(source, length), start_ids, length)
         if sizes.beam_size == 1:
-            return greedy_search(step, state, start_ids, length, min_length=length).token_ids
-        return beam_search(
-            step, state, start_ids, length, beam_size=sizes.beam_size, min_length=length
-        ).token_ids
+            return greedy_search(*begin, min_length=length).token_ids
+        return beam_search(*begin, beam_size=sizes.beam_size, min_length=length).token_ids
 
     return lambda: run(tf.constant(source)).numpy()[:, 0]
 

@@ -43,7 +43,7 @@ MAY_IMPORT = (
     ("kerasformer.models.*", (LAYERS,)),
     ("kerasformer.interop*", ("kerasformer.interop", "kerasformer.models", LAYERS)),
     ("kerasformer.inspect", (LAYERS,)),
-    ("kerasformer.*", ()),
+    ("kerasformer.*", ("kerasformer.next_token",)),
     ("pipelines.configs*", {*TASKS, "pipelines.configs"}),
     *((name, SERVING) for name in SERVING),
     ("pipelines*", ("kerasformer", "pipelines")),

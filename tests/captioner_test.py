@@ -65,14 +65,15 @@ class Captioner(keras.Model):
         count = len(pictures)
         state = (self.decoder.init_cache(count, LONGEST), ops.zeros((count,), "int32"))
 
-        def step(token_ids, state):
+        def step(token_ids, state, context):
             cache, positions = state
             x = self.positions(self.tokens(token_ids[:, None]), positions=positions[:, None])
             x, cache = self.decoder.step(x, cache, positions, context)
             return self.tokens(x, reverse=True)[:, 0], (cache, positions + 1)
 
         starts = ops.full((count,), START, "int32")
-        return np.array(greedy_search(step, state, starts, LONGEST, end_id=END).token_ids)[:, 0]
+        found = greedy_search(step, state, context, starts, LONGEST, end_id=END)
+        return np.array(found.token_ids)[:, 0]
 
 
 @pytest.fixture(scope="module")

@@ -9,44 +9,13 @@ import tensorflow as tf
 from keras import ops
 
 from kerasformer import decoding
+from tests.slow_search import END, EVERYTHING, Toy, ngrams, penalty, slow
 
-END = 2
-EVERYTHING = 10**9
 PENALTIES = [("wu", 0.6), ("wu", -0.5), ("length", 1.0), ("length", -0.5), ("wu", 0.0), (None, 1.0)]
 
 
-class Toy:
-    """A random model whose logits depend on all tokens so far, so on the state and its order."""
-
-    def __init__(self, batch=3, vocabulary=7, length=11, seed=0):
-        self.batch, self.vocabulary = batch, vocabulary
-        shape = (batch, length + 1, vocabulary, vocabulary)
-        self.tables = np.random.default_rng(seed).normal(size=shape, scale=1.7).astype("float32")
-
-    def state(self):
-        logits = np.zeros((self.batch, self.vocabulary), "float32")
-        return {"logits": logits, "place": [np.zeros(self.batch, "int32")]}
-
-    def step(self, token_ids, state):
-        """Finds the sentence of a row from the order of rows: its table is not in the state."""
-        rows = ops.shape(token_ids)[0]
-        sentence = ops.arange(rows) // (rows // self.batch)
-        place = state["place"][0]
-        index = (sentence * self.tables.shape[1] + place) * self.vocabulary + token_ids
-        table = ops.convert_to_tensor(self.tables.reshape(-1, self.vocabulary))
-        logits = ops.take(table, index, axis=0) - 0.5 * state["logits"]
-        return logits, {"logits": logits, "place": [place + 1]}
-
-    def log_probs(self, sentence, tokens):
-        logits = 0.0
-        for place, token in enumerate((1, *tokens)):
-            logits = self.tables[sentence, place, token].astype("float64") - 0.5 * logits
-        return logits - np.log(np.sum(np.exp(logits)))
-
-
 def run(search, toy, max_length, **options):
-    start_ids = np.ones(toy.batch, "int32")
-    return numpy_of(search(toy.step, toy.state(), start_ids, max_length, **options))
+    return numpy_of(search(*toy.begin(), max_length, **options))
 
 
 def numpy_of(found):
@@ -56,45 +25,6 @@ def numpy_of(found):
 greedy = functools.partial(run, decoding.greedy_search)
 beam = functools.partial(run, decoding.beam_search)
 sample = functools.partial(run, decoding.sample, seed=0)
-
-
-def penalty(length, kind, alpha):
-    return {None: 1.0, "wu": (5 + length) / 6, "length": max(length, 1)}[kind] ** alpha
-
-
-def ngrams(tokens, n):
-    return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
-
-
-def allowed(tokens, vocabulary, min_length=0, prefix=(), no_repeat_ngram=0):
-    """Lists what may follow, written as the rules are worded."""
-    if len(tokens) < len(prefix) and prefix[len(tokens)]:
-        return [prefix[len(tokens)]]
-    result = range(END if len(tokens) >= min_length else END + 1, vocabulary)
-    seen = ngrams(tokens, no_repeat_ngram) if no_repeat_ngram else []
-    return [token for token in result if (*tokens, token)[-no_repeat_ngram:] not in seen]
-
-
-def slow(toy, sentence, max_length, kind="wu", alpha=0.6, n=1, beam_size=EVERYTHING, **rules):
-    """Searches as documented but never stops early; by default among all that exists.
-
-    Returns the best `(score, tokens)`, those with an end token first.
-    """
-    finished, alive = [], [(0.0, ())]
-    for _ in range(max_length):
-        candidates = []
-        for total, tokens in alive:
-            log_probs = toy.log_probs(sentence, tokens)
-            following = allowed(tokens, toy.vocabulary, **rules)
-            candidates += [(total + log_probs[token], (*tokens, token)) for token in following]
-        candidates.sort(reverse=True)
-        finished += [c for c in candidates[:beam_size] if c[1][-1] == END]
-        alive = [c for c in candidates if c[1][-1] != END][:beam_size]
-    result = []
-    for group in (finished, alive):
-        scored = [(total / penalty(len(tokens), kind, alpha), tokens) for total, tokens in group]
-        result += sorted(scored, reverse=True)
-    return result[:n]
 
 
 def check(found, sentence, expected):
@@ -153,11 +83,11 @@ class BeamSearchTest:
     def test_search_stops_as_soon_as_nothing_better_can_come(self):
         steps = []
 
-        def step(token_ids, state):
+        def step(token_ids, state, context):
             steps.append(token_ids)
             return 9.0 * ops.one_hot(token_ids - 1, 7), state
 
-        found = decoding.beam_search(step, (), np.array([4, 5]), 101, beam_size=3)
+        found = decoding.beam_search(step, (), (), np.array([4, 5]), 101, beam_size=3)
         assert numpy_of(found).token_ids[:, 0, :4].tolist() == [[3, 2, 0, 0], [4, 3, 2, 0]]
         assert len(steps) <= 3  # as many as run, in a loop that is not compiled
 
@@ -174,12 +104,29 @@ class BeamSearchTest:
             found = beam(alone, 11, length_limit=limits[own], **options)
             check_equal(found, [field[own] for field in together])
 
-    @pytest.mark.parametrize("size", [997, 1000, 4096])
-    def test_large_vocabulary_is_ranked_like_a_small_one(self, size):
-        ties = np.random.default_rng(0).normal(size=(101, size)).round(1).astype("float32")
-        found = decoding.largest(ops.convert_to_tensor(ties), 5)
-        for part, expected in zip(found, ops.top_k(ties, 5), strict=True):
-            np.testing.assert_array_equal(part, expected)
+    @pytest.mark.parametrize("rules", [{}, {"no_repeat_ngram": 1, "prefix": (5, 0, 4)}])
+    @pytest.mark.parametrize("beam_size, n, count", [(1, 1, 1), (3, 2, 23)])
+    def test_dropping_what_has_stopped_changes_nothing(self, beam_size, n, count, rules):
+        toy, limits = Toy(batch=count, seed=4), np.arange(count) * 7 % 13
+        toy.tables[::3, ..., END] -= 3.0  # so that some go on while others end
+        options = {"beam_size": beam_size, "num_hypotheses": n, "length_limit": limits, **rules}
+        if rules:
+            options["prefix"] = np.array([rules["prefix"]] * count) * (limits[:, None] % 2)
+        check_equal(beam(toy, tf.constant(11), **options), beam(toy, 11, **options))
+
+    def test_what_has_stopped_leaves_the_batch_and_the_context(self):
+        rows = []
+
+        def step(token_ids, state, last_tokens):
+            rows.append((len(token_ids), len(last_tokens)))
+            last_tokens = ops.repeat(last_tokens, 3, axis=0)
+            ends = ops.where(token_ids >= last_tokens, END, token_ids + 1)
+            return 99.0 * ops.one_hot(ends, 31), state
+
+        begin = step, (), ops.array([5, 27, 8, 9]), ops.array([3, 3, 3, 3])
+        found = numpy_of(decoding.beam_search(*begin, tf.constant(29), beam_size=3))
+        assert found.lengths[:, 0].tolist() == [3, 25, 6, 7]
+        assert rows[0] == (12, 4) and rows[-1] == (3, 1) and len(rows) < 29
 
 
 class RulesTest:
@@ -261,11 +208,11 @@ class GreedySearchTest:
 def draws(weights, count, **options):
     """Counts which tokens are drawn first where tokens have given weights."""
 
-    def step(token_ids, state):
+    def step(token_ids, state, context):
         logits = np.log(weights).astype("float32")
         return ops.broadcast_to(logits, (ops.shape(token_ids)[0], len(weights))), state
 
-    found = decoding.sample(step, (), np.array([1]), 1, num_samples=count, **options)
+    found = decoding.sample(step, (), (), np.array([1]), 1, num_samples=count, **options)
     return np.bincount(numpy_of(found).token_ids[0, :, 0], minlength=len(weights))
 
 
@@ -323,19 +270,21 @@ class SampleTest:
 class GraphTest:
     """Searches inside `tf.function`, as an exported model runs them."""
 
-    @pytest.mark.parametrize("batch, compiled, dynamic", [(None, 0, 0), (None, 0, 1), (3, 1, 0)])
+    @pytest.mark.parametrize(
+        "batch, compiled, dynamic", [(None, 0, 0), (None, 0, 1), (3, 0, 1), (3, 1, 0)]
+    )
     def test_graph_equals_eager(self, batch, compiled, dynamic):
         toy = Toy()
 
-        def search(state, start_ids, limits, prefix):
-            begin = (toy.step, state, start_ids, ops.max(limits) if dynamic else 5)
+        def search(begin, limits, prefix):
+            begin = (toy.step, *begin, ops.max(limits) if dynamic else 5)
             rules = {"length_limit": limits, "prefix": prefix, "no_repeat_ngram": 2}
             beams = decoding.beam_search(*begin, num_hypotheses=2, min_length=1, **rules)
             cuts = {"top_k": 5, "top_p": 0.9}
             return beams, decoding.sample(*begin, seed=0, num_samples=2, **cuts, **rules)
 
         limits, prefix = np.array([5, 3, 4], "int32"), np.array([[5], [0], [4]])
-        inputs = toy.state(), np.ones(3, "int32"), limits, prefix
+        inputs = toy.begin()[1:], limits, prefix
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         signature = [tf.TensorSpec((batch, *x.shape[1:]), x.dtype) for x in tf.nest.flatten(inputs)]
         signature = tf.nest.pack_sequence_as(inputs, signature)

@@ -78,7 +78,7 @@ class OnnxTest:
             activation="gelu", tie_output=False
         )  # Not the same token again and again.
         found = greedy(in_onnx(model, tmp_path), SOURCE, length=13)
-        step, state = model.start_decoding(SOURCE, max_length=13)
-        ours = decoding.beam_search(step, state, np.full(3, 1), max_length=13, beam_size=1)
+        begin = model.start_decoding(SOURCE, max_length=13)
+        ours = decoding.beam_search(*begin, np.full(3, 1), max_length=13, beam_size=1)
         np.testing.assert_array_equal(found, ours.token_ids[:, 0])
         assert len(np.unique(found)) > 5

@@ -36,15 +36,11 @@ def make_model():
 
 def searches(model):
     """Runs each search over the cached steps of the model; yields names and arrays."""
-    step, state = model.start_decoding(SOURCE, LENGTH)
-    start = np.ones(len(SOURCE), "int32")
-    yield "greedy", decoding.greedy_search(step, state, start, LENGTH, **RULES)
-    yield (
-        "beam",
-        decoding.beam_search(step, state, start, LENGTH, beam_size=3, num_hypotheses=2, **RULES),
-    )
+    begin = (*model.start_decoding(SOURCE, LENGTH), np.ones(len(SOURCE), "int32"), LENGTH)
+    yield "greedy", decoding.greedy_search(*begin, **RULES)
+    yield "beam", decoding.beam_search(*begin, beam_size=3, num_hypotheses=2, **RULES)
     # A single token is left to draw from, since the samples of the backends differ.
-    yield "sampled", decoding.sample(step, state, start, LENGTH, seed=3, top_k=1)
+    yield "sampled", decoding.sample(*begin, seed=3, top_k=1)
 
 
 def gradient(function, value):

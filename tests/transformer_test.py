@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
-from kerasformer.decoding import greedy_search
+from kerasformer.decoding import beam_search, greedy_search
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models.transformer import Seq2SeqTransformer
 
@@ -124,11 +125,28 @@ class DecodingTest:
         random = np.random.default_rng(0)
         target = random.integers(3, VOCABULARY, (2 * beams, 5))
         expected = logits_of(model, np.repeat(SOURCE, beams, axis=0), target)
-        step, state = model.start_decoding(SOURCE, max_length=7)
+        step, state, context = model.start_decoding(SOURCE, max_length=7)
         state = keras.tree.map_structure(lambda x: ops.repeat(x, beams, axis=0), state)
         for position in range(5):
-            logits, state = step(ops.array(target[:, position], "int32"), state)
+            logits, state = step(ops.array(target[:, position], "int32"), state, context)
             np.testing.assert_allclose(logits, expected[:, position], rtol=1e-4, atol=1e-5)
+
+    # Of the first token, and not in a graph:
+    @pytest.mark.filterwarnings("ignore:You are using a softmax")
+    @pytest.mark.parametrize("batch", [None, 2])
+    def test_a_cache_that_grows_gives_the_same_translations(self, batch):
+        model, start = make_model(), np.full(2, START, "int32")
+
+        def search(source, max_length):
+            begin = (*model.start_decoding(source, max_length), start, max_length)
+            return *beam_search(*begin, beam_size=3, num_hypotheses=2), *greedy_search(*begin)
+
+        signature = [tf.TensorSpec((batch, None), tf.int32), tf.TensorSpec((), tf.int32)]
+        graph = tf.function(search, input_signature=signature)
+        expected, length = search(SOURCE, 7), tf.constant(7)
+        for found in (search(SOURCE, length), graph(tf.constant(SOURCE, tf.int32), length)):
+            for field, expected_field in zip(found, expected, strict=True):
+                np.testing.assert_allclose(field, expected_field, rtol=1e-4)
 
     def test_scores_are_those_of_the_last_call(self):
         model = make_model()
@@ -220,6 +238,6 @@ class LearningTest:
         model.fit(inputs, labels, sample_weight=is_real, batch_size=64, epochs=5, verbose=0)
 
         source, target = digits_and_their_reverse(251, seed=1)
-        step, state = model.start_decoding(source, max_length=6)
-        found = greedy_search(step, state, ops.full((251,), START, dtype="int32"), max_length=6)
+        begin = model.start_decoding(source, max_length=6)
+        found = greedy_search(*begin, ops.full((251,), START, dtype="int32"), max_length=6)
         assert np.mean(np.all(found.token_ids[:, 0] == target[:, 1:], axis=-1)) >= 0.95

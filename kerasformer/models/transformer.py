@@ -247,34 +247,32 @@ class Seq2SeqTransformer(keras.Model):
     def start_decoding(self, source, max_length):
         """Prepares the cached search for translations of a batch.
 
-        The encoder runs once, and so do the keys and values of its output; they stay in the
-        closure of `step`, shared by all hypotheses of a sentence.
+        The encoder runs once, and so do the keys and values of its output: they are the context,
+        shared by all hypotheses of a sentence. With a tensor as `max_length` the cache grows with
+        the translations; with an int it has its whole length at once, as XLA and JAX need it.
 
         Args:
             source: int tensor `(B, S)`, id 0 is padding.
-            max_length: int. The longest translation, end token included; the search that takes
-                `step` must not be given a longer one.
+            max_length: int, or scalar int32 tensor. The longest translation, end token included;
+                the search is given the same.
 
         Returns:
-            Tuple `(step, state)` as the searches of `kerasformer.decoding` take it:
-            `step(token_ids (R,), state) -> (logits (R, V), state)`, `R` a multiple of `B`.
+            Tuple `(step, state, context)` as the searches of `kerasformer.decoding` take it.
         """
         context, context_mask = self.encode(source, training=False)
-        context_cache = self.decoder.project_context(context)
-        batch = ops.shape(source)[0]
-        state = {
-            "cache": self.decoder.init_cache(batch, max_length),
-            "positions": ops.zeros((batch,), dtype="int32"),
-        }
+        grows, batch = ops.is_tensor(max_length), ops.shape(source)[0]
+        # No place yet, in a way that leaves a graph open about how many there will be.
+        places = max_length - max_length if grows else max_length
+        state = (self.decoder.init_cache(batch, places), ops.zeros((batch,), dtype="int32"))
 
-        def step(token_ids, state):
-            positions = state["positions"]
-            logits, cache = self.decode_step(
-                token_ids, state["cache"], positions, context_cache, context_mask
-            )
-            return logits, {"cache": cache, "positions": positions + 1}
+        def step(token_ids, state, context):
+            cache, positions = state
+            if grows:
+                cache = keras.tree.map_structure(_add_place, cache)
+            logits, cache = self.decode_step(token_ids, cache, positions, *context)
+            return logits, (cache, positions + 1)
 
-        return step, state
+        return step, state, (self.decoder.project_context(context), context_mask)
 
     def decode_step(self, token_ids, cache, positions, context_cache, context_mask):
         """Predicts the token after one new token a row.
@@ -319,3 +317,8 @@ class Seq2SeqTransformer(keras.Model):
             "position_layout": self.position_layout,
             "position_start": self.position_start,
         }
+
+
+def _add_place(cache):
+    """Makes room for one more token in `(R, G, T, K)`."""
+    return ops.pad(cache, ((0, 0), (0, 0), (0, 1), (0, 0)))

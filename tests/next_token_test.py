@@ -1,0 +1,45 @@
+"""What the searches choose with: the largest of many, shares of odds, places of rows."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasformer import next_token
+
+
+@pytest.mark.parametrize("size", [997, 1000, 4096])
+def test_a_large_vocabulary_is_ranked_like_a_small_one(size):
+    ties = np.random.default_rng(0).normal(size=(101, size)).round(1).astype("float32")
+    found = next_token.largest(ops.convert_to_tensor(ties), 5)
+    for part, expected in zip(found, ops.top_k(ties, 5), strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.93, 1.0])
+def test_a_nucleus_is_the_fewest_largest_that_make_up_the_share(top_p):
+    odds = np.random.default_rng(1).exponential(size=(7, 113)).astype("float32")
+    kept = ops.convert_to_numpy(next_token.nucleus(ops.convert_to_tensor(odds), top_p))
+    for row, left in zip(odds, kept, strict=True):
+        order = np.argsort(-row)
+        wanted = top_p * row.sum() * (1 - 1e-6)
+        count = np.searchsorted(np.cumsum(row[order]), wanted) + 1
+        np.testing.assert_array_equal(np.flatnonzero(left), np.sort(order[:count]))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (3, 5, 2)])
+def test_gather_takes_from_each_sentence_its_own(shape):
+    values, indices = (
+        np.random.default_rng(2).normal(size=shape),
+        np.array([[4, 4], [0, 1], [2, 0]]),
+    )
+    found = next_token.gather(
+        ops.convert_to_tensor(values), ops.convert_to_tensor(indices, "int32")
+    )
+    expected = [row[places] for row, places in zip(values, indices, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_repeated_ngrams_are_the_tokens_that_would_end_one_again():
+    tokens = np.array([[5, 6, 5, 7, 5, 0], [3, 3, 3, 3, 3, 0]], "int32")
+    found = next_token.repeated_ngrams(ops.convert_to_tensor(tokens), ops.array(5), 2)
+    assert [set(row) - {0} for row in ops.convert_to_numpy(found).tolist()] == [{6, 7}, {3}]
