@@ -34,7 +34,10 @@ MAX_BATCH = flags.DEFINE_integer(
     "max_batch", Batching().max_size, "Most instances computed at once; 0: one by one.", 0
 )
 BATCH_WAIT = flags.DEFINE_float(
-    "batch_wait_ms", Batching().wait * 1000, "Milliseconds a batch waits for more.", lower_bound=0
+    "batch_wait_ms",
+    None,
+    "Milliseconds a batch waits for more; unset: 10 for sentences, 2 for others.",
+    lower_bound=0,
 )
 BATCH_THREADS = flags.DEFINE_integer(
     "batch_threads", Batching().threads, "Batches of a signature computed at a time.", lower_bound=1
@@ -118,7 +121,8 @@ def batching() -> Batching | None:
     if not all(bound.isdecimal() for bound in LENGTHS.value):
         raise ValueError(f"Expected whole numbers, received --length_buckets={LENGTHS.value}.")
     lengths = tuple(sorted(map(int, LENGTHS.value)))
-    made = Batching(MAX_BATCH.value, BATCH_WAIT.value / 1000, BATCH_THREADS.value, lengths)
+    wait = None if BATCH_WAIT.value is None else BATCH_WAIT.value / 1000
+    made = Batching(MAX_BATCH.value, wait, BATCH_THREADS.value, lengths)
     return made if MAX_BATCH.value > 0 else None
 
 

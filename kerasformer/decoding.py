@@ -1,4 +1,4 @@
-"""Greedy, beam and sampled search over a step function, in fixed shapes that compile and export.
+"""Greedy, beam and sampled search over a step function, for graphs that compile and export.
 
 All three ask `step(token_ids, state, context) -> (logits, state)` for the next token of `R` rows:
 `token_ids` `(R,)` int32 are the last tokens, and `logits` are `(R, V)`. Rows are batch-major: row
@@ -10,10 +10,12 @@ All three ask `step(token_ids, state, context) -> (logits, state)` for the next 
 - `context`, the same with first axis `B`, is what all hypotheses of a sentence share (say, encoder
   keys and values, the mask of the source): never copied for a beam, and the same in each step.
 
+Both hold tensors alone, no `None`; `()` is nothing.
+
 With an int as `max_length` all shapes are fixed, as XLA and JAX need them. With a scalar int32
 tensor, in TensorFlow and outside XLA, a beam search drops the sentences that have stopped from its
-batch, and the state may grow in each step, in any axis but the first: `step` must find everything
-of the batch in its arguments.
+batch, so `step` must find everything of the batch in its arguments; and the state may grow in each
+step, along axes but the first whose size a graph does not know at the start.
 
 `Rules` are keyword arguments of all three:
 
@@ -125,7 +127,8 @@ def sample(
         num_samples: int. How many for each sentence, independently; two may be equal.
         temperature: float. Divides the log-probabilities.
         top_k: int or None. Then only the `top_k` most probable tokens stay.
-        top_p: float or None. Of these, only the most probable that sum to `top_p`: see `nucleus`.
+        top_p: float or None. Of these, only the most probable that sum to `top_p`: see
+            `next_token.nucleus`.
 
     Returns:
         `Hypotheses`, most probable first (at temperature 1, before any cut), not as drawn.
@@ -202,8 +205,8 @@ def beam_search(
         so_far = ops.reshape(token_ids, (-1, max_length))
         own_rules = rules._replace(prefix=prefix[0] if prefix else None)
         log_probs = constrain(logits, so_far, position, own_rules)
-        best, rows, tokens = _continuations(log_probs, totals, 2 * beam_size)
-        grown = ops.where(places == position, tokens[..., None], ops.take(so_far, rows, axis=0))
+        best, parents, tokens = _continuations(log_probs, totals, 2 * beam_size)
+        grown = ops.where(places == position, tokens[..., None], ops.take(so_far, parents, axis=0))
         ended = ops.equal(tokens, rules.end_id)
 
         finished = score(ops.where(ended & active, best, IMPOSSIBLE)[:, :beam_size], position + 1)
@@ -212,9 +215,9 @@ def beam_search(
         best, order = ops.top_k(ops.where(ended, IMPOSSIBLE, best), beam_size)
         totals = ops.where(active, best, totals)
         token_ids = ops.where(active[:, :, None], gather(grown, order), token_ids)
-        last, rows = (ops.reshape(gather(x, order), (-1,)) for x in (tokens, rows))
+        last, parents = (ops.reshape(gather(x, order), (-1,)) for x in (tokens, parents))
         if beam_size > 1:
-            state = _take(state, rows)
+            state = _take(state, parents)
 
         within_reach = ops.maximum(score(totals, position + 2), score(totals, limits))[:, :1]
         active = active & (position + 1 < limits) & (within_reach > scores[:, -1:])
@@ -239,24 +242,24 @@ def beam_search(
 
 def _loop(advance, shared, active, beams, rows):
     """Advances until no sentence is active, and returns the beams."""
-    return _advance(advance, shared, 1, active, ops.zeros((), dtype="int32"), beams, rows)[2]
+    return _while_active(advance, shared, 1, active, ops.zeros((), dtype="int32"), beams, rows)[2]
 
 
 def _shrinking_loop(advance, shared, active, beams, rows):
-    """Does what `_loop` does, but drops what has stopped whenever it is a quarter of the batch."""
+    """Does what `_loop` does, but drops what has stopped when it is more than a quarter."""
     copies = beams[0].shape[1]
 
     def drop(kept, shared, active, position, beams, rows):
-        stay = ops.cast(ops.nonzero(active[:, 0])[0], "int32")
+        stay = ops.nonzero(active[:, 0])[0]
         kept, shared, active, beams = _take((kept, shared, active, beams), stay)
         rows = _take(rows, ops.reshape(stay[:, None] * copies + ops.arange(copies), (-1,)))
         return kept, shared, active, position, beams, rows
 
     def turn(done, kept, shared, *loop):
         count = ops.shape(kept)[0]
-        loop = _advance(advance, shared, count - count // 4, *loop)
+        loop = _while_active(advance, shared, count - count // 4, *loop)
         done = keras.tree.map_structure(
-            lambda all, new: ops.scatter_update(all, kept[:, None], new), done, loop[2]
+            lambda old, new: ops.scatter_update(old, kept[:, None], new), done, loop[2]
         )
         return done, *drop(kept, shared, *loop)
 
@@ -265,7 +268,7 @@ def _shrinking_loop(advance, shared, active, beams, rows):
     return ops.while_loop(lambda _, kept, *__: ops.shape(kept)[0] > 0, turn, (beams, *loop))[0]
 
 
-def _advance(advance, shared, least, *loop):
+def _while_active(advance, shared, least, *loop):
     """Advances as long as `least` sentences are active."""
     return ops.while_loop(
         lambda active, *_: ops.sum(ops.cast(active, "int32")) >= least,
@@ -281,6 +284,8 @@ def _take(structure, indices):
 def _begin(copies, state, start_ids, max_length, rules):
     """Returns start ids, state and rules for `R` rows; `length_limit` becomes a tensor."""
     end_id, min_length, _, prefix, size = rules
+    fits = keras.backend.backend() == "tensorflow" or not ops.is_tensor(max_length)
+    _require(fits, "max_length of type int outside TensorFlow", max_length)
     if isinstance(max_length, int):  # A tensor's value is not known here.
         _require(max_length >= 1, "max_length >= 1", max_length)
         _require(min_length <= max_length, f"min_length <= max_length={max_length}", min_length)

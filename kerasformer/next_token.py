@@ -1,6 +1,7 @@
 """Which token comes next: the rules that forbid some, the largest of many, and a draw.
 
-Letters: `R` rows (hypotheses), `V` vocabulary, `T` tokens of a hypothesis.
+Letters: `R` rows (hypotheses), `V` vocabulary, `T` tokens of a hypothesis; `B` sentences, each with
+`N` of something, of which `n` are taken.
 """
 
 import collections
@@ -22,12 +23,12 @@ def gather(x: Tensor, indices: Tensor) -> Tensor:
 
 
 def flat_rows(indices: Tensor, count: int) -> Tensor:
-    """Returns rows of `(B * count, ...)` for indices `(B, n)` into `count` rows a sentence."""
+    """Returns where `x[b, indices[b, n]]` of `(B, count, ...)` lies in `(B * count, ...)`."""
     return indices + ops.arange(ops.shape(indices)[0], dtype="int32")[:, None] * count
 
 
 def repeated_ngrams(token_ids: Tensor, position: Tensor, size: int) -> Tensor:
-    """Returns the tokens that would repeat an n-gram of `(R, T)`, as `(R, W)` filled up with 0."""
+    """Returns the tokens that would repeat an n-gram of `(R, T)`, in rows filled up with 0."""
     windows = ops.shape(token_ids[:, size - 1 :])[1]
     seen = ops.arange(windows) + size <= position
     for offset in range(size - 1):

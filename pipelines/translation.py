@@ -111,8 +111,9 @@ def check(config: ml_collections.ConfigDict) -> None:
             )
     # The search knows best what it takes: one step of it, over seven tokens.
     decoding.beam_search(
-        lambda ids, state: (ops.zeros((*ids.shape, 7)), state),
-        {},
+        lambda ids, state, context: (ops.zeros((*ids.shape, 7)), state),
+        (),
+        (),
         [START_ID],
         max_length=1,
         **search_arguments(config.decode),

@@ -147,13 +147,10 @@ class Translator(tf.Module):
         lengths = tf.reduce_sum(tf.cast(source != 0, tf.int32), axis=1)
         limits = tf.cast(decode.max_ratio * tf.cast(lengths, tf.float32), tf.int32)
         limits = limits + decode.max_extra
-        # A tensor, so that the search drops what has ended; the maximum of no sentence is below 1.
+        # A tensor, so that the search drops what has ended; of an empty batch the least int32.
         max_length = tf.maximum(tf.reduce_max(limits), 1)
-        step, state, context = self.model.start_decoding(source, max_length)
         found = decoding.beam_search(
-            step,
-            state,
-            context,
+            *self.model.start_decoding(source, max_length),
             tf.fill((tf.shape(source)[0],), START_ID),
             max_length,
             length_limit=limits,

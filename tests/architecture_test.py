@@ -43,7 +43,8 @@ MAY_IMPORT = (
     ("kerasformer.models.*", (LAYERS,)),
     ("kerasformer.interop*", ("kerasformer.interop", "kerasformer.models", LAYERS)),
     ("kerasformer.inspect", (LAYERS,)),
-    ("kerasformer.*", ("kerasformer.next_token",)),
+    ("kerasformer.decoding", ("kerasformer.next_token",)),
+    ("kerasformer.*", ()),
     ("pipelines.configs*", {*TASKS, "pipelines.configs"}),
     *((name, SERVING) for name in SERVING),
     ("pipelines*", ("kerasformer", "pipelines")),
@@ -60,8 +61,7 @@ MAY_USE = (
     ("pipelines.serving.ray_engine", ("serve", "ray")),
     *((name, ("serve",)) for name in (*SERVING, "apps.program", "apps.serve")),
     *((name, ("serve", "demo")) for name in ("pipelines.page*", "apps.demo")),
-    ("pipelines*", ("pipelines",)),
-    ("apps*", ("pipelines",)),
+    *((name, ("pipelines",)) for name in ("pipelines*", "apps*")),
     ("tests*", ("pipelines", "serve", "ray", "demo", "onnx", "litert", "test")),
 )
 

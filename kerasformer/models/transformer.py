@@ -248,8 +248,9 @@ class Seq2SeqTransformer(keras.Model):
         """Prepares the cached search for translations of a batch.
 
         The encoder runs once, and so do the keys and values of its output: they are the context,
-        shared by all hypotheses of a sentence. With a tensor as `max_length` the cache grows with
-        the translations; with an int it has its whole length at once, as XLA and JAX need it.
+        shared by all hypotheses of a sentence. With an int as `max_length` the cache has its whole
+        length at once, as XLA and JAX need it; with a tensor, which is meant for graphs of
+        TensorFlow, it grows with the translations.
 
         Args:
             source: int tensor `(B, S)`, id 0 is padding.
@@ -261,9 +262,11 @@ class Seq2SeqTransformer(keras.Model):
         """
         context, context_mask = self.encode(source, training=False)
         grows, batch = ops.is_tensor(max_length), ops.shape(source)[0]
-        # No place yet, in a way that leaves a graph open about how many there will be.
-        places = max_length - max_length if grows else max_length
-        state = (self.decoder.init_cache(batch, places), ops.zeros((batch,), dtype="int32"))
+        cache = self.decoder.init_cache(batch, 1 if grows else max_length)
+        if grows:  # From no place, in a way that leaves a graph open about how many there will be.
+            nothing = ops.nonzero(ops.zeros((1,)))[0]
+            cache = keras.tree.map_structure(lambda x: ops.take(x, nothing, axis=2), cache)
+        state = (cache, ops.zeros((batch,), dtype="int32"))
 
         def step(token_ids, state, context):
             cache, positions = state

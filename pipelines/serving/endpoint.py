@@ -32,7 +32,8 @@ class Batching(NamedTuple):
 
     Attributes:
         max_size: int. Most instances in a batch.
-        wait: float. Seconds that the first request of a batch waits for others.
+        wait: float. Seconds that the first request of a batch waits for others, or `None`: see
+            `seconds`.
         threads: int. Batches of one endpoint that are computed at the same time, or as many as it
             has queues.
         lengths: int for each bound between buckets of sentences, in bytes: a sentence waits for
@@ -40,7 +41,7 @@ class Batching(NamedTuple):
     """
 
     max_size: int = 32
-    wait: float = 0.002
+    wait: float | None = None
     threads: int = 2
     lengths: tuple[int, ...] = (64, 160)
 
@@ -48,6 +49,11 @@ class Batching(NamedTuple):
         """Lists the sizes that batches are filled up to: the powers of 2, and the largest."""
         powers = itertools.takewhile(lambda n: n < self.max_size, (2**i for i in range(31)))
         return [*powers, self.max_size]
+
+    def seconds(self, is_text: bool) -> float:
+        """Returns how long a batch waits: a translation takes long, and gains by fuller batches."""
+        default = 0.01 if is_text else 0.002
+        return default if self.wait is None else self.wait
 
 
 class Limits(NamedTuple):
@@ -238,7 +244,7 @@ class Endpoint:
             threads,
             # What a request may bring; the largest of the sizes is what is computed at once.
             max(batching.max_size, self._limits.instances),
-            round(batching.wait * 1e6),
+            round(1e6 * batching.seconds(bool(self._texts))),
             batching.sizes(),
             max_enqueued_batches=2**20,  # The threads that may wait are the bound.
             autograph=False,
