@@ -35,7 +35,7 @@ demo: install  ## Train, evaluate, export and use a small translator and a small
 	$(PYTHON) -m apps.predict --model=$(DEMO)/pixels/export/1 --attention=$(DEMO)/attention.png \
 		$(DEMO)/digit.png
 
-test: install  ## Run the tests, two files at a time (13 minutes on two cores)
+test: install  ## Run the tests, two files at a time (13 to 17 minutes on two cores)
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install  ## Run the tests that take minutes each

@@ -51,14 +51,13 @@ from kerasformer.next_token import (
     PAD_ID,
     START_ID,
     Rules,
+    Tensor,
     constrain,
     draw,
     flat_rows,
     gather,
     largest,
 )
-
-Tensor = Any
 
 Hypotheses = collections.namedtuple("Hypotheses", "token_ids scores lengths")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 from kerasformer import decoding, schedules
@@ -34,9 +35,9 @@ def make_model():
     return model
 
 
-def searches(model):
+def searches(model, length=LENGTH):
     """Runs each search over the cached steps of the model; yields names and arrays."""
-    begin = (*model.start_decoding(SOURCE, LENGTH), np.ones(len(SOURCE), "int32"), LENGTH)
+    begin = (*model.start_decoding(SOURCE, length), np.ones(len(SOURCE), "int32"), length)
     yield "greedy", decoding.greedy_search(*begin, **RULES)
     yield "beam", decoding.beam_search(*begin, beam_size=3, num_hypotheses=2, **RULES)
     # A single token is left to draw from, since the samples of the backends differ.
@@ -100,5 +101,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     with np.load(folder / "weights.npz") as arrays:
         computed = results([arrays[name] for name in arrays.files])
+    with pytest.raises(ValueError, match="Expected max_length of type int outside TensorFlow"):
+        next(searches(make_model(), ops.array(LENGTH)))
     np.savez(folder / "results.npz", **computed)
     assert keras.backend.backend() == "jax" and "tensorflow" not in sys.modules

@@ -28,13 +28,9 @@ def test_a_nucleus_is_the_fewest_largest_that_make_up_the_share(top_p):
 
 @pytest.mark.parametrize("shape", [(3, 5), (3, 5, 2)])
 def test_gather_takes_from_each_sentence_its_own(shape):
-    values, indices = (
-        np.random.default_rng(2).normal(size=shape),
-        np.array([[4, 4], [0, 1], [2, 0]]),
-    )
-    found = next_token.gather(
-        ops.convert_to_tensor(values), ops.convert_to_tensor(indices, "int32")
-    )
+    values = np.random.default_rng(2).normal(size=shape)
+    indices = np.array([[4, 4], [0, 1], [2, 0]], "int32")
+    found = next_token.gather(ops.convert_to_tensor(values), ops.convert_to_tensor(indices))
     expected = [row[places] for row, places in zip(values, indices, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
