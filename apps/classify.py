@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasformer import inspect
+from kerasformer import explain
 from pipelines.error_sentence import sentence
 from pipelines.image_files import fault
 
@@ -49,4 +49,4 @@ def predict(signatures: dict, paths: Sequence[str], pictures: Sequence[Path] | N
         if pictures:
             seen = signatures["attention"](image=image)
             pixels, weights = (seen[key][0].numpy() for key in ("pixels", "attention"))
-            inspect.draw_grid_maps(pixels, weights, pictures[index], titles=names[:1])
+            explain.draw_grid_maps(pixels, weights, pictures[index], titles=names[:1])

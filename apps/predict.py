@@ -24,7 +24,8 @@ from absl import flags
 
 from apps import classify, program
 from apps.exported import Model
-from kerasformer import inspect
+from kerasformer import explain
+from kerasformer.explain.pictures import PICTURES
 
 MODEL = flags.DEFINE_string(
     "model",
@@ -120,9 +121,9 @@ def draw(model: Model, batch: list[str], paths: list[Path | None]) -> None:
     names = ("alignment", "source_tokens", "target_tokens")
     for path, weights, *pieces in zip(paths, *(outputs[name] for name in names), strict=True):
         source, target = ([piece.decode("utf-8", "replace") for piece in row] for row in pieces)
-        matrix, source, target = inspect.word_alignment(weights, source, target)
+        matrix, source, target = explain.word_alignment(weights, source, target)
         if matrix.size:
-            inspect.draw_alignment(matrix, source, target, path)
+            explain.draw_alignment(matrix, source, target, path)
         else:
             note(f"{path} is not drawn: the sentence or its translation has no words.")
 
@@ -134,8 +135,8 @@ def picture_paths(flag: str, path: str | os.PathLike, count: int) -> list[Path]:
         ValueError: when they cannot be written, before any work is done.
     """
     path = Path(path)
-    if path.suffix.lower() not in inspect.PICTURES:
-        raise ValueError(f"--{flag}={path} should end in one of {inspect.PICTURES}.")
+    if path.suffix.lower() not in PICTURES:
+        raise ValueError(f"--{flag}={path} should end in one of {PICTURES}.")
     if not path.parent.is_dir():
         raise ValueError(f"--{flag}={path} cannot be written: {path.parent} is no folder.")
     if path.is_dir() or not os.access(path.parent, os.W_OK):

@@ -12,7 +12,7 @@ import ml_collections
 import tensorflow as tf
 from keras import ops
 
-from kerasformer.layers.patches import pair
+from kerasformer.layers.embeddings.patches import pair
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import VisionTransformer
 from kerasformer.models.vit_variants import VARIANTS

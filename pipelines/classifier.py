@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kerasformer import inspect
+from kerasformer import explain
 from pipelines.augmentation import normalize, resize_and_crop
 from pipelines.image_files import MAX_PIXELS, decode
 
@@ -206,15 +206,15 @@ class Classifier(tf.Module):
         logits = self.model(x, training=False)
         sequence, scores = self.model.encode(x, training=False, return_attention_scores=True)
         heads = ops.cast(ops.stack(scores, axis=1), "float32")
-        read = inspect.rollout(scores)
+        read = explain.rollout(scores)
         if self.model.pooling is not None:
             weights = self.model.pooling.weights_of(sequence)[:, None]
             read, heads = ops.matmul(weights, read), ops.matmul(weights[:, None, None], heads)
         grid = self.model.grid_size(), self.model.num_prefix_tokens
         return {
             "class_name": self._spell(tf.argmax(logits, axis=-1)),
-            "attention": inspect.grid_maps(read, *grid),
-            "heads": inspect.grid_maps(heads, *grid),
+            "attention": explain.grid_maps(read, *grid),
+            "heads": explain.grid_maps(heads, *grid),
             "pixels": pixels,
         }
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from kerasformer import inspect
+from kerasformer import explain
 from pipelines.page_links import MAX_CHARACTERS, State, anchor, fault
 
 LEAST_SHARE = 0.01  # below, a word keeps its background
@@ -45,7 +45,7 @@ def answer(signatures: Mapping, state: State) -> str:
         aligned = signatures["align"](text=sentence)
         pieces = (aligned[key][0].numpy() for key in ("source_tokens", "target_tokens"))
         pieces = ([piece.decode("utf-8", "replace") for piece in side] for side in pieces)
-        parts.append(pair(*inspect.word_alignment(aligned["alignment"][0].numpy(), *pieces)))
+        parts.append(pair(*explain.word_alignment(aligned["alignment"][0].numpy(), *pieces)))
     parts.append(f'<p class="hint">{anchor(state._replace(text=text), "Link to this")}</p>')
     return f'<div class="answer">{"".join(parts)}</div>'
 

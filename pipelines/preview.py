@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
-from kerasformer.inspect import PICTURES
+from kerasformer.explain.pictures import PICTURES
 from pipelines.run_folder import write_atomically
 
 CELL = 1.3  # inches

@@ -5,7 +5,7 @@ Letters: `B` sentences, `S` source tokens, `T` target tokens, `n` hypotheses.
 
 import tensorflow as tf
 
-from kerasformer import decoding, inspect
+from kerasformer import decoding, explain
 from kerasformer.tokenizers import END_ID, START_ID
 from pipelines import id_translator
 
@@ -98,7 +98,7 @@ class Translator(tf.Module):
         _, scores = self.model.decode(
             target, context, context_mask, training=False, return_attention_scores=True
         )
-        alignment = tf.cast(inspect.alignment(scores), tf.float32)
+        alignment = tf.cast(explain.alignment(scores), tf.float32)
         return {
             "translation": self.tokenizer.detokenize(token_ids),
             "source_tokens": self._spell(source),

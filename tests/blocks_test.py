@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.layers.attention import MultiHeadAttention
 from kerasformer.layers.blocks import DecoderBlock, EncoderBlock
 from kerasformer.layers.feed_forward import GatedFeedForward
+from kerasformer.layers.mixers.attention import MultiHeadAttention
 
 BATCH, LENGTH, CONTEXT, HIDDEN, CONTEXT_DIM, HEADS, INNER = 2, 5, 7, 12, 11, 3, 13
 OPTIONS = {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.layers.bottleneck import (
+from kerasformer.layers.embeddings.bottleneck import (
     BottleneckUnit,
     NormalizedConvolution,
     standardize_kernel,

@@ -195,7 +195,7 @@ class RulesTest:
             (sample, {"num_samples": 0, "temperature": 0.0, "top_k": 0, "top_p": 1.1}),
         ]:
             for name, value in options.items():
-                with pytest.raises(ValueError, match=f"but got {name}={value!r}"):
+                with pytest.raises(ValueError, match=f"received {name}={value!r}"):
                     search(Toy(), 11, **{name: value})
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.layers.embeddings import TokenEmbedding
+from kerasformer.layers.embeddings.tokens import TokenEmbedding
 
 VOCABULARY, HIDDEN, BATCH, LENGTH = 11, 7, 2, 5
 TOKEN_IDS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]])

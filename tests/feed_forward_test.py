@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.layers.feed_forward import FeedForward, GatedFeedForward, gelu_tanh, get_activation
+from kerasformer.layers.activations import gelu_tanh, get_activation
+from kerasformer.layers.feed_forward import FeedForward, GatedFeedForward
 
 BATCH, LENGTH, INPUT_DIM, INNER, HIDDEN = 2, 5, 3, 7, 11
 

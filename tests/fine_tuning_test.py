@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasformer.layers.grid_positions import resize_grid
+from kerasformer.layers.positions.grids import resize_grid
 from kerasformer.models import VisionTransformer
 from pipelines.fine_tuning import copy_weights
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from kerasformer.layers.grid_positions import (
+from kerasformer.layers.positions.grids import (
     LearnedGridPositions,
     SinusoidalGridPositions,
     grid_positions,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer import next_token
+from kerasformer.decoding import next_token
 
 
 @pytest.mark.parametrize("size", [997, 1000, 4096])

@@ -17,7 +17,7 @@ import tensorflow as tf
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from kerasformer import inspect
+from kerasformer import explain
 from pipelines import page, page_pixels, page_words
 from pipelines.page_links import MAX_CHARACTERS, Pictures, State, anchor, fault, read_link
 from tests import exports
@@ -134,7 +134,7 @@ class WordsTest:
         found = models["words"]["align"](text=tf.constant(["A dog sees."]))
         pieces = ("source_tokens", "target_tokens")
         pieces = [[piece.decode() for piece in found[key][0].numpy()] for key in pieces]
-        matrix, source, target = inspect.word_alignment(found["alignment"][0].numpy(), *pieces)
+        matrix, source, target = explain.word_alignment(found["alignment"][0].numpy(), *pieces)
         elements = Elements(page_words.answer(models["words"], State("words", "A dog sees.")))
         words = elements.of("button", "word")
         assert len(words) == len(source) + len(target) and source == ["A", "dog", "sees."]

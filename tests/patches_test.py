@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from kerasformer.layers.patches import (
+from kerasformer.layers.embeddings.patches import (
     PatchEmbedding,
     PatchExtractor,
     extract_patches,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.layers.attention import MultiHeadAttention
+from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.pooling import AttentionPooling, SequencePooling
 
 BATCH, LENGTH, HIDDEN, HEADS, INTERMEDIATE = 2, 5, 6, 3, 7

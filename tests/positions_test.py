@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.layers.positions import (
+from kerasformer.layers.positions.sequences import (
     LearnedPositionEmbedding,
     RotaryEmbedding,
     SinusoidalPositionEncoding,

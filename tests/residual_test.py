@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.layers.attention import MultiHeadAttention
+from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.residual import Residual, drop_rows, make_normalization
 
 BATCH, LENGTH, CONTEXT, HIDDEN = 2, 5, 7, 3

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.layers.embeddings import TokenEmbedding
-from kerasformer.layers.positions import SinusoidalPositionEncoding
+from kerasformer.layers.embeddings.tokens import TokenEmbedding
+from kerasformer.layers.positions.sequences import SinusoidalPositionEncoding
 from kerasformer.layers.stacks import Decoder, Encoder
 
 BATCH, LENGTH, CONTEXT, HIDDEN, CONTEXT_DIM, HEADS, INNER, LAYERS = 2, 5, 7, 12, 14, 3, 13, 2

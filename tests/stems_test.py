@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.layers.stems import ConvolutionalStem, ResNetStem, downsample
+from kerasformer.layers.embeddings.stems import ConvolutionalStem, ResNetStem, downsample
 
 BATCH, HEIGHT, WIDTH, CHANNELS, HIDDEN = 2, 16, 24, 3, 7
 FRONT_DOORS = {

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from kerasformer.layers.attention import MultiHeadAttention
+from kerasformer.layers.embeddings.prefix import PrefixTokens
+from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.pooling import SequencePooling
-from kerasformer.layers.tokens import PrefixTokens
 
 BATCH, LENGTH, HIDDEN = 2, 5, 3
 

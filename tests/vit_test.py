@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.layers.grid_positions import grid_positions, resize_grid
-from kerasformer.layers.patches import PatchEmbedding
-from kerasformer.layers.stems import ConvolutionalStem
+from kerasformer.layers.embeddings.patches import PatchEmbedding
+from kerasformer.layers.embeddings.stems import ConvolutionalStem
+from kerasformer.layers.positions.grids import grid_positions, resize_grid
 from kerasformer.models.vit import VisionTransformer
 
 BATCH, HEIGHT, WIDTH, CLASSES, HIDDEN, HEADS, INNER, LAYERS = 2, 6, 9, 7, 12, 3, 13, 2

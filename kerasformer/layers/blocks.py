@@ -6,8 +6,9 @@ length, `S` context length, `N` heads, `L` length of a decoding cache, `R` decod
 
 import keras
 
-from kerasformer.layers.attention import MultiHeadAttention
-from kerasformer.layers.feed_forward import FeedForward, GatedFeedForward, serialize_activation
+from kerasformer.layers.activations import serialize_activation
+from kerasformer.layers.feed_forward import FeedForward, GatedFeedForward
+from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.residual import Residual
 
 

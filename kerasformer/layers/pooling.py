@@ -7,8 +7,9 @@ honours masks too. Letters: `B` batch, `T` length.
 import keras
 from keras import ops
 
-from kerasformer.layers.attention import MultiHeadAttention
-from kerasformer.layers.feed_forward import FeedForward, serialize_activation
+from kerasformer.layers.activations import serialize_activation
+from kerasformer.layers.feed_forward import FeedForward
+from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.residual import Residual
 
 

@@ -6,10 +6,10 @@ Letters: `B` batch, `S` source length, `T` target length, `V` target vocabulary,
 import keras
 from keras import ops
 
-from kerasformer.layers.embeddings import TokenEmbedding
-from kerasformer.layers.feed_forward import serialize_activation
+from kerasformer.layers.activations import serialize_activation
+from kerasformer.layers.embeddings.tokens import TokenEmbedding
 from kerasformer.layers.masks import padding_mask
-from kerasformer.layers.positions import SinusoidalPositionEncoding
+from kerasformer.layers.positions.sequences import SinusoidalPositionEncoding
 from kerasformer.layers.stacks import Decoder, Encoder
 
 # base and big: Vaswani et al. 2017, table 3; tiny: Wu et al. 2021 (arXiv 2105.14462) on Multi30k.

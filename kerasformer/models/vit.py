@@ -6,16 +6,16 @@ Letters: `B` batch, `P` patches, `T` length of the sequence (prefix tokens and p
 import keras
 from keras import ops
 
-from kerasformer.layers.feed_forward import serialize_activation
-from kerasformer.layers.grid_positions import (
+from kerasformer.layers.activations import serialize_activation
+from kerasformer.layers.embeddings.patches import PatchEmbedding, pair
+from kerasformer.layers.embeddings.prefix import PrefixTokens
+from kerasformer.layers.pooling import AttentionPooling, SequencePooling
+from kerasformer.layers.positions.grids import (
     LearnedGridPositions,
     SinusoidalGridPositions,
     grid_positions,
 )
-from kerasformer.layers.patches import PatchEmbedding, pair
-from kerasformer.layers.pooling import AttentionPooling, SequencePooling
 from kerasformer.layers.stacks import Encoder
-from kerasformer.layers.tokens import PrefixTokens
 from kerasformer.models.vit_variants import variant_arguments
 
 POOLS = ("class", "mean", "sequence", "attention")
@@ -62,7 +62,7 @@ class VisionTransformer(keras.Model):
         float32 logits `(B, num_classes)`, or features `(B, hidden_dim)` without classes; with
         `return_both_heads=True` a tuple of two of them. With `return_attention_scores=True` a
         tuple of all this and a list of each block's probabilities `(B, N, T, T)`, of which
-        `kerasformer.inspect` makes pictures.
+        `kerasformer.explain` makes pictures.
 
     Masking: produces no mask; every patch is real.
 

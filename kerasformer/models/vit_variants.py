@@ -5,7 +5,7 @@ Where `stem` is one of them, it is called with `hidden_dim` to make the layer.
 
 import functools
 
-from kerasformer.layers.stems import ConvolutionalStem, ResNetStem
+from kerasformer.layers.embeddings.stems import ConvolutionalStem, ResNetStem
 
 
 def _sizes(num_layers, hidden_dim, num_heads, intermediate_dim, **others):

@@ -8,7 +8,7 @@ is computed in float32 and cast last. Letters: `B` batch, `T` length, prefix tok
 import keras
 from keras import ops
 
-from kerasformer.layers.positions import sinusoidal_positions
+from kerasformer.layers.positions.sequences import sinusoidal_positions
 
 
 def resize_grid(table, old_grid, new_grid):

@@ -7,8 +7,8 @@ axis. Letters: `B` batch, `P` positions of the sequence, row by row.
 import keras
 from keras import ops
 
-from kerasformer.layers.bottleneck import BottleneckUnit, NormalizedConvolution
-from kerasformer.layers.patches import PatchEmbedding
+from kerasformer.layers.embeddings.bottleneck import BottleneckUnit, NormalizedConvolution
+from kerasformer.layers.embeddings.patches import PatchEmbedding
 
 
 def downsample(image_size, factors):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasformer import inspect, layers
+from kerasformer import explain, layers
 from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
 
 B, N, T, S = 2, 3, 5, 7
@@ -24,30 +24,30 @@ def probabilities(*shape):
 class AlignmentTest:
     def test_heads_of_the_last_but_one_layer_are_averaged(self):
         scores = [probabilities(B, N, T, S) ** power for power in (3, 2, 1)]
-        found = keras.ops.convert_to_numpy(inspect.alignment(scores))
+        found = keras.ops.convert_to_numpy(explain.alignment(scores))
         np.testing.assert_allclose(found, scores[1].mean(axis=1), rtol=1e-6)
 
     def test_a_single_layer_is_taken(self):
         scores = [probabilities(B, N, T, S)]
-        found = keras.ops.convert_to_numpy(inspect.alignment(scores))
+        found = keras.ops.convert_to_numpy(explain.alignment(scores))
         np.testing.assert_allclose(found, scores[0].mean(axis=1), rtol=1e-6)
 
     def test_layers_count_from_both_ends(self):
         scores = [probabilities(B, N, T, S) ** power for power in (3, 2, 1)]
         np.testing.assert_array_equal(
-            inspect.alignment(scores, layer=0), inspect.alignment(scores, layer=-3)
+            explain.alignment(scores, layer=0), explain.alignment(scores, layer=-3)
         )
 
     @pytest.mark.parametrize(("count", "layer"), [(2, 2), (2, -3), (1, 1), (1, -3), (0, -2)])
     def test_a_layer_that_is_not_there_is_named(self, count, layer):
         with pytest.raises(ValueError, match=f"{count} of scores, received layer={layer}"):
-            inspect.alignment([probabilities(B, N, T, S)] * count, layer=layer)
+            explain.alignment([probabilities(B, N, T, S)] * count, layer=layer)
 
     def test_a_graph_of_unknown_sizes_gives_what_eager_code_gives(self):
         scores = [probabilities(B, N, T, S), probabilities(B, N, T, S)]
         spec = tf.TensorSpec((None, None, None, None))
-        graph = tf.function(lambda *given: inspect.alignment(given), input_signature=[spec] * 2)
-        np.testing.assert_allclose(graph(*scores), inspect.alignment(scores), rtol=1e-6)
+        graph = tf.function(lambda *given: explain.alignment(given), input_signature=[spec] * 2)
+        np.testing.assert_allclose(graph(*scores), explain.alignment(scores), rtol=1e-6)
 
     def test_rows_sum_to_one_in_float32_from_a_half_precision_decoder(self):
         decoder = layers.Decoder(2, 12, N, 13, dtype="mixed_bfloat16")
@@ -56,7 +56,7 @@ class AlignmentTest:
             keras.random.normal((B, S, 12)),
             return_attention_scores=True,
         )
-        found = inspect.alignment(scores)
+        found = explain.alignment(scores)
         assert found.shape == (B, T, S)
         assert found.dtype == "float32"
         np.testing.assert_allclose(np.sum(found, axis=-1), np.ones((B, T)), atol=0.02)
@@ -66,28 +66,28 @@ class RolloutTest:
     def test_it_is_the_product_of_the_layers_with_their_residuals(self):
         scores = [probabilities(B, N, T, T) ** power for power in (1, 2, 3)]
         scores = [x / x.sum(axis=-1, keepdims=True) for x in scores]
-        found = keras.ops.convert_to_numpy(inspect.rollout(scores))
+        found = keras.ops.convert_to_numpy(explain.rollout(scores))
         first, second, third = ((x.mean(axis=1) + np.eye(T)) / 2 for x in scores)
         np.testing.assert_allclose(found, third @ second @ first, rtol=1e-5)
         np.testing.assert_allclose(found.sum(axis=-1), 1, rtol=1e-5)
 
     def test_an_encoder_whose_positions_do_not_mix_reads_each_from_itself(self):
         scores = [np.broadcast_to(np.eye(T, dtype="float32"), (B, N, T, T))] * 3
-        np.testing.assert_array_equal(inspect.rollout(scores), [np.eye(T)] * B)
+        np.testing.assert_array_equal(explain.rollout(scores), [np.eye(T)] * B)
 
     def test_padding_is_not_read(self):
         encoder = layers.Encoder(2, 12, N, 13)
         mask = np.arange(T) < np.array([[T], [3]])
         inputs = keras.random.normal((B, T, 12))
         _, scores = encoder(inputs, mask=mask, return_attention_scores=True)
-        found = keras.ops.convert_to_numpy(inspect.rollout(scores))
+        found = keras.ops.convert_to_numpy(explain.rollout(scores))
         assert np.all(found[1, :3, 3:] == 0)
         assert np.all(found[0] > 0)
 
     def test_words_get_a_matrix_of_it(self):
         pieces = ["▁a", "b", "▁c", "▁d", "</s>"]
-        joined = np.array(inspect.rollout([probabilities(B, N, T, T)])[0])
-        matrix, source, target = inspect.word_alignment(joined, pieces, pieces)
+        joined = np.array(explain.rollout([probabilities(B, N, T, T)])[0])
+        matrix, source, target = explain.word_alignment(joined, pieces, pieces)
         assert source == target == ["ab", "c", "d"]
         np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=1e-6)
 
@@ -95,14 +95,14 @@ class RolloutTest:
 class GridMapsTest:
     def test_the_class_token_reads_when_there_is_one(self):
         attention = probabilities(B, N, 2 + 15, 2 + 15)
-        maps = np.array(inspect.grid_maps(attention, (3, 5), num_prefix_tokens=2))
+        maps = np.array(explain.grid_maps(attention, (3, 5), num_prefix_tokens=2))
         assert maps.shape == (B, N, 3, 5)
         np.testing.assert_array_equal(maps[1, 2, 2, 4], attention[1, 2, 0, -1])
         np.testing.assert_array_equal(maps[0, 1, 0], attention[0, 1, 0, 2:7])
 
     def test_otherwise_all_patches_do_on_average(self):
         attention = probabilities(B, 15, 15)
-        maps = np.array(inspect.grid_maps(attention, (3, 5)))
+        maps = np.array(explain.grid_maps(attention, (3, 5)))
         np.testing.assert_allclose(maps.reshape(B, 15), attention.mean(axis=1), rtol=1e-6)
         np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-5)
 
@@ -110,15 +110,15 @@ class GridMapsTest:
         scores = [probabilities(B, N, 16, 16), probabilities(B, N, 16, 16)]
         spec = tf.TensorSpec((None, N, 16, 16))
         graph = tf.function(
-            lambda *given: inspect.grid_maps(inspect.rollout(given), (3, 5), 1),
+            lambda *given: explain.grid_maps(explain.rollout(given), (3, 5), 1),
             input_signature=[spec] * 2,
         )
-        expected = inspect.grid_maps(inspect.rollout(scores), (3, 5), 1)
+        expected = explain.grid_maps(explain.rollout(scores), (3, 5), 1)
         np.testing.assert_allclose(graph(*scores), expected, rtol=1e-5)
 
     def test_another_grid_is_named(self):
         with pytest.raises(ValueError, match=r"16 positions for grid_size=\(3, 5\) .* received 15"):
-            inspect.grid_maps(probabilities(B, 15, 15), (3, 5), num_prefix_tokens=1)
+            explain.grid_maps(probabilities(B, 15, 15), (3, 5), num_prefix_tokens=1)
 
 
 class DrawGridMapsTest:
@@ -126,7 +126,7 @@ class DrawGridMapsTest:
         path = tmp_path / "picture.png"
         heat = np.zeros((2, 2))
         heat[0, 1] = 1
-        inspect.draw_grid_maps(np.full((8, 8, 3), 128, "uint8"), heat, path)
+        explain.draw_grid_maps(np.full((8, 8, 3), 128, "uint8"), heat, path)
         light = matplotlib.image.imread(path)[..., :3].sum(axis=-1)
         rows, columns = light.shape
         right = light[:, columns // 2 :]
@@ -143,7 +143,7 @@ class DrawGridMapsTest:
         path = tmp_path / "picture.svg"
         image = np.random.default_rng(0).random((5, 11, channels))
         titles = [f"head {i} $_{{" for i in range(count)]
-        inspect.draw_grid_maps(image, np.random.default_rng(1).random((count, 2, 3)), path, titles)
+        explain.draw_grid_maps(image, np.random.default_rng(1).random((count, 2, 3)), path, titles)
         # An image and the map over it are stored as one.
         assert path.read_text().count("<image") == 1 + count
 
@@ -157,7 +157,7 @@ class DrawGridMapsTest:
     )
     def test_what_cannot_be_drawn_is_named(self, tmp_path, image, maps, message):
         with pytest.raises(ValueError, match=message):
-            inspect.draw_grid_maps(image, maps, tmp_path / "a.png")
+            explain.draw_grid_maps(image, maps, tmp_path / "a.png")
         assert not os.listdir(tmp_path)
 
 
@@ -166,31 +166,31 @@ class MergePiecesTest:
         tokenizer = SentencePieceTokenizer(train_sentencepiece(TEXT * 3, 285))
         for text in [*TEXT, "naß 👩‍👧 日本語 €uro", "🇩🇪"]:
             pieces = [tokenizer.vocabulary[i] for i in tokenizer.encode([text])[0]]
-            words, groups = inspect.merge_pieces(pieces)
+            words, groups = explain.merge_pieces(pieces)
             assert words == text.split()
             assert sum(groups, []) == list(range(len(pieces)))
 
     def test_special_pieces_and_padding_belong_to_no_word(self):
         pieces = ["<s>", "▁a", "b", "</s>", "<pad>", "", "▁c"]
-        assert inspect.merge_pieces(pieces) == (["ab", "c"], [[1, 2], [6]])
+        assert explain.merge_pieces(pieces) == (["ab", "c"], [[1, 2], [6]])
 
     def test_an_unknown_piece_is_shown_within_its_word(self):
-        assert inspect.merge_pieces(["▁a", "<unk>", "b"]) == (["a⁇b"], [[0, 1, 2]])
+        assert explain.merge_pieces(["▁a", "<unk>", "b"]) == (["a⁇b"], [[0, 1, 2]])
 
     def test_bytes_are_joined_to_characters_and_broken_ones_are_marked(self):
         pieces = ["▁", "<0xE2>", "<0x82>", "<0xAC>", "▁x", "<0xE2>", "y"]
-        assert inspect.merge_pieces(pieces) == (["€", "x\ufffdy"], [[0, 1, 2, 3], [4, 5, 6]])
+        assert explain.merge_pieces(pieces) == (["€", "x\ufffdy"], [[0, 1, 2, 3], [4, 5, 6]])
 
     def test_a_lone_marker_goes_with_a_neighbour(self):
-        assert inspect.merge_pieces(["▁", "▁a", "▁"]) == (["a"], [[0, 1, 2]])
-        assert inspect.merge_pieces(["▁"]) == ([], [])
+        assert explain.merge_pieces(["▁", "▁a", "▁"]) == (["a"], [[0, 1, 2]])
+        assert explain.merge_pieces(["▁"]) == ([], [])
 
     def test_the_marker_may_be_another_and_nothing_gives_nothing(self):
-        assert inspect.merge_pieces(["_a", "b", "_c"], marker="_")[0] == ["ab", "c"]
-        assert inspect.merge_pieces([]) == ([], [])
+        assert explain.merge_pieces(["_a", "b", "_c"], marker="_")[0] == ["ab", "c"]
+        assert explain.merge_pieces([]) == ([], [])
 
     def test_text_without_a_first_marker_is_one_word(self):
-        assert inspect.merge_pieces(["日", "本"]) == (["日本"], [[0, 1]])
+        assert explain.merge_pieces(["日", "本"]) == (["日本"], [[0, 1]])
 
 
 class WordAlignmentTest:
@@ -199,7 +199,7 @@ class WordAlignmentTest:
 
     def test_sources_are_summed_and_targets_averaged(self):
         pieces = probabilities(T, S)
-        matrix, source, target = inspect.word_alignment(pieces, self.SOURCE, self.TARGET)
+        matrix, source, target = explain.word_alignment(pieces, self.SOURCE, self.TARGET)
         assert (source, target) == (["the", "dogs", "sleep"], ["Hunde", "schlafen"])
         rows = np.stack([(pieces[0] + pieces[1]) / 2, pieces[2]])
         expected = np.stack([rows[:, 0], rows[:, 1:3].sum(1), rows[:, 3:5].sum(1)], axis=1)
@@ -209,32 +209,32 @@ class WordAlignmentTest:
 
     def test_end_and_padding_change_nothing_but_the_scale(self):
         pieces = probabilities(T, S)
-        before = inspect.word_alignment(pieces, self.SOURCE, self.TARGET)[0]
+        before = explain.word_alignment(pieces, self.SOURCE, self.TARGET)[0]
         pieces[:, 5:] = 0
         pieces[3:] = 0
-        after = inspect.word_alignment(pieces, self.SOURCE, self.TARGET)[0]
+        after = explain.word_alignment(pieces, self.SOURCE, self.TARGET)[0]
         np.testing.assert_array_equal(before, after)
 
     def test_a_row_that_reads_the_end_alone_is_zero_and_not_nan(self):
         pieces = probabilities(T, S)
         pieces[2] = np.eye(S)[5]
-        matrix = inspect.word_alignment(pieces, self.SOURCE, self.TARGET)[0]
+        matrix = explain.word_alignment(pieces, self.SOURCE, self.TARGET)[0]
         np.testing.assert_array_equal(matrix[1], [0, 0, 0])
 
     def test_sentences_without_words_give_an_empty_matrix(self):
-        matrix, source, target = inspect.word_alignment(np.ones((1, 2)), ["▁a", "</s>"], ["</s>"])
+        matrix, source, target = explain.word_alignment(np.ones((1, 2)), ["▁a", "</s>"], ["</s>"])
         assert matrix.shape == (0, 1)
         assert (source, target) == (["a"], [])
 
     def test_a_wrong_number_of_pieces_is_named(self):
         with pytest.raises(ValueError, match=r"\(5, 7\), received alignment.shape=\(7, 5\)"):
-            inspect.word_alignment(probabilities(S, T), self.SOURCE, self.TARGET)
+            explain.word_alignment(probabilities(S, T), self.SOURCE, self.TARGET)
 
 
 class DrawAlignmentTest:
     def test_darkness_follows_the_matrix(self, tmp_path):
         path = tmp_path / "picture.png"
-        inspect.draw_alignment(np.eye(2), ["a", "b"], ["c", "d"], path)
+        explain.draw_alignment(np.eye(2), ["a", "b"], ["c", "d"], path)
         light = matplotlib.image.imread(path)[..., :3].sum(axis=-1)
         dark = np.argwhere(light < 1.1)  # the dark blue of 1; letters are dark too, but thin
         rows, columns = light.shape
@@ -249,7 +249,7 @@ class DrawAlignmentTest:
         for count in (3, 41, 211, 997):
             labels = [f"w{i}" for i in range(count)]
             path = tmp_path / f"{count}.png"
-            inspect.draw_alignment(np.eye(count, 5), list("abcde"), labels, path)
+            explain.draw_alignment(np.eye(count, 5), list("abcde"), labels, path)
             sizes.append(matplotlib.image.imread(path).shape[0])
         assert sizes[0] < sizes[1] < sizes[2]
         assert sizes[3] < 1.1 * sizes[2]
@@ -270,13 +270,13 @@ class DrawAlignmentTest:
             "⁇",
         ]
         path = tmp_path / f"picture.{kind}"
-        inspect.draw_alignment(np.eye(len(words)), words, words[::-1], path, title="$\\x$ 日本")
+        explain.draw_alignment(np.eye(len(words)), words, words[::-1], path, title="$\\x$ 日本")
         assert path.stat().st_size > 1000
         assert os.listdir(tmp_path) == [path.name]
 
     def test_a_picture_that_was_there_is_replaced_whole_or_not_at_all(self, tmp_path, monkeypatch):
         path = tmp_path / "picture.png"
-        inspect.draw_alignment(np.eye(2), "ab", "cd", path)
+        explain.draw_alignment(np.eye(2), "ab", "cd", path)
         before = path.read_bytes()
 
         def full(*_):
@@ -284,11 +284,11 @@ class DrawAlignmentTest:
 
         monkeypatch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space"):
-            inspect.draw_alignment(np.eye(3), "abc", "def", path)
+            explain.draw_alignment(np.eye(3), "abc", "def", path)
         monkeypatch.undo()
         assert path.read_bytes() == before
         assert os.listdir(tmp_path) == ["picture.png"]
-        inspect.draw_alignment(np.eye(3), "abc", "def", path)
+        explain.draw_alignment(np.eye(3), "abc", "def", path)
         assert path.read_bytes() != before
 
     @pytest.mark.parametrize(
@@ -301,12 +301,12 @@ class DrawAlignmentTest:
     )
     def test_what_cannot_be_drawn_is_named(self, tmp_path, matrix, name, message):
         with pytest.raises(ValueError, match=message):
-            inspect.draw_alignment(matrix, "ab", "cd", tmp_path / name)
+            explain.draw_alignment(matrix, "ab", "cd", tmp_path / name)
         assert not os.listdir(tmp_path)
 
     def test_an_empty_matrix_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="neither of them 0"):
-            inspect.draw_alignment(np.zeros((0, 2)), "ab", "", tmp_path / "a.png")
+            explain.draw_alignment(np.zeros((0, 2)), "ab", "", tmp_path / "a.png")
 
     def test_without_matplotlib_the_error_says_how_to_install_it(self, tmp_path, monkeypatch):
         find = builtins.__import__
@@ -318,4 +318,4 @@ class DrawAlignmentTest:
 
         monkeypatch.setattr(builtins, "__import__", missing)
         with pytest.raises(ImportError, match="pip install"):
-            inspect.draw_alignment(np.eye(2), "ab", "cd", tmp_path / "a.png")
+            explain.draw_alignment(np.eye(2), "ab", "cd", tmp_path / "a.png")

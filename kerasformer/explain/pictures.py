@@ -1,0 +1,142 @@
+"""Pictures of attention: alignments between words, maps over images."""
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kerasformer.explain.words import readable
+
+PICTURES = (".png", ".pdf", ".svg")
+CELL = 0.34  # inches a row or column takes
+PANEL = 2.5  # inches an image takes
+LONGEST_LABEL = 32  # characters
+MOST_LABELS = 96  # of a side; of more, every second, third ... is written
+
+
+def draw_grid_maps(
+    image: np.ndarray,
+    maps: np.ndarray,
+    path: str | os.PathLike,
+    titles: Sequence[str] = (),
+) -> None:
+    """Draws an image, and beside it once more under each map, the brighter the more attention.
+
+    Args:
+        image: uint8 array `(height, width, channels)`, 1 or 3 channels, or floats from 0 to 1.
+        maps: float array `(rows, columns)`, or some of them `(maps, rows, columns)`.
+        path: str or path. Its ending says which kind of picture: `.png`, `.pdf`, `.svg`.
+        titles: str for each map, or none at all.
+
+    Raises:
+        ValueError: for arrays of other shapes, and for an ending that is no kind of picture.
+        ImportError: where matplotlib is missing.
+    """
+    image, maps = np.asarray(image), np.array(maps, "float32", ndmin=3)
+    if image.ndim != 3 or image.shape[-1] not in (1, 3) or maps.ndim != 3 or 0 in maps.shape:
+        raise ValueError(
+            "Expected image of shape (height, width, 1 or 3) and maps of shape (maps, rows, "
+            f"columns), received image.shape={image.shape} and maps.shape={maps.shape}."
+        )
+    height, width = image.shape[:2]
+    style = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
+    white = 255 if image.dtype == np.uint8 else 1
+    columns = math.ceil(math.sqrt(1 + len(maps)))
+    lines = math.ceil((1 + len(maps)) / columns)
+    figure = _new_figure((PANEL * columns, PANEL * lines * height / width), path)
+    for place in range(1 + len(maps)):
+        axes = figure.add_subplot(lines, columns, place + 1)
+        axes.imshow(image, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
+        axes.set_axis_off()
+        if place:
+            axes.imshow(maps[place - 1], cmap="inferno", alpha=0.6, **style)
+        if place and titles:
+            axes.set_title(readable(titles[place - 1], LONGEST_LABEL), parse_math=False)
+    _save(figure, Path(path))
+
+
+def draw_alignment(
+    matrix: np.ndarray,
+    source_words: Sequence[str],
+    target_words: Sequence[str],
+    path: str | os.PathLike,
+    title: str | None = None,
+) -> None:
+    """Draws an alignment: targets down, sources across, the darker the more attention.
+
+    The rows and columns may be words or anything else that has labels. The picture grows with
+    them; the file appears when it is complete, and replaces one that was there.
+
+    Args:
+        matrix: float array `(targets, sources)` of numbers from 0 to 1.
+        source_words: str for each column.
+        target_words: str for each row.
+        path: str or path. Its ending says which kind of picture: `.png`, `.pdf`, `.svg`.
+        title: str or `None`. Text above the picture.
+
+    Raises:
+        ValueError: when the labels do not fit, the matrix is empty, or the ending is no picture's.
+        ImportError: where matplotlib is missing.
+    """
+    matrix = np.asarray(matrix, "float32")
+    expected = (len(target_words), len(source_words))
+    if matrix.shape != expected or 0 in expected:
+        raise ValueError(
+            f"Expected matrix of shape (target words, source words)={expected}, neither of them 0, "
+            f"received matrix.shape={matrix.shape}."
+        )
+    height, width = (CELL * min(max(side, 6), MOST_LABELS) for side in matrix.shape)
+    figure = _new_figure((width, height), path)
+    axes = figure.add_axes((0, 0, 1, 1))  # labels lie outside; the saved box grows around them
+    axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    axes.xaxis.tick_top()
+    _label(axes.set_xticks, source_words, rotation=60, ha="left", rotation_mode="anchor")
+    _label(axes.set_yticks, target_words)
+    axes.tick_params(length=0)
+    if max(expected) <= MOST_LABELS:
+        axes.set_xticks(np.arange(1, expected[1]) - 0.5, minor=True)
+        axes.set_yticks(np.arange(1, expected[0]) - 0.5, minor=True)
+        axes.grid(which="minor", color="0.92", linewidth=0.8)
+        axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_color("0.7")
+    if title:
+        axes.set_title(readable(title, 120), pad=12, parse_math=False)
+    _save(figure, Path(path))
+
+
+def _new_figure(size, path):
+    """Makes an empty figure of a size in inches, when its file's name is one for pictures."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            'Pictures need matplotlib, which comes with `pip install "kerasformer[pipelines]"`.'
+        ) from error
+    if Path(path).suffix.lower() not in PICTURES:
+        raise ValueError(f"Expected path to end in one of {PICTURES}, received path={str(path)!r}.")
+    return Figure(figsize=size)
+
+
+def _label(set_ticks, labels, **style):
+    places = range(0, len(labels), -(-len(labels) // MOST_LABELS))
+    # Without parse_math=False a word of dollar signs would be read as a formula.
+    set_ticks(
+        places, [readable(labels[i], LONGEST_LABEL) for i in places], parse_math=False, **style
+    )
+
+
+def _save(figure, path):
+    """Writes the figure under another name and renames it, so that no half a picture is left."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            kind = path.suffix[1:].lower()
+            figure.savefig(temporary, format=kind, dpi=120, bbox_inches="tight", pad_inches=0.15)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

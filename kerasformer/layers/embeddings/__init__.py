@@ -1,0 +1,1 @@
+"""Layers that turn token ids and images into sequences."""

@@ -1,0 +1,1 @@
+"""Layers through which the positions of a sequence exchange what they know."""

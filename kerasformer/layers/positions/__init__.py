@@ -1,0 +1,1 @@
+"""Layers that tell a sequence where each of its positions lies."""
