@@ -20,13 +20,13 @@ from absl import flags
 from apps import program
 from pipelines import (
     benchmark,
-    local_workers,
     scaling_benchmark,
     scaling_prediction,
     serving_benchmark,
     translation_benchmark,
     vision_benchmark,
 )
+from pipelines.distribution import local_workers
 
 SCALING, SERVING = "scaling", "serving"
 WORKS = translation_benchmark.WORKS | vision_benchmark.WORKS

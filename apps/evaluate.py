@@ -9,7 +9,8 @@ import json
 from absl import flags
 
 from apps import program, tasks
-from pipelines import checkpoints, export, run_folder
+from pipelines.runs import checkpoints, evaluation
+from pipelines.runs.config import read_config
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "What to score.")
@@ -19,9 +20,9 @@ WEIGHTS = flags.DEFINE_enum(
 
 
 def main(_):
-    config = run_folder.read_config(WORKDIR.value)
+    config = read_config(WORKDIR.value)
     weights = WEIGHTS.value or config.weights
-    scores, table = export.evaluate(
+    scores, table = evaluation.evaluate(
         tasks.find(config.task), config, WORKDIR.value, weights, SPLIT.value
     )
     print(table)

@@ -7,7 +7,8 @@ Each call writes the next version, `workdir/export/1`, `2`, ..., with a model ca
 from absl import flags
 
 from apps import program, tasks
-from pipelines import checkpoints, export, run_folder
+from pipelines.runs import checkpoints, export
+from pipelines.runs.config import read_config
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 WEIGHTS = flags.DEFINE_enum(
@@ -17,7 +18,7 @@ FORMAT = flags.DEFINE_enum("format", "saved_model", export.FORMATS, "What is wri
 
 
 def main(_):
-    config = run_folder.read_config(WORKDIR.value)
+    config = read_config(WORKDIR.value)
     weights = WEIGHTS.value or config.weights
     task = tasks.find(config.task)
     path = export.export(task, config, WORKDIR.value, weights, FORMAT.value)

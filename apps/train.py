@@ -22,7 +22,8 @@ from ml_collections import config_flags
 
 import pipelines.configs
 from apps import program, tasks
-from pipelines import dry_run, local_workers, strategies, training
+from pipelines import dry_run, training
+from pipelines.distribution import local_workers, strategies
 from pipelines.error_sentence import sentence
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name or path of the run's config.")

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasformer.tokenizers import END_ID, PAD_ID, START_ID
-from pipelines.workers import WHOLE, Shard
+from pipelines.data.shards import WHOLE, Shard
 
 ROW_MULTIPLE = 8  # the same batches for 1, 2, 4 and 8 replicas, and the rows tensor cores like
 MAX_SHAPES = 10

@@ -19,18 +19,17 @@ from kerasformer.models.vit_variants import VARIANTS
 from pipelines import image_batches, image_evaluation, training
 from pipelines.augmentation import Recipe, resize_and_crop
 from pipelines.classifier import Classifier
-from pipelines.data_sources import check_keys, expanded
+from pipelines.data.shards import WHOLE, Shard
+from pipelines.data.sources import expanded
 from pipelines.distillation import Distiller, distillation_loss, load_teacher
-from pipelines.export import load_model
 from pipelines.fine_tuning import copy_weights
 from pipelines.image_data import KEYS, Images, read_images, statistics
 from pipelines.image_description import describe, read_description, require_described
 from pipelines.image_files import MAX_PIXELS
 from pipelines.preparation import Data
 from pipelines.preview import preview as draw_preview
-from pipelines.run_folder import read_config
-from pipelines.trainer import check_choices
-from pipelines.workers import WHOLE, Shard
+from pipelines.runs.config import check_choices, check_keys, read_config
+from pipelines.runs.weights import load_model
 
 METRICS = ("loss", "top1", "top5")  # What a validation can report.
 DEFAULTS = {

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kerasformer.losses import smoothed_cross_entropy
-from pipelines.data_sources import expanded
+from pipelines.data.sources import expanded
 
 
 class Distiller(keras.Model):

@@ -8,10 +8,10 @@ import keras
 import ml_collections
 import tensorflow as tf
 
+from pipelines.distribution.workers import Workers
 from pipelines.preparation import prepare
 from pipelines.progress import peak_memory
 from pipelines.trainer import Trainer
-from pipelines.workers import Workers
 
 STEPS = 5  # Steps that are timed, after one in which the graph is made.
 

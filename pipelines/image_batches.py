@@ -18,11 +18,11 @@ from pipelines.augmentation import (
     random_resized_crop,
     resize_and_crop,
 )
+from pipelines.data.shards import WHOLE, Shard
 from pipelines.image_data import Images
 from pipelines.image_files import decode
 from pipelines.keyed_random import make_keys
 from pipelines.rand_augment import rand_augment
-from pipelines.workers import WHOLE, Shard
 
 ORDER, IMAGE, BATCH = range(3)  # what a key is for
 NO_LABEL = -1

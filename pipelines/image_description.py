@@ -6,9 +6,10 @@ It holds `class_names`, `channels`, and `mean` and `deviation` of the levels of 
 import json
 from pathlib import Path
 
-from pipelines.data_sources import expanded
+from pipelines.data.sources import expanded
 from pipelines.image_data import Images, statistics
-from pipelines.run_folder import read_config, write_text
+from pipelines.runs.config import read_config
+from pipelines.runs.files import write_text
 
 
 def describe(images: Images, workdir: str, start: str = "") -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from kerasformer.tokenizers import read_lines
 from pipelines import demo_corpus
-from pipelines.data_sources import below_folder, read_tfds, required
+from pipelines.data.sources import below_folder, read_tfds, required
 
 Pair = tuple[str, str]
 # The keys of `config.data` that one format or another reads, or the cleaning.

@@ -9,11 +9,12 @@ import keras
 import ml_collections
 import tensorflow as tf
 
-from pipelines import run_folder
-from pipelines.checkpoints import Checkpoints
+from pipelines.distribution.workers import Workers
 from pipelines.rematerialization import rematerialize
+from pipelines.runs.checkpoints import Checkpoints
+from pipelines.runs.config import PLACES, differences, write_config
+from pipelines.runs.folder import read_prepared, start, write_prepared
 from pipelines.trainer import Trainer, check
-from pipelines.workers import Workers
 
 
 class Data(NamedTuple):
@@ -66,7 +67,7 @@ def prepare(
     check(config, workers.strategy, task.METRICS)
     task.check(config)
     _require_equal_configs(config, workers)
-    workers.from_chief(lambda: run_folder.start(workdir, config, allow_changes))
+    workers.from_chief(lambda: start(workdir, config, allow_changes))
     keras.utils.set_random_seed(config.seed)
     data = _read_data(task, config, workdir, workers)
     found = _Found(workdir)
@@ -82,15 +83,15 @@ def prepare(
         trainer.restore(found.arrays)
     trainer.from_chief()
     if workers.is_chief:
-        run_folder.write_config(workdir, config)
+        write_config(workdir, config)
     return trainer, data, state
 
 
 def _require_equal_configs(config, workers):
     """Refuses to train with processes that would do different things."""
     chief = ml_collections.ConfigDict(json.loads(workers.from_chief(config.to_json)))
-    for key, (other, own) in run_folder.differences(chief, config).items():
-        if key not in run_folder.PLACES:
+    for key, (other, own) in differences(chief, config).items():
+        if key not in PLACES:
             raise ValueError(
                 f"Expected the config of the chief in every process, received {key}={own!r} in "
                 f"process {workers.index} and {key}={other!r} in the chief."
@@ -104,11 +105,11 @@ def _read_data(task, config, workdir, workers):
     def read():
         nonlocal data
         data = task.datasets(config, workdir, workers.shard)
-        return {"data": data.fingerprint, "files": run_folder.read_prepared(workdir)}
+        return {"data": data.fingerprint, "files": read_prepared(workdir)}
 
     chief = workers.from_chief(read)
     if not workers.is_chief:
-        run_folder.write_prepared(workdir, chief["files"])
+        write_prepared(workdir, chief["files"])
         data = task.datasets(config, workdir, workers.shard)
         for name, hashed in data.fingerprint.items():
             if hashed != chief["data"][name]:

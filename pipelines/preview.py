@@ -9,7 +9,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
 from kerasformer.explain.pictures import PICTURES
-from pipelines.run_folder import write_atomically
+from pipelines.runs.files import write_atomically
 
 CELL = 1.3  # inches
 LONGEST_NAME = 14  # characters

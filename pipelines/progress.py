@@ -6,7 +6,7 @@ import sys
 import tensorflow as tf
 from tqdm import tqdm
 
-from pipelines.run_folder import MetricsLog
+from pipelines.runs.metrics_log import MetricsLog
 
 
 class Progress:

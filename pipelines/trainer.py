@@ -7,18 +7,19 @@ One or many replicas then give the same numbers.
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from kerasformer import schedules
-from pipelines.checkpoints import WEIGHTS
+from pipelines.distribution.workers import Workers
 from pipelines.loss_scale import LossScale
 from pipelines.optimizers import AdamW
-from pipelines.workers import Workers
+from pipelines.runs.checkpoints import WEIGHTS
+from pipelines.runs.config import check_choices
+from pipelines.runs.weights import assign, model_variables
 
 SEED_STEP = 1_000_003  # between the seeds of two replicas
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -74,22 +75,6 @@ def check(config, strategy: tf.distribute.Strategy, metrics: Sequence[str]) -> N
             "Expected train.jit_compile=False with several replicas, received "
             f"train.jit_compile=True with {strategy.num_replicas_in_sync}."
         )
-
-
-def check_choices(choices: Mapping[str, tuple]) -> None:
-    """Refuses values that are not among the known ones.
-
-    Args:
-        choices: for each key of a config its value and the known values.
-
-    Raises:
-        ValueError: naming the first value that is not known.
-    """
-    for key, (value, known) in choices.items():
-        if value not in known:
-            raise ValueError(
-                f"Expected {key} to be one of {sorted(known)}, received {key}={value!r}."
-            )
 
 
 class Steps(NamedTuple):
@@ -314,36 +299,3 @@ class Trainer:
             **{f"ema/{name}": average for name, average in averages},
             **({} if self.loss_scale is None else self.loss_scale.variables()),
         }
-
-
-def model_variables(model: keras.Model) -> dict:
-    """Names a model's variables by their order, random states included.
-
-    Args:
-        model: a built Keras model.
-
-    Returns:
-        Dict from names such as `model/0007` to the variables.
-    """
-    return {f"model/{index:04d}": variable for index, variable in enumerate(model.variables)}
-
-
-def assign(variables: dict, arrays: dict[str, np.ndarray]) -> None:
-    """Sets variables by name, all or none.
-
-    Args:
-        variables: Keras or TensorFlow variables by name.
-        arrays: numpy arrays by name; further names are ignored.
-
-    Raises:
-        ValueError: when an array is missing or of another shape; nothing has been set then.
-    """
-    for name, variable in variables.items():
-        found = arrays[name].shape if name in arrays else None
-        if found != tuple(variable.shape):
-            raise ValueError(
-                f"The checkpoint does not fit the model: expected {name} of shape "
-                f"{tuple(variable.shape)}, received {found}."
-            )
-    for name, variable in variables.items():
-        variable.assign(arrays[name])

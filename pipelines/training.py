@@ -10,12 +10,12 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from pipelines import run_folder
-from pipelines.checkpoints import Checkpoints
 from pipelines.diagnosis import first_not_finite
+from pipelines.distribution.workers import Workers
 from pipelines.preparation import prepare
 from pipelines.progress import Progress
-from pipelines.workers import Workers
+from pipelines.runs.checkpoints import Checkpoints
+from pipelines.runs.folder import locked
 
 # The keys of `config.train` that the loop reads, whatever the task.
 DEFAULTS = {
@@ -88,7 +88,7 @@ def train(
     with workers.together(), workers.folder(workdir) as workdir:
         trainer, data, state = prepare(task, config, workdir, workers, allow_changes)
         profile = workers.from_chief(lambda: profile)
-        with run_folder.locked(workdir):
+        with locked(workdir):
             return _Loop(trainer, data, workdir, state, profile).run()
 
 

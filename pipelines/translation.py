@@ -24,12 +24,11 @@ from kerasformer.tokenizers import (
     train_sentencepiece,
 )
 from pipelines import batching, evaluation, parallel_text, training
-from pipelines.data_sources import check_keys
+from pipelines.data.shards import WHOLE, Shard
 from pipelines.preparation import Data
-from pipelines.run_folder import write_atomically
-from pipelines.trainer import check_choices
+from pipelines.runs.config import check_choices, check_keys
+from pipelines.runs.files import write_atomically
 from pipelines.translator import Translator, search_arguments
-from pipelines.workers import WHOLE, Shard
 
 METRICS = ("loss", "accuracy", "bleu")  # What a validation can report.
 SHOWN = 5  # Pairs of a batch that a dry run shows.

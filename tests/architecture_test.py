@@ -220,17 +220,17 @@ RULES_AND_BAD_EXAMPLES = [
     (imports_undeclared_packages, "kerasformer.layers.masks", "import tensorflow as tf"),
     (imports_undeclared_packages, "pipelines.batching", "import torch"),
     (imports_undeclared_packages, "apps.serve", "import sacrebleu"),
-    (uses_private_parts, "pipelines.export", "from keras.src import backend"),
-    (uses_private_parts, "pipelines.export", "import tensorflow as tf\ntf.python.ops"),
-    (uses_private_parts, "pipelines.export", "import_module('keras.src.backend')"),
+    (uses_private_parts, "pipelines.runs.export", "from keras.src import backend"),
+    (uses_private_parts, "pipelines.runs.export", "import tensorflow as tf\ntf.python.ops"),
+    (uses_private_parts, "pipelines.runs.export", "import_module('keras.src.backend')"),
     (uses_private_parts, "apps.train", "from pipelines.training import _step"),
     (uses_private_parts, "tests.x_test", "from pipelines import training as t\nt._step()"),
-    (hides_imports, "pipelines.export", "def save():\n  import tensorflow"),
-    (hides_imports, "pipelines.export", "def plot():\n  import matplotlib"),
+    (hides_imports, "pipelines.runs.export", "def save():\n  import tensorflow"),
+    (hides_imports, "pipelines.runs.export", "def plot():\n  import matplotlib"),
     (passes_a_budget, "apps.train", "x = 1\n" * (MAX_LINES + 1)),
     (passes_a_budget, "apps.train", "def main():\n" + "  x = 1\n" * (MAX_FUNCTION_LINES + 1)),
     (has_a_name_that_says_nothing, "pipelines.utils", ""),
-    (asserts_outside_tests, "pipelines.export", "assert True"),
+    (asserts_outside_tests, "pipelines.runs.export", "assert True"),
 ]
 RULES = sorted({rule for rule, _, _ in RULES_AND_BAD_EXAMPLES}, key=lambda rule: rule.__name__)
 
@@ -268,7 +268,7 @@ class RulesTest:
             "def plot():\n  try:\n    import matplotlib\n"
             "  except ImportError as error:\n    raise ImportError('pip install x') from error"
         )
-        assert not list(hides_imports(Module("pipelines.export", source)))
+        assert not list(hides_imports(Module("pipelines.runs.export", source)))
 
 
 class TreeTest:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.checkpoints import Checkpoints
+from pipelines.runs.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 SAVE_ON_A_FULL_DISK = """
 import resource, sys
 import numpy as np
-from pipelines.checkpoints import Checkpoints
+from pipelines.runs.checkpoints import Checkpoints
 folder, limit, note = sys.argv[1], *map(int, sys.argv[2:])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 try:

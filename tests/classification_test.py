@@ -9,9 +9,12 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from pipelines import classification, export, run_folder, training
-from pipelines.checkpoints import Checkpoints
-from pipelines.workers import Shard
+from pipelines import classification, training
+from pipelines.data.shards import Shard
+from pipelines.runs import evaluation, export
+from pipelines.runs.checkpoints import Checkpoints
+from pipelines.runs.folder import start
+from pipelines.runs.weights import load_model
 
 COLOURS = {"blue": (30, 40, 220), "green": (40, 200, 60), "red": (210, 30, 50)}
 SIZE = 8
@@ -61,7 +64,7 @@ def workdir(data, tmp_path_factory):
 
 
 def load(workdir, config, weights="last"):
-    return export.load_model(classification, config, str(workdir), weights)
+    return load_model(classification, config, str(workdir), weights)
 
 
 def short(workdir, config):
@@ -180,7 +183,7 @@ class LossTest:
 
 class LearningTest:
     def test_it_names_the_colours_of_squares_it_has_not_seen(self, workdir, data):
-        scores, table = export.evaluate(
+        scores, table = evaluation.evaluate(
             classification, make_config(data), str(workdir), "last", "test"
         )
         assert scores["top1"] > 0.9 and scores["top5"] == 1.0 and scores["images"] == 53
@@ -314,7 +317,7 @@ class OtherRunTest:
     def test_a_run_of_another_task_is_refused(self, data, tmp_path):
         other = make_config(data)
         other.task = "translation"
-        run_folder.start(tmp_path / "other", other)
+        start(tmp_path / "other", other)
         config = make_config(data, **{"start.workdir": str(tmp_path / "other")})
         with pytest.raises(ValueError, match="a run of classification in .*received translation"):
             training.train(classification, config, str(tmp_path / "run"))

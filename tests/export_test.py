@@ -14,8 +14,11 @@ import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from pipelines import export, run_folder, training, translation
-from pipelines.checkpoints import Checkpoints
+from pipelines import training, translation
+from pipelines.runs import evaluation, export
+from pipelines.runs.checkpoints import WEIGHTS, Checkpoints
+from pipelines.runs.config import read_config
+from pipelines.runs.weights import load_model
 
 STEPS = (2, 3, 5)
 BEST = 3
@@ -99,7 +102,7 @@ class WeightsTest:
     )
     @pytest.mark.parametrize("ema", [0.0, 0.9])
     def test_the_model_has_the_weights_that_were_asked_for(self, workdir, weights, steps, ema):
-        model = export.load_model(Scoring(), make_config(ema), str(workdir), weights)
+        model = load_model(Scoring(), make_config(ema), str(workdir), weights)
         found = [variable.numpy() for variable in model.variables]
         for index, array in enumerate(found):
             expected = np.mean([weights_of(step)[0][index] for step in steps], axis=0)
@@ -110,12 +113,12 @@ class WeightsTest:
 
     def test_other_weights_are_one_sentence(self, workdir):
         with pytest.raises(ValueError, match="weights='first'"):
-            export.load_model(Scoring(), make_config(), str(workdir), "first")
+            load_model(Scoring(), make_config(), str(workdir), "first")
 
-    @pytest.mark.parametrize("weights", export.WEIGHTS)
+    @pytest.mark.parametrize("weights", WEIGHTS)
     def test_without_a_checkpoint_it_is_one_sentence(self, tmp_path, weights):
         with pytest.raises(ValueError, match="There is no checkpoint in .*; train first"):
-            export.load_model(Scoring(), make_config(), str(tmp_path), weights)
+            load_model(Scoring(), make_config(), str(tmp_path), weights)
 
     @pytest.mark.parametrize("format", export.FORMATS)
     def test_without_a_checkpoint_nothing_is_written(self, tmp_path, format):
@@ -129,7 +132,7 @@ class WeightsTest:
                 return keras.Sequential([keras.Input((3,)), keras.layers.Dense(7)])
 
         with pytest.raises(ValueError, match="does not fit the model: expected model/0000"):
-            export.load_model(Wider(), make_config(), str(workdir), "last")
+            load_model(Wider(), make_config(), str(workdir), "last")
 
 
 class ExportTest:
@@ -147,7 +150,7 @@ class ExportTest:
         path = self.export(workdir)
         loaded = tf.saved_model.load(str(path))
         found = loaded.signatures["serving_default"](rows=tf.constant(ROWS))["scores"]
-        model = export.load_model(Scoring(), make_config(), str(workdir), "last")
+        model = load_model(Scoring(), make_config(), str(workdir), "last")
         np.testing.assert_allclose(found, model(ROWS), rtol=1e-6)
 
     def test_a_version_is_a_saved_model_and_its_card(self, workdir):
@@ -160,7 +163,7 @@ class ExportTest:
         }
 
     def test_the_card_says_what_goes_in_what_comes_out_and_how_good_it_is(self, workdir):
-        scores, table = export.evaluate(Scoring(), make_config(), str(workdir), "last", "test")
+        scores, table = evaluation.evaluate(Scoring(), make_config(), str(workdir), "last", "test")
         assert json.loads((workdir / "evaluation-test.json").read_text()) == scores
         assert (workdir / "evaluation-test.md").read_text() == table == "Table of test.\n"
         assert (workdir / "evaluation-test-empty.png").exists()
@@ -241,7 +244,7 @@ class TranslatorTest:
     def test_a_process_with_onnxruntime_alone_translates_by_the_code_of_the_docs(
         self, run, tmp_path
     ):
-        config = run_folder.read_config(run)
+        config = read_config(run)
         config.decode.update(beam_size=1, num_hypotheses=1, max_source_length=53)
         path = export.export(translation, config, str(run), "average", "onnx")
         assert path == run / "export_onnx" / "1"
@@ -254,7 +257,7 @@ class TranslatorTest:
         command = [sys.executable, "-c", code, str(path), *self.SENTENCES]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
-        model = export.load_model(translation, config, str(run), "average")
+        model = load_model(translation, config, str(run), "average")
         module = translation.serving(model, config, str(run))
         expected = translation.translate(module, list(self.SENTENCES), config)
         assert done.stdout.splitlines() == expected and "⁇" not in expected[0]
@@ -269,7 +272,7 @@ class TranslatorTest:
         assert sorted(run.rglob("*")) == before
 
     def test_a_process_with_tensorflow_alone_gives_the_same_strings(self, run, tmp_path):
-        config = run_folder.read_config(run)  # as the program reads it
+        config = read_config(run)  # as the program reads it
         path = export.export(translation, config, str(run), "average")
         command = [sys.executable, "-c", ANSWER, str(path), json.dumps(self.SENTENCES)]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -277,7 +280,7 @@ class TranslatorTest:
         found = json.loads(done.stdout.splitlines()[-1])
         assert found["imported"] == []
 
-        model = export.load_model(translation, config, str(run), "average")
+        model = load_model(translation, config, str(run), "average")
         module = translation.serving(model, config, str(run))
         assert found["answers"].keys() == module.signatures().keys()
         for name, function in module.signatures().items():

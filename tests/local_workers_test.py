@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import local_workers
+from pipelines.distribution import local_workers
 
 ROOT = Path(__file__).parents[1]
 LONG = 30  # seconds that no process may stay

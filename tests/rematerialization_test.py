@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.rematerialization import rematerialize
-from pipelines.trainer import model_variables
+from pipelines.runs.weights import model_variables
 from tests.digits import (
     ONE_DEVICE,
     TransformedDigits,

@@ -10,8 +10,10 @@ from pathlib import Path
 import ml_collections
 import pytest
 
-from pipelines import run_folder
-from pipelines.run_folder import MetricsLog, read_config, start, write_atomically, write_text
+from pipelines.runs.config import FIXED_KEYS, FREE_KEYS, read_config, write_config
+from pipelines.runs.files import write_atomically, write_text
+from pipelines.runs.folder import start
+from pipelines.runs.metrics_log import MetricsLog
 
 ROOT = Path(__file__).parents[1]
 CHANGES = {
@@ -146,10 +148,10 @@ class StartTest:
         assert (begun / "config.json").read_bytes() == before
         assert sorted(os.listdir(begun)) == ["checkpoints", "config.json", "tokenizer.model"]
 
-    @pytest.mark.parametrize("key", [key for key in run_folder.FREE_KEYS if "data." in key])
+    @pytest.mark.parametrize("key", [key for key in FREE_KEYS if "data." in key])
     def test_what_it_reads_may_have_moved(self, begun, key):
         start(begun, config(**{key: "elsewhere"}))
-        run_folder.write_config(begun, config(**{key: "elsewhere"}))
+        write_config(begun, config(**{key: "elsewhere"}))
         assert read_config(begun).to_json() == config(**{key: "elsewhere"}).to_json()
 
     @pytest.mark.parametrize("there", [True, False])
@@ -269,4 +271,4 @@ class CurvesTest:
 
 def test_what_a_run_may_not_change_is_what_the_tests_change():
     keys = {key if key.startswith("train.") else key.split(".")[0] for key in CHANGES}
-    assert set(run_folder.FIXED_KEYS) == keys
+    assert set(FIXED_KEYS) == keys

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from pipelines.checkpoints import Checkpoints
+from pipelines.runs.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 # Dropout, moving averages, shuffling, and for images all kinds of augmentation.

@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from pipelines import strategies
+from pipelines.distribution import strategies
 
 TASK = {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker"}}
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines import loss_scale
-from pipelines.trainer import model_variables
+from pipelines.runs.weights import model_variables
 from tests.digits import (
     ONE_DEVICE,
     Overflowing,

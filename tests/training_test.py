@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from kerasformer.schedules import InverseSquareRoot
-from pipelines import run_folder, training
-from pipelines.checkpoints import Checkpoints
+from pipelines import training
+from pipelines.runs.checkpoints import Checkpoints
+from pipelines.runs.folder import locked
 from tests import programs
 from tests.digits import (
     Digits,
@@ -162,7 +163,7 @@ class GoingOnTest:
 
     def test_two_programs_do_not_train_in_one_folder(self, whole, tmp_path):
         workdir = shutil.copytree(whole, tmp_path / "run")
-        with run_folder.locked(workdir), pytest.raises(ValueError, match="Another process trains"):
+        with locked(workdir), pytest.raises(ValueError, match="Another process trains"):
             run(workdir)
 
     def test_a_refused_config_does_not_replace_that_of_the_run(self, stopped):

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from kerasformer import decoding
 from pipelines import parallel_text, training, translation
-from pipelines.export import load_model
-from pipelines.workers import Shard
+from pipelines.data.shards import Shard
+from pipelines.runs.weights import load_model
 
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "fünf": "five", "acht": "eight"}
 PAIRS = [

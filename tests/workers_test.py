@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines import local_workers, strategies
-from pipelines.workers import BLOCK, Shard, Workers
+from pipelines.data.shards import Shard
+from pipelines.distribution import local_workers, strategies
+from pipelines.distribution.workers import BLOCK, Workers
 from tests.digits import (
     ONE_DEVICE,
     VOCABULARY,

@@ -4,10 +4,11 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from pipelines.data.shards import Shard
 
 # What TensorFlow raises when another process does not answer.
 LOST = (
@@ -18,22 +19,6 @@ LOST = (
     tf.errors.UnavailableError,
 )
 BLOCK = 2**16  # bytes of a text that are sent at a time
-
-
-class Shard(NamedTuple):
-    """The part of each batch that a process makes.
-
-    Attributes:
-        index, count: rows of the process `index` of `count`.
-        num_replicas: int. Number of replicas of all processes, which share each batch.
-    """
-
-    index: int = 0
-    count: int = 1
-    num_replicas: int = 1
-
-
-WHOLE = Shard()
 
 
 class Workers:

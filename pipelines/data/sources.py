@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Collection
 from pathlib import Path
 
 TFDS_HINT = (
@@ -17,20 +16,6 @@ def required(data, key: str):
     if value is None or value == "":
         raise ValueError(f"Expected a value for data.{key}, received data.{key}={value!r}.")
     return value
-
-
-def check_keys(data, known: Collection[str]) -> None:
-    """Refuses keys of `config.data` that nothing reads, such as misspelt ones.
-
-    Raises:
-        ValueError: naming the first of them.
-    """
-    for key in data:
-        if key not in known:
-            raise ValueError(
-                f"Expected the keys of data to be among {', '.join(sorted(known))}, "
-                f"received data.{key}={data[key]!r}."
-            )
 
 
 def expanded(path: str) -> str:

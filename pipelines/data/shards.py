@@ -1,0 +1,19 @@
+"""The part of each batch that a process makes."""
+
+from typing import NamedTuple
+
+
+class Shard(NamedTuple):
+    """The part of each batch that a process makes.
+
+    Attributes:
+        index, count: rows of the process `index` of `count`.
+        num_replicas: int. Number of replicas of all processes, which share each batch.
+    """
+
+    index: int = 0
+    count: int = 1
+    num_replicas: int = 1
+
+
+WHOLE = Shard()

@@ -1,0 +1,115 @@
+"""The config of a run: reading, writing, comparing and checking it."""
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import ml_collections
+
+from pipelines.runs.files import write_text
+
+# A run never goes on with another model, nor with state that its checkpoints do not have.
+FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model", "start", "teacher")
+FIXED_KEYS += ("train.ema", "train.precision")
+# These may change at any time: where things lie (the loop looks whether the data are the same),
+# and what changes no weights.
+PLACES = ("data.folder", "data.data_dir", "data.download", "start.workdir")
+FREE_KEYS = (*PLACES, "data.test", "weights", "decode", "serve")
+FREE_KEYS += tuple(
+    f"train.{key}"
+    for key in (
+        "steps_per_call",
+        "log_every",
+        "validate_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "best_metric",
+        "patience",
+    )
+)
+
+
+def check_keys(data, known: Collection[str]) -> None:
+    """Refuses keys of `config.data` that nothing reads, such as misspelt ones.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    for key in data:
+        if key not in known:
+            raise ValueError(
+                f"Expected the keys of data to be among {', '.join(sorted(known))}, "
+                f"received data.{key}={data[key]!r}."
+            )
+
+
+def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
+    """Reads the resolved config of a run.
+
+    Args:
+        workdir: folder of the run.
+
+    Returns:
+        The config.
+
+    Raises:
+        ValueError: when the folder holds no run, or its config cannot be read.
+    """
+    path = Path(workdir) / "config.json"
+    try:
+        return ml_collections.ConfigDict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ValueError(f"{workdir} holds no run: {path} does not exist.") from None
+    except ValueError as error:  # Neither UTF-8 nor JSON.
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+
+
+def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
+    """Writes the resolved config of a run."""
+    write_text(Path(workdir) / "config.json", config.to_json(indent=1))
+
+
+def differences(
+    old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
+) -> dict[str, tuple[object, object]]:
+    """Returns the keys whose values differ with both values, in the order of the alphabet."""
+    new = ml_collections.ConfigDict(json.loads(new.to_json()))
+    old, new = _flatten(old.to_dict()), _flatten(new.to_dict())
+    return {
+        key: (old.get(key), new.get(key))
+        for key in sorted(old | new)
+        if old.get(key) != new.get(key)
+    }
+
+
+def is_among(key: str, keys: Collection[str]) -> bool:
+    """Tests whether a key, or a part of the config that holds it, is among others."""
+    parts = key.split(".")
+    return any(".".join(parts[:length]) in keys for length in range(1, len(parts) + 1))
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def check_choices(choices: Mapping[str, tuple]) -> None:
+    """Refuses values that are not among the known ones.
+
+    Args:
+        choices: for each key of a config its value and the known values.
+
+    Raises:
+        ValueError: naming the first value that is not known.
+    """
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(
+                f"Expected {key} to be one of {sorted(known)}, received {key}={value!r}."
+            )

@@ -1,0 +1,72 @@
+"""The weights of a run: what a checkpoint holds, and a model that has them."""
+
+from pathlib import Path
+
+import keras
+import ml_collections
+import numpy as np
+
+from pipelines.runs.checkpoints import WEIGHTS, Checkpoints
+
+
+def load_model(task, config: ml_collections.ConfigDict, workdir: str, weights: str):
+    """Builds the model of a run and gives it the weights of its checkpoints.
+
+    Args:
+        task: module of the run's task.
+        config: the resolved config of the run.
+        workdir: folder of the run.
+        weights: `"average"` of the kept checkpoints, `"best"` by validation, or `"last"`. With a
+            moving average (`train.ema`) its weights are taken in place of the trained ones.
+
+    Returns:
+        The Keras model.
+
+    Raises:
+        ValueError: when there is no checkpoint, or it does not fit the model.
+    """
+    if weights not in WEIGHTS:
+        raise ValueError(f"Expected weights to be one of {WEIGHTS}, received weights={weights!r}.")
+    folder = Path(workdir) / "checkpoints"
+    checkpoints = Checkpoints(folder / "best" if weights == "best" else folder)
+    model = task.build(config, workdir)
+    variables = model_variables(model)
+    arrays = checkpoints.average(config.train.keep_checkpoints if weights == "average" else 1)
+    if config.train.ema:
+        averages = {name: x for name, x in arrays.items() if name.startswith("ema/")}
+        arrays |= {name.removeprefix("ema/"): x for name, x in averages.items()}
+    assign(variables, arrays)
+    return model
+
+
+def model_variables(model: keras.Model) -> dict:
+    """Names a model's variables by their order, random states included.
+
+    Args:
+        model: a built Keras model.
+
+    Returns:
+        Dict from names such as `model/0007` to the variables.
+    """
+    return {f"model/{index:04d}": variable for index, variable in enumerate(model.variables)}
+
+
+def assign(variables: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Sets variables by name, all or none.
+
+    Args:
+        variables: Keras or TensorFlow variables by name.
+        arrays: numpy arrays by name; further names are ignored.
+
+    Raises:
+        ValueError: when an array is missing or of another shape; nothing has been set then.
+    """
+    for name, variable in variables.items():
+        found = arrays[name].shape if name in arrays else None
+        if found != tuple(variable.shape):
+            raise ValueError(
+                f"The checkpoint does not fit the model: expected {name} of shape "
+                f"{tuple(variable.shape)}, received {found}."
+            )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
