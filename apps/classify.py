@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kerasformer import explain
 from pipelines.error_sentence import sentence
-from pipelines.image_files import fault
+from pipelines.images.files import fault
 
 
 def predict(signatures: dict, paths: Sequence[str], pictures: Sequence[Path] | None) -> None:

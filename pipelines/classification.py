@@ -16,18 +16,20 @@ from kerasformer.layers.embeddings.patches import pair
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import VisionTransformer
 from kerasformer.models.vit_variants import VARIANTS
-from pipelines import image_batches, image_evaluation, training
-from pipelines.augmentation import Recipe, resize_and_crop
+from pipelines import training
 from pipelines.classifier import Classifier
 from pipelines.data.shards import WHOLE, Shard
 from pipelines.data.sources import expanded
 from pipelines.distillation import Distiller, distillation_loss, load_teacher
 from pipelines.fine_tuning import copy_weights
-from pipelines.image_data import KEYS, Images, read_images, statistics
-from pipelines.image_description import describe, read_description, require_described
-from pipelines.image_files import MAX_PIXELS
+from pipelines.images import scores as image_scores
+from pipelines.images.augmentation import Recipe, resize_and_crop
+from pipelines.images.batches import evaluation_dataset, training_dataset
+from pipelines.images.description import describe, read_description, require_described
+from pipelines.images.files import MAX_PIXELS
+from pipelines.images.labelled import KEYS, Images, read_images, statistics
+from pipelines.images.preview import preview as draw_preview
 from pipelines.preparation import Data
-from pipelines.preview import preview as draw_preview
 from pipelines.runs.config import check_choices, check_keys, read_config
 from pipelines.runs.weights import load_model
 
@@ -155,7 +157,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
     print(f"Images: {counts}, {len(images.class_names)} classes", flush=True)
     size, normalization = _image_size(config), (described["mean"], described["deviation"])
     return Data(
-        train=lambda batch: image_batches.training_dataset(
+        train=lambda batch: training_dataset(
             images,
             config.train.batch_size,
             config.seed,
@@ -165,7 +167,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             start_batch=batch,
             shard=shard,
         ),
-        validation=image_batches.evaluation_dataset(
+        validation=evaluation_dataset(
             validation, config.serve.batch_size, size, *normalization, config.serve.crop
         ),
         batches_per_epoch=len(images.labels) / config.train.batch_size,
@@ -189,7 +191,7 @@ def preview(config: ml_collections.ConfigDict, path: str) -> None:
     """Draws augmented training images with their labels to a picture."""
     images, columns = read_images(config.data, "train"), 8
     normalization = statistics(images)
-    batches = image_batches.training_dataset(
+    batches = training_dataset(
         images, columns, config.seed, _recipe(config), _image_size(config), *normalization
     )
     draw_preview(batches, images.class_names, *normalization, path, columns=columns)
@@ -328,20 +330,20 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str =
         name: the confusion matrix and the worst mistakes.
     """
     images = _read_described(config, module.described, split)
-    batches = image_batches.evaluation_dataset(
+    batches = evaluation_dataset(
         images,
         config.serve.batch_size,
         _image_size(config),
         *module.normalization,
         config.serve.crop,
     )
-    probabilities = image_evaluation.predict(module.model, batches, len(images.labels))
-    found = (probabilities, images.labels, images.class_names)
-    scores = image_evaluation.score(*found)
-    worst = image_evaluation.worst(*found[:2])
+    probabilities = image_scores.predict(module.model, batches, len(images.labels))
+    predictions = (probabilities, images.labels, images.class_names)
+    scores = image_scores.score(*predictions)
+    worst = image_scores.worst(probabilities, images.labels)
     pixels = [images.image(index) for index in worst]
     pictures = {
-        "confusion": image_evaluation.draw_confusion(*found),
-        "mistakes": image_evaluation.draw_mistakes(pixels, worst, *found),
+        "confusion": image_scores.draw_confusion(*predictions),
+        "mistakes": image_scores.draw_mistakes(pixels, worst, *predictions),
     }
-    return scores, image_evaluation.table(scores), pictures
+    return scores, image_scores.table(scores), pictures

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from pipelines import image_files
+from pipelines.images import files
 from pipelines.page_links import Pictures, State, anchor, fault
 
 LONGEST_SIDE = 512  # pixels of a picture that is kept
@@ -37,11 +37,11 @@ def tidy(contents: bytes) -> bytes:
     Raises:
         ValueError: for a file that is no image that can be used, one sentence.
     """
-    found = image_files.fault(contents)
+    found = files.fault(contents)
     if found and not found.startswith("animated"):
         raise ValueError(f"This file cannot be used: {found}. {KINDS}")
     try:
-        image = Image.open(io.BytesIO(contents), formats=image_files.FORMATS)
+        image = Image.open(io.BytesIO(contents), formats=files.FORMATS)
         image = ImageOps.exif_transpose(image).convert("RGB")
     except Exception:  # Pillow's plugins raise whatever they like.
         raise ValueError(f"This file cannot be used: it is damaged. {KINDS}") from None

@@ -25,7 +25,7 @@ from PIL import Image
 
 from kerasformer.models import VisionTransformer
 from pipelines.classifier import Classifier
-from pipelines.demo_corpus import generate
+from pipelines.demo_corpus.corpus import generate
 
 METRICS = "/monitoring/prometheus/metrics"
 CLIENTS = (1, 8, 32, 128)

@@ -23,11 +23,14 @@ from kerasformer.tokenizers import (
     SentencePieceTokenizer,
     train_sentencepiece,
 )
-from pipelines import batching, evaluation, parallel_text, training
+from pipelines import training
 from pipelines.data.shards import WHOLE, Shard
 from pipelines.preparation import Data
 from pipelines.runs.config import check_choices, check_keys
 from pipelines.runs.files import write_atomically
+from pipelines.text.batches import TokenizedPairs, batches_per_epoch, dataset
+from pipelines.text.pairs import KEYS, clean, read_pairs
+from pipelines.text.scores import bleu, score, table
 from pipelines.translator import Translator, search_arguments
 
 METRICS = ("loss", "accuracy", "bleu")  # What a validation can report.
@@ -94,7 +97,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             "tokenizer.kind": (config.tokenizer.kind, KINDS),
         }
     )
-    check_keys(config.data, parallel_text.KEYS)
+    check_keys(config.data, KEYS)
     if config.train.max_length > config.train.batch_tokens:
         raise ValueError(
             "Expected the longest pair to fit into a batch, received "
@@ -131,35 +134,35 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
         The datasets, of dicts of int tensors `source` `(B, S)`, `target` `(B, T)` (behind the
         start token) and `labels` `(B, T)` (with the end token).
     """
-    pairs, counts = parallel_text.clean(
-        parallel_text.read_pairs(config.data, "train"),
+    pairs, counts = clean(
+        read_pairs(config.data, "train"),
         config.data.max_words,
         config.data.max_ratio,
         config.data.deduplicate,
     )
-    validation_pairs = parallel_text.read_pairs(config.data, "validation")
+    validation_pairs = read_pairs(config.data, "validation")
     print("Training pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
     if not (Path(workdir) / "tokenizer.model").exists():
         _train_tokenizer(config, workdir, pairs)
     tokenizer = load_tokenizer(workdir)
-    train = batching.TokenizedPairs.from_texts(pairs, tokenizer, tokenizer, config.train.max_length)
-    validation = batching.TokenizedPairs.from_texts(validation_pairs, tokenizer, tokenizer)
+    train = TokenizedPairs.from_texts(pairs, tokenizer, tokenizer, config.train.max_length)
+    validation = TokenizedPairs.from_texts(validation_pairs, tokenizer, tokenizer)
     if train.dropped:
         print(f"Pairs over train.max_length={config.train.max_length}: {train.dropped} dropped.")
     batches = {"batch_tokens": config.train.batch_tokens, "num_replicas": shard.num_replicas}
     longest = int(max(validation.source_lengths.max(), validation.target_lengths.max()))
     return Data(
-        train=lambda batch: batching.dataset(
+        train=lambda batch: dataset(
             train, seed=config.seed, start_batch=batch, shard=shard, **batches
         ),
-        validation=batching.dataset(
+        validation=dataset(
             validation,
             max(config.train.batch_tokens, longest + 1),
             seed=0,
             shuffle=False,
             repeat=False,
         ),
-        batches_per_epoch=batching.batches_per_epoch(train, **batches),
+        batches_per_epoch=batches_per_epoch(train, **batches),
         items="tokens",
         fingerprint={
             "set of training pairs": _fingerprint(pairs),
@@ -253,14 +256,14 @@ def validation_scorer(
     """
     greedy = config.copy_and_resolve_references()
     greedy.decode.beam_size = greedy.decode.num_hypotheses = 1
-    sources, references = zip(*parallel_text.read_pairs(config.data, "validation"), strict=True)
+    sources, references = zip(*read_pairs(config.data, "validation"), strict=True)
     module = serving(model, greedy, workdir)
 
-    def score():
+    def score_validation():
         found = translate(module, list(sources), greedy)
-        return {"bleu": evaluation.bleu(found, references, config.data.is_tokenized).score}
+        return {"bleu": bleu(found, references, config.data.is_tokenized).score}
 
-    return score
+    return score_validation
 
 
 def translate(module: tf.Module, sentences: list[str], config) -> list[str]:
@@ -292,7 +295,7 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 
 def example(module: Translator, config: ml_collections.ConfigDict) -> str:
     """Works one example through the module, for the model card."""
-    source, reference = parallel_text.read_pairs(config.data, "validation")[0]
+    source, reference = read_pairs(config.data, "validation")[0]
     found = module.translate(tf.constant([source]))
     return (
         f"- input: {source}\n- output: {found['translation'][0].numpy().decode()}\n"
@@ -312,8 +315,8 @@ def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str =
         Tuple of the scores (a dict that JSON can hold), a table of worst and best sentences, and
         pictures by name: none.
     """
-    pairs = parallel_text.read_pairs(config.data, split)
+    pairs = read_pairs(config.data, split)
     sources, references = zip(*pairs, strict=True)
     hypotheses = translate(module, list(sources), config)
-    scores = evaluation.score(hypotheses, references, config.data.is_tokenized)
-    return scores, evaluation.table(sources, hypotheses, references), {}
+    scores = score(hypotheses, references, config.data.is_tokenized)
+    return scores, table(sources, hypotheses, references), {}

@@ -21,11 +21,11 @@ import tensorflow as tf
 
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import VisionTransformer
-from pipelines.augmentation import Recipe
 from pipelines.benchmark import Side, Work
 from pipelines.configs import cifar10_cpu
-from pipelines.image_batches import training_dataset
-from pipelines.image_data import Images
+from pipelines.images.augmentation import Recipe
+from pipelines.images.batches import training_dataset
+from pipelines.images.labelled import Images
 
 LEARNING_RATE = 1e-3
 TIMM_HINT = '--peers=timm needs timm: `pip install "kerasformer[timm]"`.'

@@ -218,7 +218,7 @@ RULES_AND_BAD_EXAMPLES = [
     (imports_what_its_room_may_not, "kerasformer.layers.blocks", "from .masks import causal_mask"),
     (imports_another_model, "kerasformer.models.vit", "from kerasformer.models import transformer"),
     (imports_undeclared_packages, "kerasformer.layers.masks", "import tensorflow as tf"),
-    (imports_undeclared_packages, "pipelines.batching", "import torch"),
+    (imports_undeclared_packages, "pipelines.text.batches", "import torch"),
     (imports_undeclared_packages, "apps.serve", "import sacrebleu"),
     (uses_private_parts, "pipelines.runs.export", "from keras.src import backend"),
     (uses_private_parts, "pipelines.runs.export", "import tensorflow as tf\ntf.python.ops"),

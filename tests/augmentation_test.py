@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import augmentation as aug
-from pipelines.augmentation import Recipe
-from pipelines.keyed_random import make_keys
+from pipelines.images import augmentation as aug
+from pipelines.images.augmentation import Recipe
+from pipelines.images.keyed_random import make_keys
 
 MANY = 10007
 

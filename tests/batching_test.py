@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kerasformer.tokenizers import END_ID, START_ID, SentencePieceTokenizer, train_sentencepiece
-from pipelines.batching import (
+from pipelines.text.batches import (
     TokenizedPairs,
     batches_per_epoch,
     bucket_batches,

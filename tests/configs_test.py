@@ -14,7 +14,8 @@ from apps.tasks import TASKS
 from kerasformer.models import Seq2SeqTransformer, VisionTransformer, transformer, vit_variants
 from kerasformer.schedules import Noam
 from kerasformer.tokenizers import train_sentencepiece
-from pipelines import parallel_text, trainer, translation
+from pipelines import trainer, translation
+from pipelines.text import pairs
 
 NAMES = sorted(
     path.stem for path in Path(pipelines.configs.__path__[0]).glob("*.py") if path.stem[0] != "_"
@@ -119,7 +120,7 @@ def test_a_small_model_is_built_from_its_config(name, tmp_path):
 class DemoTest:
     def test_its_data_are_at_hand(self):
         for split in SPLITS:
-            assert len(parallel_text.read_pairs(load("demo_translation").data, split)) > 100
+            assert len(pairs.read_pairs(load("demo_translation").data, split)) > 100
 
 
 class Multi30kTest:
@@ -131,7 +132,7 @@ class Multi30kTest:
         config = module("multi30k_en_de").get_config(text)
         assert config.data.is_tokenized is is_tokenized
         with pytest.raises(ValueError, match=f"{tmp_path}/multi30k/{text}/train"):
-            parallel_text.read_pairs(config.data, "train")
+            pairs.read_pairs(config.data, "train")
 
     def test_the_folder_may_be_given(self, tmp_path):
         config = load("multi30k_en_de")
@@ -140,12 +141,12 @@ class Multi30kTest:
         for language in ("en", "de"):
             name = f"tok/test_2016_flickr.lc.norm.tok.{language}"
             (tmp_path / name).write_text(f"text in {language}\n")
-        assert parallel_text.read_pairs(config.data, "test") == [("text in en", "text in de")]
+        assert pairs.read_pairs(config.data, "test") == [("text in en", "text in de")]
 
     def test_without_the_variable_it_is_named(self, monkeypatch):
         monkeypatch.delenv("KERASFORMER_DATA", raising=False)
         with pytest.raises(ValueError, match="KERASFORMER_DATA"):
-            parallel_text.read_pairs(load("multi30k_en_de").data, "train")
+            pairs.read_pairs(load("multi30k_en_de").data, "train")
 
     def test_another_text_is_one_sentence(self):
         with pytest.raises(ValueError, match="Expected .*:tok or :raw, received 'cooked'"):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import demo_corpus
-from pipelines import demo_lexicon as lexicon
+from pipelines.demo_corpus import corpus, lexicon
 
 NUMBERS = {number for pair in lexicon.NUMERALS for number in pair}
 ADJECTIVES = {adjective.english for adjective in lexicon.ADJECTIVES}
@@ -109,7 +108,7 @@ def noun_phrases(german, forms):
 
 @pytest.fixture(scope="module")
 def data():
-    return demo_corpus.sentence_splits()
+    return corpus.sentence_splits()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +119,7 @@ def sentences(data):
 class GenerateTest:
     def test_the_seed_decides_on_every_machine(self):
         program = (
-            "from pipelines import demo_corpus as d;"
+            "from pipelines.demo_corpus import corpus as d;"
             "print(d.generate(97, 5), sorted(d.held_out_combinations(5)), d.splits(5, 53, 11, 13))"
         )
         outputs = {
@@ -134,25 +133,25 @@ class GenerateTest:
             for hash_seed in ("0", "1", "2017")
         }
         assert len(outputs) == 1
-        assert repr(demo_corpus.generate(97, 5)) in outputs.pop().decode()
+        assert repr(corpus.generate(97, 5)) in outputs.pop().decode()
 
     def test_more_pairs_begin_with_the_same_ones(self):
-        assert demo_corpus.generate(211, 3)[:101] == demo_corpus.generate(101, 3)
+        assert corpus.generate(211, 3)[:101] == corpus.generate(101, 3)
 
     def test_another_seed_gives_other_pairs(self):
-        assert demo_corpus.generate(101, 3) != demo_corpus.generate(101, 4)
+        assert corpus.generate(101, 3) != corpus.generate(101, 4)
 
     def test_all_pairs_are_distinct(self):
-        assert len(set(demo_corpus.generate(5003, 1))) == 5003
+        assert len(set(corpus.generate(5003, 1))) == 5003
 
     def test_no_pairs_are_no_pairs(self):
-        assert demo_corpus.generate(0, 1) == []
+        assert corpus.generate(0, 1) == []
 
     def test_a_negative_size_is_refused_by_name(self):
         with pytest.raises(ValueError, match="num_pairs=-1"):
-            demo_corpus.generate(-1, 0)
+            corpus.generate(-1, 0)
         with pytest.raises(ValueError, match="num_test=-2"):
-            demo_corpus.splits(num_test=-2)
+            corpus.splits(num_test=-2)
 
 
 class SplitsTest:
@@ -161,22 +160,22 @@ class SplitsTest:
         assert sizes == {"train": 30_000, "validation": 500, "test": 500}
 
     def test_the_pairs_are_those_of_the_sentences(self):
-        made = demo_corpus.sentence_splits(7, 23, 5, 3)
+        made = corpus.sentence_splits(7, 23, 5, 3)
         pairs = {name: [(s.english, s.german) for s in chosen] for name, chosen in made.items()}
-        assert demo_corpus.splits(7, 23, 5, 3) == pairs
+        assert corpus.splits(7, 23, 5, 3) == pairs
 
     def test_no_sentence_is_in_two_splits_or_twice_in_one(self, sentences):
         assert len({sentence.english for sentence in sentences}) == len(sentences)
 
     def test_no_training_sentence_has_a_held_out_combination_and_every_other_one_has(self, data):
-        held_out = demo_corpus.held_out_combinations(0)
+        held_out = corpus.held_out_combinations(0)
         assert all(held_out.isdisjoint(sentence.combinations) for sentence in data["train"])
         for sentence in (*data["validation"], *data["test"]):
             assert not held_out.isdisjoint(sentence.combinations)
 
     def test_a_full_training_split_does_not_spill_into_the_others(self):
-        made = demo_corpus.sentence_splits(0, num_train=2, num_validation=31, num_test=37)
-        held_out = demo_corpus.held_out_combinations(0)
+        made = corpus.sentence_splits(0, num_train=2, num_validation=31, num_test=37)
+        held_out = corpus.held_out_combinations(0)
         for sentence in (*made["validation"], *made["test"]):
             assert not held_out.isdisjoint(sentence.combinations)
 
@@ -186,13 +185,13 @@ class SplitsTest:
         forms = {verb.base: {verb.third, verb.past, verb.ing} - {""} for verb in lexicon.VERBS}
         between = rf"(?: (?:{'|'.join(FUNCTION_WORDS | ADJECTIVES | NUMBERS)}))*"
         recipients = {verb.base for verb in lexicon.VERBS if verb.recipient}  # stand between
-        for _, word, noun in demo_corpus.held_out_combinations(0):
+        for _, word, noun in corpus.held_out_combinations(0):
             if word not in recipients:
                 shown = "|".join({word} | forms.get(word, set()))
                 assert not re.search(rf" (?:{shown}){between} (?:{noun}|{plurals[noun]})\b", text)
 
     def test_every_adjective_and_verb_with_objects_has_something_held_out(self):
-        words = {word for _, word, _ in demo_corpus.held_out_combinations(0)}
+        words = {word for _, word, _ in corpus.held_out_combinations(0)}
         assert words == ADJECTIVES | {verb.base for verb in lexicon.VERBS if verb.objects}
 
     def test_every_word_that_is_tested_has_been_seen_often(self, data):
@@ -212,7 +211,7 @@ class SplitsTest:
             assert sum(seen[word] >= 50 for word in tested) >= 0.98 * len(tested)
 
     def test_held_out_combinations_depend_on_the_seed(self):
-        assert demo_corpus.held_out_combinations(0) != demo_corpus.held_out_combinations(1)
+        assert corpus.held_out_combinations(0) != corpus.held_out_combinations(1)
 
 
 class LanguageTest:

@@ -3,9 +3,8 @@ import functools
 
 import pytest
 
-from pipelines import demo_inflection as inflection
-from pipelines import demo_lexicon as lexicon
-from pipelines.demo_grammar import (
+from pipelines.demo_corpus import inflection, lexicon
+from pipelines.demo_corpus.grammar import (
     Clause,
     Phrase,
     conditional,

@@ -1,7 +1,16 @@
 import pytest
 
-from pipelines import demo_lexicon as lexicon
-from pipelines.demo_inflection import CASES, FIRST, PLURAL, STRONG, THIRD, Verb, endings, verb
+from pipelines.demo_corpus import lexicon
+from pipelines.demo_corpus.inflection import (
+    CASES,
+    FIRST,
+    PLURAL,
+    STRONG,
+    THIRD,
+    Verb,
+    endings,
+    verb,
+)
 
 NOUN = {noun.english: noun for noun in lexicon.NOUNS}
 VERB = {entry.base: entry for entry in lexicon.VERBS}

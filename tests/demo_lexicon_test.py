@@ -1,6 +1,6 @@
 import pytest
 
-from pipelines import demo_lexicon as lexicon
+from pipelines.demo_corpus import lexicon
 
 KINDS = {kind for noun in lexicon.NOUNS for kind in noun.kinds.split()}
 

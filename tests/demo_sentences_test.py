@@ -2,9 +2,8 @@ import random
 
 import pytest
 
-from pipelines import demo_lexicon as lexicon
-from pipelines import demo_sentences
-from pipelines.demo_inflection import BARE, EVERY, MY, NO, POSSESSIVES, THE, A
+from pipelines.demo_corpus import lexicon, sentences
+from pipelines.demo_corpus.inflection import BARE, EVERY, MY, NO, POSSESSIVES, THE, A
 
 NOUN = {noun.english: noun for noun in lexicon.NOUNS}
 NUM_DRAWS = 2003
@@ -17,22 +16,22 @@ def rng():
 
 @pytest.fixture
 def clauses(rng):
-    return [demo_sentences.random_clause(rng, role="subject") for _ in range(NUM_DRAWS)]
+    return [sentences.random_clause(rng, role="subject") for _ in range(NUM_DRAWS)]
 
 
 class DeterminersTest:
     def test_kin_is_always_somebodys(self):
         for role in ("subject", "object", "negated", "recipient"):
-            assert demo_sentences.determiners_of(NOUN["uncle"], role, plural=False) == POSSESSIVES
+            assert sentences.determiners_of(NOUN["uncle"], role, plural=False) == POSSESSIVES
 
     def test_nobody_owns_an_unowned_noun(self):
         for plural in (False, True):
-            owners = demo_sentences.determiners_of(NOUN["man"], "subject", plural)
+            owners = sentences.determiners_of(NOUN["man"], "subject", plural)
             assert THE in owners and MY not in owners
 
     def test_a_number_decides_which_articles_there_are(self):
-        assert BARE not in demo_sentences.determiners_of(NOUN["dog"], "object", plural=False)
-        assert A not in demo_sentences.determiners_of(NOUN["dog"], "object", plural=True)
+        assert BARE not in sentences.determiners_of(NOUN["dog"], "object", plural=False)
+        assert A not in sentences.determiners_of(NOUN["dog"], "object", plural=True)
 
 
 class ClauseTest:
@@ -73,17 +72,17 @@ class ClauseTest:
 class DescriptionTest:
     def test_nothing_is_two_things_of_one_group(self, rng):
         for _ in range(NUM_DRAWS):
-            clause = demo_sentences.random_description(rng)
+            clause = sentences.random_description(rng)
             if clause.subject.adjective:
                 assert clause.subject.adjective.group != clause.complement.group
 
     def test_a_state_is_asked_for_by_name(self, rng):
-        described = [demo_sentences.random_description(rng, state=True) for _ in range(101)]
+        described = [sentences.random_description(rng, state=True) for _ in range(101)]
         assert all(clause.complement.state for clause in described)
 
 
 class PatternsTest:
-    @pytest.mark.parametrize("pattern", sorted(set(demo_sentences.PATTERNS), key=str))
+    @pytest.mark.parametrize("pattern", sorted(set(sentences.PATTERNS), key=str))
     def test_every_pattern_makes_many_whole_sentences(self, pattern, rng):
         made = [pattern(rng) for _ in range(211)]
         assert len({sentence.english for sentence in made}) > 150
@@ -96,4 +95,4 @@ class PatternsTest:
     def test_the_same_source_of_chance_gives_the_same_sentence(self):
         first, second = random.Random(11), random.Random(11)
         for _ in range(101):
-            assert demo_sentences.random_sentence(first) == demo_sentences.random_sentence(second)
+            assert sentences.random_sentence(first) == sentences.random_sentence(second)

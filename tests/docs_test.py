@@ -20,7 +20,7 @@ import keras
 import pytest
 
 import kerasformer
-from pipelines import demo_corpus
+from pipelines.demo_corpus import corpus
 from tests import programs
 
 ROOT = Path(__file__).parents[1]
@@ -167,7 +167,7 @@ SHALLOW = "    config.model.num_layers = 1\n    return config\n"
 def write_pairs(folder):
     """Writes the files that the config of the README names, a few pairs each."""
     folder.mkdir()
-    for split, pairs in demo_corpus.splits().items():
+    for split, pairs in corpus.splits().items():
         pairs = pairs[: 101 if split == "train" else 11]
         for language, lines in zip(("en", "de"), zip(*pairs, strict=True), strict=True):
             text = "".join(line + "\n" for line in lines)

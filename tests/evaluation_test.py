@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pipelines import evaluation
+from pipelines.text.scores import bleu, score, table
 
 # Matches and n-grams of the hypotheses, for n = 1 to 4, "the" clipped to one match:
 # 4/5 2/4 1/3 0/2 in the first sentence, 4/4 3/3 2/2 1/1 in the second.
@@ -31,40 +31,36 @@ def width(interval):
 class BleuTest:
     @pytest.mark.parametrize("is_tokenized", [False, True])
     def test_it_equals_the_count_by_hand(self, is_tokenized):
-        found = evaluation.bleu(HYPOTHESES, REFERENCES, is_tokenized)
+        found = bleu(HYPOTHESES, REFERENCES, is_tokenized)
         assert math.isclose(found.score, BLEU)
         assert (found.sys_len, found.ref_len) == (9, 10)
 
     def test_case_counts_in_detokenised_text_alone(self):
         hypotheses, references = ["das haus ist ganz rot"], ["Das Haus ist ganz rot"]
-        assert evaluation.bleu(hypotheses, references, is_tokenized=False).score < 70
-        assert evaluation.bleu(hypotheses, references, is_tokenized=True).score == pytest.approx(
-            100
-        )
+        assert bleu(hypotheses, references, is_tokenized=False).score < 70
+        assert bleu(hypotheses, references, is_tokenized=True).score == pytest.approx(100)
 
     def test_tokenised_words_are_taken_as_they_are(self):
         hypotheses, references = ["wir gehen nun heim."], ["wir gehen nun heim ."]
-        assert evaluation.bleu(hypotheses, references, is_tokenized=False).score == pytest.approx(
-            100
-        )
-        assert evaluation.bleu(hypotheses, references, is_tokenized=True).score < 70
+        assert bleu(hypotheses, references, is_tokenized=False).score == pytest.approx(100)
+        assert bleu(hypotheses, references, is_tokenized=True).score < 70
 
 
 class ScoreTest:
     def test_identical_texts_give_100_everywhere(self):
         _, references = corpus(13)
-        scores = evaluation.score(references, references, is_tokenized=False)
+        scores = score(references, references, is_tokenized=False)
         assert scores["bleu"] == scores["chrf"] == scores["bleu_lowercase_tokenized"] == 100.0
         assert scores["bleu_interval"] == scores["chrf_interval"] == [100.0, 100.0]
         assert scores["length_ratio"] == scores["brevity_penalty"] == 1.0
 
     def test_texts_without_a_common_letter_give_0(self):
-        scores = evaluation.score(["aaa aaa aaa aaa"], ["bbb bbb bbb bbb"], is_tokenized=False)
+        scores = score(["aaa aaa aaa aaa"], ["bbb bbb bbb bbb"], is_tokenized=False)
         assert scores["bleu"] == scores["chrf"] == 0.0
         assert scores["bleu_interval"] == scores["chrf_interval"] == [0.0, 0.0]
 
     def test_it_reports_lengths_and_the_brevity_penalty(self):
-        scores = evaluation.score(HYPOTHESES, REFERENCES, is_tokenized=False)
+        scores = score(HYPOTHESES, REFERENCES, is_tokenized=False)
         assert scores["bleu"] == round(BLEU, 2)
         assert scores["brevity_penalty"] == round(math.exp(1 - 10 / 9), 3)
         assert (scores["hypothesis_words"], scores["reference_words"]) == (9, 10)
@@ -72,7 +68,7 @@ class ScoreTest:
 
     def test_the_two_scales_differ_by_case(self):
         hypotheses, references = ["das haus ist ganz rot."], ["Das Haus ist ganz rot ."]
-        scores = evaluation.score(hypotheses, references, is_tokenized=False)
+        scores = score(hypotheses, references, is_tokenized=False)
         assert scores["bleu"] < 70 < scores["bleu_lowercase_tokenized"] == 100.0
         assert "case:mixed" in scores["signature"] and "tok:13a" in scores["signature"]
         words = scores["bleu_lowercase_tokenized_signature"]
@@ -80,12 +76,12 @@ class ScoreTest:
 
     def test_words_of_tokenised_text_are_not_split_again(self):
         hypotheses, references = ["we paid ( 5.) there"], ["we paid ( 5. ) there"]
-        words = evaluation.score(hypotheses, references, is_tokenized=True)
+        words = score(hypotheses, references, is_tokenized=True)
         assert words["bleu_lowercase_tokenized"] < words["bleu"] == 100.0
         assert "tok:none" in words["bleu_lowercase_tokenized_signature"]
 
     def test_intervals_hold_the_score_and_shrink_with_more_sentences(self):
-        few, many = (evaluation.score(*corpus(n), is_tokenized=False) for n in (23, 397))
+        few, many = (score(*corpus(n), is_tokenized=False) for n in (23, 397))
         for scores in (few, many):
             for name in ("bleu", "chrf"):
                 low, high = scores[f"{name}_interval"]
@@ -94,11 +90,11 @@ class ScoreTest:
         assert width(many["chrf_interval"]) < width(few["chrf_interval"]) / 2
 
     def test_the_same_texts_give_the_same_json_twice(self):
-        first, second = (json.dumps(evaluation.score(*corpus(31), False)) for _ in range(2))
+        first, second = (json.dumps(score(*corpus(31), False)) for _ in range(2))
         assert first == second
 
     def test_without_a_bootstrap_an_interval_is_the_score(self):
-        scores = evaluation.score(HYPOTHESES, REFERENCES, is_tokenized=False, bootstrap=1)
+        scores = score(HYPOTHESES, REFERENCES, is_tokenized=False, bootstrap=1)
         assert scores["bleu_interval"] == [scores["bleu"]] * 2
 
 
@@ -106,7 +102,7 @@ class TableTest:
     def test_worst_come_first_then_best_and_none_twice(self):
         references = [f"satz nummer {'abcdefg'[i]}" for i in range(7)]
         hypotheses = [r[:length] for r, length in zip(references, range(1, 14, 2), strict=True)]
-        text = evaluation.table("ABCDEFG", hypotheses, references, count=2)
+        text = table("ABCDEFG", hypotheses, references, count=2)
         rows = [line for line in text.splitlines() if "| source |" in line]
         assert [row.split("|")[3].strip() for row in rows] == ["A", "B", "G", "F"]
         values = [float(row.split("|")[1]) for row in rows]
@@ -114,12 +110,12 @@ class TableTest:
         assert text.index("Worst sentences:") < text.index("| B |") < text.index("Best sentences:")
 
     def test_few_sentences_are_all_among_the_worst(self):
-        text = evaluation.table(["A", "B"], HYPOTHESES, REFERENCES)
+        text = table(["A", "B"], HYPOTHESES, REFERENCES)
         assert text.count("| source |") == 2
         assert "Best" not in text
 
     def test_nothing_in_a_text_breaks_a_row(self):
-        text = evaluation.table(["a|b\\"], ["c\nd\x1b[2J"], ["e\u2028\tf"])
+        text = table(["a|b\\"], ["c\nd\x1b[2J"], ["e\u2028\tf"])
         assert text.splitlines()[-3:] == [
             "| 0.0 | source | a\\|b\\\\ |",
             "| | reference | e  f |",
@@ -128,18 +124,18 @@ class TableTest:
 
 
 class BadInputTest:
-    @pytest.mark.parametrize("compute", [evaluation.bleu, evaluation.score])
+    @pytest.mark.parametrize("compute", [bleu, score])
     def test_unequal_numbers_of_sentences_are_named(self, compute):
         with pytest.raises(ValueError, match="2 hypotheses, 1 references"):
             compute(HYPOTHESES, REFERENCES[:1], False)
 
-    @pytest.mark.parametrize("compute", [evaluation.bleu, evaluation.score])
+    @pytest.mark.parametrize("compute", [bleu, score])
     def test_no_sentences_are_an_error(self, compute):
         with pytest.raises(ValueError, match="at least one sentence"):
             compute([], [], False)
 
     def test_a_table_needs_sources_and_a_count(self):
         with pytest.raises(ValueError, match="0 sources, 2 hypotheses"):
-            evaluation.table([], HYPOTHESES, REFERENCES)
+            table([], HYPOTHESES, REFERENCES)
         with pytest.raises(ValueError, match="count=0"):
-            evaluation.table(REFERENCES, HYPOTHESES, REFERENCES, count=0)
+            table(REFERENCES, HYPOTHESES, REFERENCES, count=0)

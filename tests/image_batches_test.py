@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.augmentation import Recipe, resize_and_crop
 from pipelines.data.shards import Shard
-from pipelines.image_batches import evaluation_dataset, training_dataset
-from pipelines.image_data import Images
+from pipelines.images.augmentation import Recipe, resize_and_crop
+from pipelines.images.batches import evaluation_dataset, training_dataset
+from pipelines.images.labelled import Images
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(1, 256, (23, 11, 13, 3), np.uint8)

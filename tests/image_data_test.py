@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.image_data import Images, read_images, statistics
+from pipelines.images.labelled import Images, read_images, statistics
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (31, 11, 13, 3), np.uint8)
@@ -318,7 +318,7 @@ class TfdsTest:
         assert "\n" not in str(error.value)
 
     def test_what_does_not_fit_into_memory_is_refused(self, prepared, monkeypatch):
-        monkeypatch.setattr("pipelines.image_data.MAX_ENCODED", 1)
+        monkeypatch.setattr("pipelines.images.labelled.MAX_ENCODED", 1)
         with pytest.raises(ValueError, match="do not fit into memory"):
             read_images(self.data(prepared), "train")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines import image_evaluation
-from pipelines.image_evaluation import draw_confusion, draw_mistakes, score, table, worst
+from pipelines.images import scores
+from pipelines.images.scores import draw_confusion, draw_mistakes, score, table, worst
 
 NAMES = ("ant", "bee", "cat")
 PROBABILITIES = np.array(
@@ -86,7 +86,7 @@ class PredictTest:
         )
         padded = np.concatenate([images, np.zeros((2, 2, 3, 1), np.float32)])
         batches = tf.data.Dataset.from_tensor_slices({"images": padded}).batch(3)
-        found = image_evaluation.predict(model, batches, 7)
+        found = scores.predict(model, batches, 7)
         exponentials = np.exp(model(images).numpy())
         expected = exponentials / exponentials.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.image_files import FORMATS, decode, decode_usable, fault
+from pipelines.images.files import FORMATS, decode, decode_usable, fault
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (13, 17, 3), np.uint8)
@@ -128,7 +128,7 @@ class DecodeUsableTest:
             assert pixels is None and kept == list(range(601))
 
     def test_images_too_many_for_memory_become_none(self, monkeypatch):
-        monkeypatch.setattr("pipelines.image_files.MAX_BYTES", 601 * 13 * 17 * 3 - 1)
+        monkeypatch.setattr("pipelines.images.files.MAX_BYTES", 601 * 13 * 17 * 3 - 1)
         assert self.run(self.good)[0] is None
 
     @pytest.mark.parametrize("kind", FORMATS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.keyed_random import fold, integers, make_keys, normal, uniform
+from pipelines.images.keyed_random import fold, integers, make_keys, normal, uniform
 
 KEYS = make_keys(7, tf.range(20011))
 

@@ -8,8 +8,8 @@ import sys
 import ml_collections
 import pytest
 
-from pipelines import demo_corpus
-from pipelines.parallel_text import clean, read_pairs
+from pipelines.demo_corpus import corpus
+from pipelines.text.pairs import clean, read_pairs
 
 SOURCE = ["ein Hund", "zwei\u2028Vögel\x85", "", "drei\u000bKatzen", "שלום 👩‍👩‍👧"]
 TARGET = ["a dog", "two birds", "nothing", "three cats", "hello"]
@@ -123,7 +123,7 @@ class EmbeddedTest:
     def test_the_embedded_corpus_needs_nothing(self):
         data = ml_collections.ConfigDict({"format": "embedded"})
         pairs = read_pairs(data, "test")
-        assert pairs == [tuple(pair) for pair in demo_corpus.splits()["test"]]
+        assert pairs == [tuple(pair) for pair in corpus.splits()["test"]]
         assert all(isinstance(text, str) and text for pair in pairs for text in pair)
 
     def test_an_unknown_split_is_named(self):

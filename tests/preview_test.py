@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.preview import preview
+from pipelines.images.preview import preview
 
 NAMES = ("ant", "bee", "a name that is much too long for its place")
 

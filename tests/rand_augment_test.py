@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from pipelines import rand_augment as ra
-from pipelines.keyed_random import make_keys
+from pipelines.images import rand_augment as ra
+from pipelines.images.keyed_random import make_keys
 
 FILL = (11, 131, 197)
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

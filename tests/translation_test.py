@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from kerasformer import decoding
-from pipelines import parallel_text, training, translation
+from pipelines import training, translation
 from pipelines.data.shards import Shard
 from pipelines.runs.weights import load_model
+from pipelines.text.pairs import read_pairs
 
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "fünf": "five", "acht": "eight"}
 PAIRS = [
@@ -219,7 +220,7 @@ class LearningTest:
         assert config.decode.beam_size == 4
 
     def test_the_example_is_one_of_the_validation_set(self, module, config):
-        source, reference = parallel_text.read_pairs(config.data, "validation")[0]
+        source, reference = read_pairs(config.data, "validation")[0]
         example = translation.example(module, config)
         assert f"input: {source}\n" in example and f"reference: {reference}\n" in example
 

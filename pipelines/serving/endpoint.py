@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import logging
 
 from pipelines.error_sentence import sentence
-from pipelines.image_files import count_pixels, fault
+from pipelines.images.files import count_pixels, fault
 from pipelines.serving.payload import Refused
 
 IMAGE, PIXELS = "image", "_pixels"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.data.sources import below_folder, read_tfds, required
-from pipelines.image_files import MAX_PIXELS, SUFFIXES, decode, decode_usable
+from pipelines.images.files import MAX_PIXELS, SUFFIXES, decode, decode_usable
 
 DIGITS_HINT = 'data.format="digits" needs scikit-learn: `pip install "kerasformer[pipelines]"`.'
 SPLITS = ("train", "validation", "test")

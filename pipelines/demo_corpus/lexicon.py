@@ -6,7 +6,7 @@ verb takes subjects and objects of its kinds, so that nobody eats a table.
 
 import functools
 
-from pipelines.demo_inflection import MODALS, Adjective, Adverb, Noun, Verb, verb
+from pipelines.demo_corpus.inflection import MODALS, Adjective, Adverb, Noun, Verb, verb
 
 # Besides the plain kinds: the grown are old or young; kin is only ever "my uncle"; nobody owns the
 # unowned ("my man" is a husband); one runs into an interior and waits behind a landmark.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from pipelines.keyed_random import integers, normal, uniform
+from pipelines.images.keyed_random import integers, normal, uniform
 
 TOP_LEVEL = 10.0  # of the scale on which magnitudes are given
 GRAY = 128

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from pipelines.augmentation import (
+from pipelines.data.shards import WHOLE, Shard
+from pipelines.images.augmentation import (
     Recipe,
     crop_and_flip,
     erase,
@@ -18,11 +19,10 @@ from pipelines.augmentation import (
     random_resized_crop,
     resize_and_crop,
 )
-from pipelines.data.shards import WHOLE, Shard
-from pipelines.image_data import Images
-from pipelines.image_files import decode
-from pipelines.keyed_random import make_keys
-from pipelines.rand_augment import rand_augment
+from pipelines.images.files import decode
+from pipelines.images.keyed_random import make_keys
+from pipelines.images.labelled import Images
+from pipelines.images.rand_augment import rand_augment
 
 ORDER, IMAGE, BATCH = range(3)  # what a key is for
 NO_LABEL = -1

@@ -11,10 +11,10 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from pipelines import demo_lexicon as lexicon
-from pipelines.demo_grammar import Combination, Sentence
-from pipelines.demo_inflection import Noun
-from pipelines.demo_sentences import random_sentence
+from pipelines.demo_corpus import lexicon
+from pipelines.demo_corpus.grammar import Combination, Sentence
+from pipelines.demo_corpus.inflection import Noun
+from pipelines.demo_corpus.sentences import random_sentence
 
 Pair = tuple[str, str]
 

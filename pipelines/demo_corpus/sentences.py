@@ -8,10 +8,9 @@ import dataclasses
 import functools
 import random
 
-from pipelines import demo_grammar as grammar
-from pipelines import demo_lexicon as lexicon
-from pipelines.demo_grammar import Clause, Phrase, Sentence
-from pipelines.demo_inflection import (
+from pipelines.demo_corpus import grammar, lexicon
+from pipelines.demo_corpus.grammar import Clause, Phrase, Sentence
+from pipelines.demo_corpus.inflection import (
     BARE,
     BE,
     EVERY,

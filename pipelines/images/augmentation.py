@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from pipelines.keyed_random import fold, integers, normal, uniform
+from pipelines.images.keyed_random import fold, integers, normal, uniform
 
 ATTEMPTS = 10  # at a rectangle that fits into the image
 CROP, FLIP, RESIZED_CROP, ERASE, NOISE, MIX, BETA = range(7)  # streams of random numbers

@@ -7,9 +7,8 @@ translates the past, and "gerade", before all but pronouns and negated things, t
 
 import dataclasses
 
-from pipelines import demo_inflection as inflection
-from pipelines import demo_lexicon as lexicon
-from pipelines.demo_inflection import (
+from pipelines.demo_corpus import inflection, lexicon
+from pipelines.demo_corpus.inflection import (
     NOT_ANY,
     PLURAL,
     THE,

@@ -7,8 +7,8 @@ from what a model trains on, the pairs that would teach it nothing, and counts t
 from collections.abc import Iterable, Iterator
 
 from kerasformer.tokenizers import read_lines
-from pipelines import demo_corpus
 from pipelines.data.sources import below_folder, read_tfds, required
+from pipelines.demo_corpus import corpus
 
 Pair = tuple[str, str]
 # The keys of `config.data` that one format or another reads, or the cleaning.
@@ -104,7 +104,7 @@ def clean(
 
 
 def _embedded(data, split: str) -> list[Pair]:
-    splits = demo_corpus.splits()
+    splits = corpus.splits()
     if split not in splits:
         raise ValueError(f"Expected split to be one of {tuple(splits)}, received split={split!r}.")
     return [tuple(pair) for pair in splits[split]]

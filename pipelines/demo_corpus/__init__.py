@@ -1,0 +1,1 @@
+"""The embedded corpus of English and German sentences."""
