@@ -22,9 +22,9 @@ from ml_collections import config_flags
 
 import pipelines.configs
 from apps import program, tasks
-from pipelines import dry_run, training
 from pipelines.distribution import local_workers, strategies
 from pipelines.error_sentence import sentence
+from pipelines.training import dry_run, loop
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name or path of the run's config.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
@@ -78,8 +78,8 @@ def main(_):
     strategy = strategies.make("multiworker" if several else STRATEGY.value)
     options = {"allow_changes": ALLOW_CHANGES.value, "profile": profile}
     try:
-        summary = training.train(task, config, WORKDIR.value, strategy, **options)
-    except training.Preempted as error:
+        summary = loop.train(task, config, WORKDIR.value, strategy, **options)
+    except loop.Preempted as error:
         print(error, file=sys.stderr)
         return local_workers.PREEMPTED
     print(json.dumps(summary))

@@ -16,7 +16,6 @@ from kerasformer.layers.embeddings.patches import pair
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import VisionTransformer
 from kerasformer.models.vit_variants import VARIANTS
-from pipelines import training
 from pipelines.classifier import Classifier
 from pipelines.data.shards import WHOLE, Shard
 from pipelines.data.sources import expanded
@@ -29,9 +28,10 @@ from pipelines.images.description import describe, read_description, require_des
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import KEYS, Images, read_images, statistics
 from pipelines.images.preview import preview as draw_preview
-from pipelines.preparation import Data
 from pipelines.runs.config import check_choices, check_keys, read_config
 from pipelines.runs.weights import load_model
+from pipelines.training import settings
+from pipelines.training.task import Data
 
 METRICS = ("loss", "top1", "top5")  # What a validation can report.
 DEFAULTS = {
@@ -57,7 +57,7 @@ DEFAULTS = {
         "temperature": 1.0,  # Of the soft kind.
     },
     "train": {
-        **training.DEFAULTS,
+        **settings.DEFAULTS,
         "batch_size": 128,
         "learning_rate": 0.001,
         "schedule": "cosine",

@@ -22,7 +22,7 @@ from pipelines.configs import cifar10_cpu, multi30k_en_de
 from pipelines.distribution import local_workers, strategies
 from pipelines.distribution.workers import Workers
 from pipelines.scaling_prediction import Link, predict, record
-from pipelines.trainer import Trainer
+from pipelines.training.trainer import Trainer
 
 WARM_UP, STEPS, REDUCTIONS = 2, 2, 10  # Calls that do not count; what one call does.
 OPTIONS = tf.distribute.experimental.CommunicationOptions

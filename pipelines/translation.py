@@ -23,14 +23,14 @@ from kerasformer.tokenizers import (
     SentencePieceTokenizer,
     train_sentencepiece,
 )
-from pipelines import training
 from pipelines.data.shards import WHOLE, Shard
-from pipelines.preparation import Data
 from pipelines.runs.config import check_choices, check_keys
 from pipelines.runs.files import write_atomically
 from pipelines.text.batches import TokenizedPairs, batches_per_epoch, dataset
 from pipelines.text.pairs import KEYS, clean, read_pairs
 from pipelines.text.scores import bleu, score, table
+from pipelines.training import settings
+from pipelines.training.task import Data
 from pipelines.translator import Translator, search_arguments
 
 METRICS = ("loss", "accuracy", "bleu")  # What a validation can report.
@@ -55,7 +55,7 @@ DEFAULTS = {
     },
     "model": {"variant": "base"},
     "train": {
-        **training.DEFAULTS,
+        **settings.DEFAULTS,
         "batch_tokens": 4096,  # Of the longer side of a batch, padding counted.
         "max_length": 256,  # Tokens of either side; longer pairs are dropped and counted.
         "label_smoothing": 0.1,

@@ -9,12 +9,13 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from pipelines import classification, training
+from pipelines import classification
 from pipelines.data.shards import Shard
 from pipelines.runs import evaluation, export
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.folder import start
 from pipelines.runs.weights import load_model
+from pipelines.training import loop
 
 COLOURS = {"blue": (30, 40, 220), "green": (40, 200, 60), "red": (210, 30, 50)}
 SIZE = 8
@@ -59,7 +60,7 @@ def data(tmp_path_factory):
 def workdir(data, tmp_path_factory):
     """The folder of a run with a trained model."""
     folder = tmp_path_factory.mktemp("run")
-    training.train(classification, make_config(data), str(folder))
+    loop.train(classification, make_config(data), str(folder))
     return folder
 
 
@@ -70,7 +71,7 @@ def load(workdir, config, weights="last"):
 def short(workdir, config):
     """Trains a few steps of a run and returns its model."""
     config.train.update(steps=3, warmup_steps=1, validate_every=3, checkpoint_every=3, ema=0.0)
-    training.train(classification, config, str(workdir))
+    loop.train(classification, config, str(workdir))
     return load(workdir, config)
 
 
@@ -91,14 +92,14 @@ class CheckTest:
     def test_what_cannot_be_is_refused_before_anything_is_written(self, data, tmp_path, key, value):
         config = make_config(data, **{key: value})
         with pytest.raises(ValueError, match=f"{key.split('.')[1]}.*{value}") as caught:
-            training.train(classification, config, str(tmp_path / "run"))
+            loop.train(classification, config, str(tmp_path / "run"))
         assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
     def test_a_key_of_the_data_that_nothing_reads_is_named(self, data, tmp_path):
         config = make_config(data)
         config.data.clases = ("red",)
         with pytest.raises(ValueError, match=r"received data.clases=\('red',\)"):
-            training.train(classification, config, str(tmp_path / "run"))
+            loop.train(classification, config, str(tmp_path / "run"))
 
     def test_a_model_argument_that_does_not_exist_is_named(self, workdir, data):
         config = make_config(data)
@@ -130,12 +131,12 @@ class DatasetsTest:
         shutil.copytree(data, tmp_path / "data")
         shutil.copytree(workdir, tmp_path / "run")
         config = make_config(tmp_path / "data")
-        training.train(classification, config, str(tmp_path / "run"))
+        loop.train(classification, config, str(tmp_path / "run"))
         pixels, labels = squares(301, seed=5)
         names = list(COLOURS)
         np.savez(tmp_path / "data/train.npz", images=pixels, labels=labels, class_names=names)
         with pytest.raises(ValueError, match="another set of training images"):
-            training.train(classification, config, str(tmp_path / "run"))
+            loop.train(classification, config, str(tmp_path / "run"))
 
     def test_a_run_that_never_got_to_a_checkpoint_describes_its_images_anew(self, data, tmp_path):
         config = make_config(data, **{"data.classes": ("blue", "red")})
@@ -258,7 +259,7 @@ class OtherRunTest:
         short(tmp_path / "run", config)
         shutil.rmtree(first)
         config.train.steps = 5
-        training.train(classification, config, str(tmp_path / "run"), allow_changes=True)
+        loop.train(classification, config, str(tmp_path / "run"), allow_changes=True)
         assert Checkpoints(tmp_path / "run/checkpoints").load_newest()[1]["step"] == 5
 
     def test_it_normalises_images_as_the_first_did(self, workdir, data, tmp_path):
@@ -279,7 +280,7 @@ class OtherRunTest:
         taught = {"teacher.model": str(workdir), "teacher.kind": "soft", "teacher.alpha": 1.0}
         for name, changes in {"taught": taught, "alone": {}}.items():
             config = make_config(tmp_path / "data", **changes)
-            training.train(classification, config, str(tmp_path / name))
+            loop.train(classification, config, str(tmp_path / name))
         modules = [
             classification.serving(load(tmp_path / name, config), config, str(tmp_path / name))
             for name in ("taught", "alone")
@@ -308,7 +309,7 @@ class OtherRunTest:
         for name, stops in {"whole": [16], "stopped": [4, 16]}.items():
             for steps in stops:
                 config.train.update(steps=steps, schedule="constant")
-                training.train(classification, config, str(tmp_path / name), allow_changes=True)
+                loop.train(classification, config, str(tmp_path / name), allow_changes=True)
             ends.append(Checkpoints(tmp_path / name / "checkpoints").load_newest())
         (whole, _), (stopped, state) = ends
         assert state["step"] == 16 and whole.keys() == stopped.keys()
@@ -320,4 +321,4 @@ class OtherRunTest:
         start(tmp_path / "other", other)
         config = make_config(data, **{"start.workdir": str(tmp_path / "other")})
         with pytest.raises(ValueError, match="a run of classification in .*received translation"):
-            training.train(classification, config, str(tmp_path / "run"))
+            loop.train(classification, config, str(tmp_path / "run"))

@@ -14,8 +14,9 @@ from apps.tasks import TASKS
 from kerasformer.models import Seq2SeqTransformer, VisionTransformer, transformer, vit_variants
 from kerasformer.schedules import Noam
 from kerasformer.tokenizers import train_sentencepiece
-from pipelines import trainer, translation
+from pipelines import translation
 from pipelines.text import pairs
+from pipelines.training import settings
 
 NAMES = sorted(
     path.stem for path in Path(pipelines.configs.__path__[0]).glob("*.py") if path.stem[0] != "_"
@@ -88,7 +89,7 @@ class EveryConfigTest:
     def test_it_contradicts_neither_itself_nor_the_programs(self, name):
         config = load(name)
         task = TASKS[config.task]
-        trainer.check(config, tf.distribute.get_strategy(), task.METRICS)
+        settings.check(config, tf.distribute.get_strategy(), task.METRICS)
         task.check(config)
 
     def test_its_model_is_made_of_its_arguments(self, name):
@@ -156,7 +157,7 @@ class Multi30kTest:
 class Wmt14Test:
     @pytest.mark.parametrize(("name", "hidden_dim"), [("base", 512), ("big", 1024)])
     def test_the_learning_rate_is_that_of_the_paper(self, name, hidden_dim):
-        schedule = trainer.SCHEDULES["inverse_square_root"](load(f"wmt14_en_de_{name}").train)
+        schedule = settings.SCHEDULES["inverse_square_root"](load(f"wmt14_en_de_{name}").train)
         paper = Noam(hidden_dim, warmup_steps=4000)
         for step in (0, 7, 3999, 100_003):
             assert float(schedule(step)) == pytest.approx(float(paper(step)), rel=1e-5)

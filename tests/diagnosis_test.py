@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.diagnosis import first_not_finite
-from pipelines.rematerialization import rematerialize
+from pipelines.training.diagnosis import first_not_finite
+from pipelines.training.rematerialization import rematerialize
 from tests.digits import (
     Digits,
     TransformedDigits,

@@ -6,9 +6,10 @@ import tensorflow as tf
 from keras import ops
 
 from kerasformer.models import Seq2SeqTransformer
-from pipelines import training, translation
-from pipelines.preparation import Data
-from pipelines.trainer import Trainer
+from pipelines import translation
+from pipelines.training import loop
+from pipelines.training.task import Data
+from pipelines.training.trainer import Trainer
 
 VOCABULARY = 17
 IDS = tf.TensorSpec((None, None), tf.int32)
@@ -119,7 +120,7 @@ def make_config(dropout=0.3, **train):
 
 def run(workdir, task=None, strategy=None, allow_changes=True, **changes):
     config, options = make_config(**changes), {"allow_changes": allow_changes}
-    return training.train(task or Digits(), config, str(workdir), strategy, **options)
+    return loop.train(task or Digits(), config, str(workdir), strategy, **options)
 
 
 def replicas(count):

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from pipelines import translation
-from pipelines.dry_run import dry_run
+from pipelines.training.dry_run import dry_run
 from tests import soak
 
 

@@ -14,11 +14,12 @@ import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from pipelines import training, translation
+from pipelines import translation
 from pipelines.runs import evaluation, export
 from pipelines.runs.checkpoints import WEIGHTS, Checkpoints
 from pipelines.runs.config import read_config
 from pipelines.runs.weights import load_model
+from pipelines.training import loop
 
 STEPS = (2, 3, 5)
 BEST = 3
@@ -234,7 +235,7 @@ def run(tmp_path_factory):
     config.train.update(steps=31, batch_tokens=101, max_length=53, ema=0.5)
     config.train.update(learning_rate=0.03, warmup_steps=7)
     config.decode.update(beam_size=3, num_hypotheses=2, max_source_length=7)
-    training.train(translation, config, str(folder / "run"))
+    loop.train(translation, config, str(folder / "run"))
     return folder / "run"
 
 

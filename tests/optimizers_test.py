@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines.optimizers import AdamW, rate_factors
+from pipelines.training.optimizers import AdamW, rate_factors
 
 PATHS = [
     "vit/patch_embedding/dense/kernel",

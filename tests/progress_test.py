@@ -11,8 +11,8 @@ import time
 import pytest
 import tensorflow as tf
 
-from pipelines.preparation import Data
-from pipelines.progress import Progress, peak_memory
+from pipelines.training.progress import Progress, peak_memory
+from pipelines.training.task import Data
 from tests.digits import Digits, make_config, run
 
 DATA = Data(train=None, validation=None, batches_per_epoch=5, items="tokens")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.rematerialization import rematerialize
 from pipelines.runs.weights import model_variables
+from pipelines.training.rematerialization import rematerialize
 from tests.digits import (
     ONE_DEVICE,
     TransformedDigits,

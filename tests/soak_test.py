@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from pipelines import classification, training
+from pipelines import classification
+from pipelines.training import loop
 from tests import soak
 from tests.digits import two_replicas
 
@@ -20,7 +21,7 @@ class KilledTest:
         assert soak.kill_once(config, killed, "mirrored", MOMENTS) != soak.AFTER
         soak.finish(config, killed, "mirrored")
         config = runpy.run_path(str(config))["get_config"]()
-        training.train(classification, config, str(whole), two_replicas())
+        loop.train(classification, config, str(whole), two_replicas())
         assert soak.differences(killed, whole) == []
 
     @pytest.mark.slow

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines import loss_scale
 from pipelines.runs.weights import model_variables
+from pipelines.training import loss_scale
 from tests.digits import (
     ONE_DEVICE,
     Overflowing,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kerasformer.schedules import InverseSquareRoot
-from pipelines import training
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.folder import locked
+from pipelines.training import loop
 from tests import programs
 from tests.digits import (
     Digits,
@@ -121,7 +121,7 @@ class GoingOnTest:
     def test_a_run_that_is_asked_to_end_is_saved_and_ends_as_if_it_was_not(
         self, whole, tmp_path, step
     ):
-        with pytest.raises(training.Preempted, match="saved at step"):
+        with pytest.raises(loop.Preempted, match="saved at step"):
             run(tmp_path, PreemptedDigits(step))
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         (saved,) = steps_of(tmp_path / "checkpoints" / "preempted")
@@ -268,7 +268,7 @@ class LoopTest:
         assert list(logged(tmp_path, "loss")) == [1]
 
     def test_the_profiler_runs_between_two_steps(self, tmp_path):
-        training.train(Digits(), make_config(), str(tmp_path), profile=(3, 5))
+        loop.train(Digits(), make_config(), str(tmp_path), profile=(3, 5))
         assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
         assert logged(tmp_path, "loss").keys() == {2, 3, 4, 5, 6, 8, 9, 10, 12} - {5}
 

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from kerasformer import decoding
-from pipelines import training, translation
+from pipelines import translation
 from pipelines.data.shards import Shard
 from pipelines.runs.weights import load_model
 from pipelines.text.pairs import read_pairs
+from pipelines.training import loop
 
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "fünf": "five", "acht": "eight"}
 PAIRS = [
@@ -53,7 +54,7 @@ def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     for split, pairs in SPLITS.items():
         (folder / f"{split}.tsv").write_text("\n".join(map("\t".join, pairs)))
-    training.train(translation, make_config(folder), str(folder))
+    loop.train(translation, make_config(folder), str(folder))
     return folder
 
 
@@ -83,7 +84,7 @@ class CheckTest:
     ):
         config = make_config(tmp_path, **{f"decode.{key}": value})
         with pytest.raises(ValueError, match=f"{key}={value!r}") as caught:
-            training.train(translation, config, str(tmp_path / "run"))
+            loop.train(translation, config, str(tmp_path / "run"))
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "run").exists()
 
@@ -105,10 +106,10 @@ class CheckTest:
     def test_a_run_does_not_go_on_with_other_pairs(self, workdir, tmp_path):
         shutil.copytree(workdir, tmp_path / "run")
         config = make_config(tmp_path / "run")
-        training.train(translation, config, str(tmp_path / "run"))
+        loop.train(translation, config, str(tmp_path / "run"))
         (tmp_path / "run" / "train.tsv").write_text("eins zwei\tone two\n" * 3)
         with pytest.raises(ValueError, match="another set of training pairs"):
-            training.train(translation, config, str(tmp_path / "run"))
+            loop.train(translation, config, str(tmp_path / "run"))
 
 
 class TokenizerTest:

@@ -9,9 +9,9 @@ import ml_collections
 import tensorflow as tf
 
 from pipelines.distribution.workers import Workers
-from pipelines.preparation import prepare
-from pipelines.progress import peak_memory
-from pipelines.trainer import Trainer
+from pipelines.training.preparation import prepare
+from pipelines.training.progress import peak_memory
+from pipelines.training.trainer import Trainer
 
 STEPS = 5  # Steps that are timed, after one in which the graph is made.
 

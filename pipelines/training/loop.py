@@ -10,39 +10,14 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from pipelines.diagnosis import first_not_finite
 from pipelines.distribution.workers import Workers
-from pipelines.preparation import prepare
-from pipelines.progress import Progress
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.folder import locked
+from pipelines.training.diagnosis import first_not_finite
+from pipelines.training.preparation import prepare
+from pipelines.training.progress import Progress
+from pipelines.training.settings import PERIODS
 
-# The keys of `config.train` that the loop reads, whatever the task.
-DEFAULTS = {
-    "steps": 100_000,
-    "learning_rate": 0.0007,
-    "schedule": "inverse_square_root",
-    "warmup_steps": 4000,
-    "beta_1": 0.9,
-    "beta_2": 0.98,
-    "epsilon": 1e-9,
-    "weight_decay": 0.0,  # Of matrices alone, decoupled (AdamW).
-    "layer_decay": 1.0,  # Factor of the learning rate from each block to the one below.
-    "clip_norm": 1.0,  # 0 turns clipping off.
-    "precision": "float32",
-    "jit_compile": False,
-    "accumulate": 1,  # Batches whose gradients are summed for a step.
-    "remat": False,  # Compute each block again for its gradient, to save memory.
-    "ema": 0.0,  # Momentum of the moving average of the weights; 0 turns it off.
-    "steps_per_call": 10,
-    "log_every": 50,
-    "validate_every": 500,
-    "checkpoint_every": 500,
-    "keep_checkpoints": 10,
-    "best_metric": "loss",  # One of METRICS of the task.
-    "patience": 0,  # Validations without progress before the run stops; 0 is never.
-}
-PERIODS = ("log_every", "validate_every", "checkpoint_every")
 # What has gathered since the last record.
 NO_PERIOD = {"loss": 0.0, "items": 0.0, "seconds": 0.0, "norm": 0.0}
 # A loss so many times as large as the first one, or as 1, will not come down again.

@@ -7,74 +7,18 @@ One or many replicas then give the same numbers.
 
 import contextlib
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from kerasformer import schedules
 from pipelines.distribution.workers import Workers
-from pipelines.loss_scale import LossScale
-from pipelines.optimizers import AdamW
-from pipelines.runs.checkpoints import WEIGHTS
-from pipelines.runs.config import check_choices
 from pipelines.runs.weights import assign, model_variables
+from pipelines.training.loss_scale import LossScale
+from pipelines.training.optimizers import AdamW
+from pipelines.training.settings import SCHEDULES
 
 SEED_STEP = 1_000_003  # between the seeds of two replicas
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-SCHEDULES = {
-    "constant": lambda train: train.learning_rate,
-    "inverse_square_root": lambda train: schedules.InverseSquareRoot(
-        train.learning_rate, train.warmup_steps
-    ),
-    "linear": lambda train: schedules.WarmUpLinear(
-        train.learning_rate, train.steps, train.warmup_steps
-    ),
-    "cosine": lambda train: schedules.WarmUpCosine(
-        train.learning_rate, train.steps, train.warmup_steps
-    ),
-}
-
-
-def check(config, strategy: tf.distribute.Strategy, metrics: Sequence[str]) -> None:
-    """Refuses a config that contradicts itself, the strategy or the metrics of its task.
-
-    Raises:
-        ValueError: naming the first value that cannot be.
-    """
-    train_config = config.train
-    periods = ("log_every", "validate_every", "checkpoint_every")
-    for key in ("steps", "steps_per_call", "accumulate", "keep_checkpoints", *periods):
-        if train_config[key] < 1:
-            raise ValueError(
-                f"Expected train.{key} to be at least 1, received train.{key}={train_config[key]}."
-            )
-    ranges = {"clip_norm": math.inf, "patience": math.inf, "ema": 1.0, "label_smoothing": 1.0}
-    ranges |= {"weight_decay": math.inf, "beta_1": 1.0, "beta_2": 1.0}
-    for key, end in ranges.items():
-        if not 0 <= train_config[key] < end:
-            raise ValueError(
-                f"Expected 0 <= train.{key} < {end}, received train.{key}={train_config[key]}."
-            )
-    if not 0 < train_config.layer_decay <= 1:
-        raise ValueError(
-            "Expected 0 < train.layer_decay <= 1, received "
-            f"train.layer_decay={train_config.layer_decay}."
-        )
-    choices = {
-        "weights": (config.weights, WEIGHTS),
-        "train.best_metric": (train_config.best_metric, metrics),
-        "train.precision": (train_config.precision, PRECISIONS),
-        "train.schedule": (train_config.schedule, SCHEDULES),
-    }
-    check_choices(choices)
-    SCHEDULES[train_config.schedule](train_config)  # Checks its arguments.
-    if train_config.jit_compile and strategy.num_replicas_in_sync > 1:
-        raise ValueError(
-            "Expected train.jit_compile=False with several replicas, received "
-            f"train.jit_compile=True with {strategy.num_replicas_in_sync}."
-        )
 
 
 class Steps(NamedTuple):
