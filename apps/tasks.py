@@ -1,6 +1,6 @@
 """The tasks by name, and what every program does to load one."""
 
-from pipelines import classification, translation
+from pipelines.tasks import classification, translation
 
 TASKS = {"translation": translation, "classification": classification}
 

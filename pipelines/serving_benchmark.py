@@ -24,8 +24,8 @@ import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
 from PIL import Image
 
 from kerasformer.models import VisionTransformer
-from pipelines.classifier import Classifier
 from pipelines.demo_corpus.corpus import generate
+from pipelines.tasks.classification.classifier import Classifier
 
 METRICS = "/monitoring/prometheus/metrics"
 CLIENTS = (1, 8, 32, 128)

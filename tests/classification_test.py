@@ -9,12 +9,13 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from pipelines import classification
 from pipelines.data.shards import Shard
+from pipelines.images.description import read_description
 from pipelines.runs import evaluation, export
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.folder import start
 from pipelines.runs.weights import load_model
+from pipelines.tasks import classification
 from pipelines.training import loop
 
 COLOURS = {"blue": (30, 40, 220), "green": (40, 200, 60), "red": (210, 30, 50)}
@@ -65,7 +66,7 @@ def workdir(data, tmp_path_factory):
 
 
 def load(workdir, config, weights="last"):
-    return load_model(classification, config, str(workdir), weights)
+    return load_model(classification.build, config, str(workdir), weights)
 
 
 def short(workdir, config):
@@ -110,7 +111,7 @@ class CheckTest:
 
 class DatasetsTest:
     def test_the_run_keeps_what_its_model_must_know_of_the_images(self, workdir, data):
-        described = classification.read_description(workdir)
+        described = read_description(workdir)
         pixels = np.load(data / "train.npz")["images"].astype("float64")
         assert described["class_names"] == list(COLOURS) and described["channels"] == 3
         np.testing.assert_allclose(described["mean"], pixels.mean(axis=(0, 1, 2)))
@@ -142,7 +143,7 @@ class DatasetsTest:
         config = make_config(data, **{"data.classes": ("blue", "red")})
         classification.datasets(config, str(tmp_path))
         classification.datasets(make_config(data), str(tmp_path))
-        assert classification.read_description(str(tmp_path))["class_names"] == list(COLOURS)
+        assert read_description(str(tmp_path))["class_names"] == list(COLOURS)
 
     def test_other_classes_to_validate_are_refused(self, data, tmp_path):
         shutil.copytree(data, tmp_path / "data")
@@ -265,7 +266,7 @@ class OtherRunTest:
     def test_it_normalises_images_as_the_first_did(self, workdir, data, tmp_path):
         config = make_config(data, **{"start.workdir": str(workdir), "data.classes": ("red",)})
         classification.datasets(config, str(tmp_path))
-        described, first = map(classification.read_description, (str(tmp_path), str(workdir)))
+        described, first = map(read_description, (str(tmp_path), str(workdir)))
         assert described["class_names"] == ["red"]
         assert (described["mean"], described["deviation"]) == (first["mean"], first["deviation"])
 

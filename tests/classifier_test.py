@@ -12,10 +12,10 @@ import tensorflow as tf
 from PIL import Image
 
 from kerasformer.models import VisionTransformer
-from pipelines.classifier import Classifier
 from pipelines.images.augmentation import resize_and_crop
 from pipelines.images.files import decode
 from pipelines.images.headers import header_size
+from pipelines.tasks.classification.classifier import Classifier
 
 RANDOM = np.random.default_rng(0)
 KINDS = ("BMP", "GIF", "JPEG", "PNG")

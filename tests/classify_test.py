@@ -16,7 +16,7 @@ from PIL import Image
 
 from apps import classify
 from kerasformer.models import VisionTransformer
-from pipelines.classifier import Classifier
+from pipelines.tasks.classification.classifier import Classifier
 from tests import programs
 
 ROOT = Path(__file__).parents[1]

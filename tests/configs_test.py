@@ -14,7 +14,7 @@ from apps.tasks import TASKS
 from kerasformer.models import Seq2SeqTransformer, VisionTransformer, transformer, vit_variants
 from kerasformer.schedules import Noam
 from kerasformer.tokenizers import train_sentencepiece
-from pipelines import translation
+from pipelines.tasks import translation
 from pipelines.text import pairs
 from pipelines.training import settings
 

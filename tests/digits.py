@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras import ops
 
 from kerasformer.models import Seq2SeqTransformer
-from pipelines import translation
+from pipelines.tasks import translation
 from pipelines.training import loop
 from pipelines.training.task import Data
 from pipelines.training.trainer import Trainer

@@ -8,7 +8,12 @@ import tensorflow as tf
 
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import VisionTransformer
-from pipelines.distillation import Distiller, Teacher, distillation_loss, load_teacher
+from pipelines.tasks.classification.distillation import (
+    Distiller,
+    Teacher,
+    distillation_loss,
+    load_teacher,
+)
 
 RANDOM = np.random.default_rng(0)
 NAMES = ["ant", "bee", "cat", "dog", "eel"]

@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from pipelines import translation
+from pipelines.tasks import translation
+from pipelines.tasks.translation import data
 from pipelines.training.dry_run import dry_run
 from tests import soak
 
@@ -39,7 +40,7 @@ class DryRunTest:
         text, new = shown
         words = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four"}
         pairs = re.findall(r"^(.+)\n  -> (.+)$", text, re.MULTILINE)
-        assert 0 < len(pairs) <= translation.SHOWN and not new
+        assert 0 < len(pairs) <= data.SHOWN and not new
         for source, target in pairs:
             assert [words[word] for word in source.split()] == target.split()
 

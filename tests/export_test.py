@@ -14,11 +14,12 @@ import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from pipelines import translation
 from pipelines.runs import evaluation, export
 from pipelines.runs.checkpoints import WEIGHTS, Checkpoints
 from pipelines.runs.config import read_config
 from pipelines.runs.weights import load_model
+from pipelines.tasks import translation
+from pipelines.tasks.translation.evaluation import translate
 from pipelines.training import loop
 
 STEPS = (2, 3, 5)
@@ -103,7 +104,7 @@ class WeightsTest:
     )
     @pytest.mark.parametrize("ema", [0.0, 0.9])
     def test_the_model_has_the_weights_that_were_asked_for(self, workdir, weights, steps, ema):
-        model = load_model(Scoring(), make_config(ema), str(workdir), weights)
+        model = load_model(Scoring().build, make_config(ema), str(workdir), weights)
         found = [variable.numpy() for variable in model.variables]
         for index, array in enumerate(found):
             expected = np.mean([weights_of(step)[0][index] for step in steps], axis=0)
@@ -114,12 +115,12 @@ class WeightsTest:
 
     def test_other_weights_are_one_sentence(self, workdir):
         with pytest.raises(ValueError, match="weights='first'"):
-            load_model(Scoring(), make_config(), str(workdir), "first")
+            load_model(Scoring().build, make_config(), str(workdir), "first")
 
     @pytest.mark.parametrize("weights", WEIGHTS)
     def test_without_a_checkpoint_it_is_one_sentence(self, tmp_path, weights):
         with pytest.raises(ValueError, match="There is no checkpoint in .*; train first"):
-            load_model(Scoring(), make_config(), str(tmp_path), weights)
+            load_model(Scoring().build, make_config(), str(tmp_path), weights)
 
     @pytest.mark.parametrize("format", export.FORMATS)
     def test_without_a_checkpoint_nothing_is_written(self, tmp_path, format):
@@ -133,7 +134,7 @@ class WeightsTest:
                 return keras.Sequential([keras.Input((3,)), keras.layers.Dense(7)])
 
         with pytest.raises(ValueError, match="does not fit the model: expected model/0000"):
-            load_model(Wider(), make_config(), str(workdir), "last")
+            load_model(Wider().build, make_config(), str(workdir), "last")
 
 
 class ExportTest:
@@ -151,7 +152,7 @@ class ExportTest:
         path = self.export(workdir)
         loaded = tf.saved_model.load(str(path))
         found = loaded.signatures["serving_default"](rows=tf.constant(ROWS))["scores"]
-        model = load_model(Scoring(), make_config(), str(workdir), "last")
+        model = load_model(Scoring().build, make_config(), str(workdir), "last")
         np.testing.assert_allclose(found, model(ROWS), rtol=1e-6)
 
     def test_a_version_is_a_saved_model_and_its_card(self, workdir):
@@ -258,9 +259,9 @@ class TranslatorTest:
         command = [sys.executable, "-c", code, str(path), *self.SENTENCES]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
-        model = load_model(translation, config, str(run), "average")
+        model = load_model(translation.build, config, str(run), "average")
         module = translation.serving(model, config, str(run))
-        expected = translation.translate(module, list(self.SENTENCES), config)
+        expected = translate(module, list(self.SENTENCES), config)
         assert done.stdout.splitlines() == expected and "⁇" not in expected[0]
 
     def test_what_cannot_be_exported_says_so_in_one_line_and_leaves_nothing(self, run):
@@ -281,7 +282,7 @@ class TranslatorTest:
         found = json.loads(done.stdout.splitlines()[-1])
         assert found["imported"] == []
 
-        model = load_model(translation, config, str(run), "average")
+        model = load_model(translation.build, config, str(run), "average")
         module = translation.serving(model, config, str(run))
         assert found["answers"].keys() == module.signatures().keys()
         for name, function in module.signatures().items():

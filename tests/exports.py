@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from kerasformer.models import Seq2SeqTransformer, VisionTransformer
 from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
-from pipelines.classifier import Classifier
-from pipelines.translator import Translator
+from pipelines.tasks.classification.classifier import Classifier
+from pipelines.tasks.translation.translator import Translator
 
 LINES = ["The boy sees a dog.", "A girl washes cows.", "Der Junge sieht.", "Ein Hund wäscht Kühe."]
 CLASSES = ["cat", "dog & <b>pup</b>", "wug"]

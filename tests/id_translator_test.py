@@ -7,7 +7,7 @@ import pytest
 from kerasformer import decoding
 from kerasformer.interop.onnx import export_onnx
 from kerasformer.models import Seq2SeqTransformer
-from pipelines import id_translator
+from pipelines.tasks.translation import id_translator
 
 VOCABULARY, LAYERS, HEADS, SIZE = 23, 2, 3, 4
 SOURCE = np.array([[7, 5, 11, 2, 0], [13, 3, 17, 19, 2], [2, 0, 0, 0, 0]], np.int32)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from pipelines import classification
+from pipelines.tasks import classification
 from pipelines.training import loop
 from tests import soak
 from tests.digits import two_replicas

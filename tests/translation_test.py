@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 
 from kerasformer import decoding
-from pipelines import translation
 from pipelines.data.shards import Shard
 from pipelines.runs.weights import load_model
+from pipelines.tasks import translation
+from pipelines.tasks.translation import evaluation
+from pipelines.tasks.translation.data import load_tokenizer
 from pipelines.text.pairs import read_pairs
 from pipelines.training import loop
 
@@ -65,7 +67,7 @@ def config(workdir):
 
 @pytest.fixture(scope="module")
 def module(workdir, config):
-    model = load_model(translation, config, str(workdir), "last")
+    model = load_model(translation.build, config, str(workdir), "last")
     return translation.serving(model, config, str(workdir))
 
 
@@ -118,7 +120,7 @@ class TokenizerTest:
         other = make_config(workdir, **{"tokenizer.kind": "bpe"})
         translation.datasets(other, str(workdir))
         assert (workdir / "tokenizer.model").read_bytes() == before
-        assert translation.load_tokenizer(str(workdir)).vocabulary_size == 23
+        assert load_tokenizer(str(workdir)).vocabulary_size == 23
 
     def test_a_vocabulary_larger_than_the_corpus_allows_leaves_no_file(self, workdir, tmp_path):
         config = make_config(workdir, **{"tokenizer.vocabulary_size": 5003})
@@ -133,7 +135,7 @@ class TokenizerTest:
 
 class DatasetsTest:
     def texts(self, workdir, ids):
-        return translation.load_tokenizer(str(workdir)).decode(ids.numpy())
+        return load_tokenizer(str(workdir)).decode(ids.numpy())
 
     def read(self, workdir, dataset):
         """Reads pairs back from batches, padding rows left out, and checks the shift by one."""
@@ -236,7 +238,7 @@ class TranslateTest:
         sources = sources[::2] + ["eins", ""] + sources[1::2]
         alone = [self.alone(module, source).decode() for source in sources]
         assert len(set(alone)) > 7
-        assert translation.translate(module, sources, config) == alone
+        assert evaluation.translate(module, sources, config) == alone
 
     def test_a_batch_is_translated_as_its_sentences_one_by_one(self, module):
         sentences = [source for source, _ in SPLITS["test"]][:5] + STRANGE
@@ -248,7 +250,7 @@ class TranslateTest:
             assert together["truncated"][row] == alone["truncated"][0]
 
     def test_no_sentences_have_no_translations(self, module, config):
-        assert translation.translate(module, [], config) == []
+        assert evaluation.translate(module, [], config) == []
 
     @pytest.mark.parametrize("sentence", ["", "   ", " \t\n "])
     def test_nothing_is_translated_to_nothing(self, module, sentence):

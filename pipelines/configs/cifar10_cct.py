@@ -10,7 +10,7 @@ Not run to its end: 300 epochs take days on CPU cores, and no other machine was 
 hundred steps were run. Of the training images 2,500 are kept apart for validation.
 """
 
-from pipelines import classification
+from pipelines.tasks import classification
 
 
 def get_config():

@@ -9,7 +9,7 @@ Result: 83.4 % of the test images, 84.6 % of those kept apart, in 29 minutes and
 cores that had other work too. `docs/vision.md` says what each choice was worth.
 """
 
-from pipelines import classification
+from pipelines.tasks import classification
 
 
 def get_config():

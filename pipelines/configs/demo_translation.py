@@ -6,7 +6,7 @@ Result: BLEU 98.96, chrF 99.72 on the 500 unseen test sentences; with evaluation
 prediction (`make demo`) 3 minutes and 13 seconds on two idle cores.
 """
 
-from pipelines import translation
+from pipelines.tasks import translation
 
 
 def get_config():

@@ -12,7 +12,7 @@ Not run: neither the data nor such a machine were at hand. The model's parameter
 positions and the reading of folders are tested.
 """
 
-from pipelines import classification
+from pipelines.tasks import classification
 
 
 def get_config():

@@ -15,7 +15,7 @@ Results on test_2016_flickr, on two CPU cores, 2.09 M parameters, 4,000 steps (3
 It differs from the published recipe in pre-norm and a cosine schedule, which need fewer epochs.
 """
 
-from pipelines import translation
+from pipelines.tasks import translation
 
 FILES = {
     "tok": "tok/{split}.lc.norm.tok.{language}",

@@ -9,7 +9,7 @@ Not run: the data set cannot be downloaded on the machine where this was written
 prepared TFDS folders is tested on a small one that the tests write.
 """
 
-from pipelines import translation
+from pipelines.tasks import translation
 
 
 def get_config():

@@ -9,7 +9,7 @@ Not run: neither the data nor such a machine were at hand. The parameter count, 
 the reading of TFDS data are tested.
 """
 
-from pipelines import translation
+from pipelines.tasks import translation
 
 
 def get_config():

@@ -42,7 +42,7 @@ def evaluate(
     Returns:
         Tuple of the scores and the task's table of examples or classes.
     """
-    module = task.serving(load_model(task, config, workdir, weights), config, workdir)
+    module = task.serving(load_model(task.build, config, workdir, weights), config, workdir)
     scores, table, pictures = task.evaluate(module, config, split)
     scores = {**description(config, workdir, weights, split), **scores}
     for name, figure in pictures.items():

@@ -51,7 +51,7 @@ def export(
     built = config.copy_and_resolve_references()
     if format != "saved_model":
         built.train.precision = "float32"  # Other runtimes know no bfloat16.
-    module = task.serving(load_model(task, built, workdir, weights), built, workdir)
+    module = task.serving(load_model(task.build, built, workdir, weights), built, workdir)
 
     def write(folder):
         if format == "saved_model":

@@ -1,5 +1,6 @@
 """The weights of a run: what a checkpoint holds, and a model that has them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -9,11 +10,13 @@ import numpy as np
 from pipelines.runs.checkpoints import WEIGHTS, Checkpoints
 
 
-def load_model(task, config: ml_collections.ConfigDict, workdir: str, weights: str):
+def load_model(
+    build: Callable, config: ml_collections.ConfigDict, workdir: str, weights: str
+) -> keras.Model:
     """Builds the model of a run and gives it the weights of its checkpoints.
 
     Args:
-        task: module of the run's task.
+        build: `build` of the run's task.
         config: the resolved config of the run.
         workdir: folder of the run.
         weights: `"average"` of the kept checkpoints, `"best"` by validation, or `"last"`. With a
@@ -29,7 +32,7 @@ def load_model(task, config: ml_collections.ConfigDict, workdir: str, weights: s
         raise ValueError(f"Expected weights to be one of {WEIGHTS}, received weights={weights!r}.")
     folder = Path(workdir) / "checkpoints"
     checkpoints = Checkpoints(folder / "best" if weights == "best" else folder)
-    model = task.build(config, workdir)
+    model = build(config, workdir)
     variables = model_variables(model)
     arrays = checkpoints.average(config.train.keep_checkpoints if weights == "average" else 1)
     if config.train.ema:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasformer import decoding, explain
 from kerasformer.tokenizers import END_ID, START_ID
-from pipelines import id_translator
+from pipelines.tasks.translation import id_translator
 
 TEXT = tf.TensorSpec((None,), tf.string, name="text")
 

@@ -1,0 +1,15 @@
+"""The classification task: labelled images in, a model that names what is on an image out."""
+
+from pipelines.tasks.classification.config import DEFAULTS as DEFAULTS
+from pipelines.tasks.classification.config import METRICS as METRICS
+from pipelines.tasks.classification.config import check as check
+from pipelines.tasks.classification.config import default_config as default_config
+from pipelines.tasks.classification.data import datasets as datasets
+from pipelines.tasks.classification.data import preview as preview
+from pipelines.tasks.classification.data import show_batch as show_batch
+from pipelines.tasks.classification.evaluation import evaluate as evaluate
+from pipelines.tasks.classification.evaluation import example as example
+from pipelines.tasks.classification.evaluation import serving as serving
+from pipelines.tasks.classification.objective import build as build
+from pipelines.tasks.classification.objective import loss as loss
+from pipelines.tasks.classification.objective import metrics as metrics

@@ -1,0 +1,63 @@
+"""What is exported of a classifier, and how it is scored."""
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from pipelines.images import scores as image_scores
+from pipelines.images.augmentation import resize_and_crop
+from pipelines.images.batches import evaluation_dataset
+from pipelines.images.description import read_description
+from pipelines.tasks.classification.classifier import Classifier
+from pipelines.tasks.classification.config import image_size
+from pipelines.tasks.classification.data import read_described
+
+
+def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> Classifier:
+    """Makes the `tf.Module` whose signatures are exported."""
+    return Classifier(model, read_description(workdir), image_size(config), config.serve.crop)
+
+
+def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
+    """Works one example through the module, for the model card."""
+    images = read_described(config, module.described, "validation")
+    pixels = resize_and_crop(tf.constant(images.image(0)), image_size(config), config.serve.crop)
+    found = module.predict(pixels[None])
+    probability = float(tf.reduce_max(found["probabilities"][0]))
+    name = found["class_name"][0].numpy().decode()
+    return (
+        f"- input: the first image of the validation set, {images.class_names[images.labels[0]]}\n"
+        f"- output: {name}, probability {probability:.3f}\n"
+    )
+
+
+def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str = "test"):
+    """Classifies a split and scores it.
+
+    Args:
+        module: what `serving` returns.
+        config: the resolved config.
+        split: `"test"` or `"validation"`.
+
+    Returns:
+        Tuple of the scores (a dict that JSON can hold), a table of the classes, and pictures by
+        name: the confusion matrix and the worst mistakes.
+    """
+    images = read_described(config, module.described, split)
+    batches = evaluation_dataset(
+        images,
+        config.serve.batch_size,
+        image_size(config),
+        *module.normalization,
+        config.serve.crop,
+    )
+    probabilities = image_scores.predict(module.model, batches, len(images.labels))
+    predictions = (probabilities, images.labels, images.class_names)
+    scores = image_scores.score(*predictions)
+    worst = image_scores.worst(probabilities, images.labels)
+    pixels = [images.image(index) for index in worst]
+    pictures = {
+        "confusion": image_scores.draw_confusion(*predictions),
+        "mistakes": image_scores.draw_mistakes(pixels, worst, *predictions),
+    }
+    return scores, image_scores.table(scores), pictures

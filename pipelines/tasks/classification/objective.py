@@ -1,0 +1,100 @@
+"""The model of a classification run, its loss and its metrics."""
+
+import keras
+import ml_collections
+from keras import ops
+
+from kerasformer.losses import smoothed_cross_entropy
+from kerasformer.models import VisionTransformer
+from pipelines.data.sources import expanded
+from pipelines.images.description import read_description
+from pipelines.runs.config import read_config
+from pipelines.runs.weights import load_model
+from pipelines.tasks.classification.config import image_size
+from pipelines.tasks.classification.distillation import Distiller, distillation_loss, load_teacher
+from pipelines.tasks.classification.fine_tuning import copy_weights
+
+
+def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
+    """Builds the model with fresh weights.
+
+    Raises:
+        ValueError: when `config.model` has a key that the model does not take.
+    """
+    described = read_description(workdir)
+    arguments = config.model.to_dict()
+    try:
+        model = VisionTransformer.from_variant(
+            arguments.pop("variant"),
+            arguments.pop("image_size"),
+            num_classes=len(described["class_names"]),
+            name="vit",
+            dtype=config.train.precision,
+            **arguments,
+        )
+    except TypeError as error:
+        raise ValueError(f"config.model={config.model.to_dict()} is wrong: {error}.") from error
+    model.build((None, *image_size(config), described["channels"]))
+    return model
+
+
+def begin(model, config, described, is_new):
+    """Prepares a model for training: weights of another run, frozen layers, a teacher."""
+    if config.start.workdir and is_new:
+        first, _, own = _load_run(expanded(config.start.workdir))
+        copy_weights(first, model, with_heads=own["class_names"] == described["class_names"])
+    if config.start.freeze:
+        for layer in model.layers:
+            layer.trainable = "head" in layer.name
+    if not config.teacher.model:
+        return model
+    teacher = load_teacher(config.teacher.model, described, _load_run)
+    return Distiller(model, teacher, name="distiller")
+
+
+def _load_run(workdir):
+    """Loads another run of this task: its model, image size and description."""
+    described = read_description(workdir)
+    config = read_config(workdir)
+    model = load_model(build, config, workdir, config.weights)
+    return model, image_size(config), described
+
+
+def loss(model: keras.Model, batch: dict, config: ml_collections.ConfigDict):
+    """Computes the smoothed cross-entropy of a training batch, mixed as its labels are.
+
+    Returns:
+        Tuple of its sum over the images and their number, float32 scalars.
+    """
+    share = batch["share"]
+
+    def cross_entropy(logits):
+        own, other = (
+            smoothed_cross_entropy(batch[key], logits, config.train.label_smoothing)
+            for key in ("labels", "other_labels")
+        )
+        return share * own + (1.0 - share) * other
+
+    if isinstance(model, Distiller):
+        losses = distillation_loss(model, batch["images"], cross_entropy, config.teacher)
+    else:
+        losses = cross_entropy(model(batch["images"], training=True))
+    return ops.sum(losses), ops.cast(ops.shape(share)[0], "float32")
+
+
+def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) -> dict:
+    """Computes what a validation reports, as (sum, count) over the real images of a batch.
+
+    Returns:
+        Dict with `loss` (nats an image, not smoothed), `top1` and `top5`.
+    """
+    labels = batch["labels"]
+    real = ops.cast(labels >= 0, "float32")
+    labels = ops.maximum(labels, 0)
+    logits = model(batch["images"], training=False)
+    values = {
+        "loss": smoothed_cross_entropy(labels, logits),
+        "top1": ops.cast(ops.argmax(logits, axis=-1) == labels, "float32"),
+        "top5": ops.cast(ops.in_top_k(labels, logits, min(5, logits.shape[-1])), "float32"),
+    }
+    return {name: (ops.sum(value * real), ops.sum(real)) for name, value in values.items()}

@@ -1,0 +1,15 @@
+"""The translation task: sentence pairs in, a model that turns strings into strings out."""
+
+from pipelines.tasks.translation.config import DEFAULTS as DEFAULTS
+from pipelines.tasks.translation.config import METRICS as METRICS
+from pipelines.tasks.translation.config import check as check
+from pipelines.tasks.translation.config import default_config as default_config
+from pipelines.tasks.translation.data import datasets as datasets
+from pipelines.tasks.translation.data import show_batch as show_batch
+from pipelines.tasks.translation.evaluation import evaluate as evaluate
+from pipelines.tasks.translation.evaluation import example as example
+from pipelines.tasks.translation.evaluation import serving as serving
+from pipelines.tasks.translation.evaluation import validation_scorer as validation_scorer
+from pipelines.tasks.translation.objective import build as build
+from pipelines.tasks.translation.objective import loss as loss
+from pipelines.tasks.translation.objective import metrics as metrics

@@ -1,0 +1,104 @@
+"""What a translation config holds, and what is refused."""
+
+import copy
+
+import ml_collections
+from keras import ops
+
+from kerasformer import decoding
+from kerasformer.models.transformer import VARIANTS
+from kerasformer.tokenizers import (
+    KINDS,
+    START_ID,
+)
+from pipelines.runs.config import check_choices, check_keys
+from pipelines.tasks.translation.translator import search_arguments
+from pipelines.text.pairs import KEYS
+from pipelines.training import settings
+
+METRICS = ("loss", "accuracy", "bleu")  # What a validation can report.
+DEFAULTS = {
+    "task": "translation",
+    "seed": 1,
+    "weights": "average",  # What is evaluated: "average" of the kept checkpoints, "best" or "last".
+    "data": {
+        "format": "embedded",
+        "is_tokenized": False,  # Whether the text holds words split off by spaces already.
+        "max_words": 250,
+        "max_ratio": 9.0,
+        "deduplicate": True,
+    },
+    "tokenizer": {
+        "kind": "unigram",
+        "vocabulary_size": 8000,
+        "lowercase": False,
+        "normalization": "nmt_nfkc",
+        "byte_fallback": True,
+    },
+    "model": {"variant": "base"},
+    "train": {
+        **settings.DEFAULTS,
+        "batch_tokens": 4096,  # Of the longer side of a batch, padding counted.
+        "max_length": 256,  # Tokens of either side; longer pairs are dropped and counted.
+        "label_smoothing": 0.1,
+    },
+    "decode": {
+        "beam_size": 4,
+        "num_hypotheses": 4,
+        "length_penalty": "wu",
+        "alpha": 0.6,
+        "max_source_length": 256,  # Tokens of a sentence that are read; the rest is cut off.
+        "max_ratio": 1.5,  # A translation has at most max_ratio * source + extra tokens.
+        "max_extra": 10,
+        "batch_size": 32,
+    },
+}
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """Returns a config with every key that the task and the training loop read.
+
+    A config file changes what it needs to. `model` holds a variant and any argument of
+    `Seq2SeqTransformer`; `data` is what `parallel_text.read_pairs` reads.
+    """
+    config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS)).lock()
+    for part in (config.data, config.model):
+        part.unlock()  # These take more keys; elsewhere, one that nothing reads is a mistake.
+    return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses what cannot be, before anything is read or trained.
+
+    Raises:
+        ValueError: naming the first value that cannot be.
+    """
+    check_choices(
+        {
+            "model.variant": (config.model.get("variant"), VARIANTS),
+            "tokenizer.kind": (config.tokenizer.kind, KINDS),
+        }
+    )
+    check_keys(config.data, KEYS)
+    if config.train.max_length > config.train.batch_tokens:
+        raise ValueError(
+            "Expected the longest pair to fit into a batch, received "
+            f"train.max_length={config.train.max_length} and "
+            f"train.batch_tokens={config.train.batch_tokens}."
+        )
+    least = {"max_source_length": 2, "max_ratio": 0, "max_extra": 0, "batch_size": 1}
+    for key, value in least.items():
+        if config.decode[key] < value:
+            raise ValueError(
+                f"Expected decode.{key} to be at least {value}, "
+                f"received decode.{key}={config.decode[key]}."
+            )
+    # The search knows best what it takes: one step of it, over seven tokens.
+    decoding.beam_search(
+        lambda ids, state, context: (ops.zeros((*ids.shape, 7)), state),
+        (),
+        (),
+        [START_ID],
+        max_length=1,
+        **search_arguments(config.decode),
+    )

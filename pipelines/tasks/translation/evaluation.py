@@ -1,0 +1,89 @@
+"""What is exported of a translator, and how it is scored."""
+
+from collections.abc import Callable
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from pipelines.tasks.translation.data import load_tokenizer
+from pipelines.tasks.translation.translator import Translator
+from pipelines.text.pairs import read_pairs
+from pipelines.text.scores import bleu, score, table
+
+
+def validation_scorer(
+    model: keras.Model, config: ml_collections.ConfigDict, workdir: str
+) -> Callable[[], dict[str, float]]:
+    """Makes the function that scores what `metrics` cannot, by a whole search.
+
+    Returns:
+        Function that translates the validation set greedily with the weights that the model has
+        by then, and returns its `bleu`.
+    """
+    greedy = config.copy_and_resolve_references()
+    greedy.decode.beam_size = greedy.decode.num_hypotheses = 1
+    sources, references = zip(*read_pairs(config.data, "validation"), strict=True)
+    module = serving(model, greedy, workdir)
+
+    def score_validation():
+        found = translate(module, list(sources), greedy)
+        return {"bleu": bleu(found, references, config.data.is_tokenized).score}
+
+    return score_validation
+
+
+def translate(module: tf.Module, sentences: list[str], config) -> list[str]:
+    """Translates sentences through the `translate` signature, batched by length.
+
+    Args:
+        module: what `serving` returns.
+        sentences: list of str.
+        config: the resolved config, for `decode.batch_size`.
+
+    Returns:
+        List of the best translation of each sentence, in the order of the sentences.
+    """
+    order = sorted(range(len(sentences)), key=lambda index: len(sentences[index]))
+    translations = [""] * len(sentences)
+    for first in range(0, len(order), config.decode.batch_size):
+        indices = order[first : first + config.decode.batch_size]
+        batch = tf.constant([sentences[index] for index in indices])
+        found = module.translate(batch)["translation"].numpy()
+        for index, text in zip(indices, found, strict=True):
+            translations[index] = text.decode("utf-8")
+    return translations
+
+
+def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> Translator:
+    """Makes the `tf.Module` whose signatures are exported."""
+    return Translator(model, load_tokenizer(workdir), config.decode)
+
+
+def example(module: Translator, config: ml_collections.ConfigDict) -> str:
+    """Works one example through the module, for the model card."""
+    source, reference = read_pairs(config.data, "validation")[0]
+    found = module.translate(tf.constant([source]))
+    return (
+        f"- input: {source}\n- output: {found['translation'][0].numpy().decode()}\n"
+        f"- reference: {reference}\n"
+    )
+
+
+def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str = "test"):
+    """Translates a split and scores it.
+
+    Args:
+        module: what `serving` returns.
+        config: the resolved config.
+        split: `"test"` or `"validation"`.
+
+    Returns:
+        Tuple of the scores (a dict that JSON can hold), a table of worst and best sentences, and
+        pictures by name: none.
+    """
+    pairs = read_pairs(config.data, split)
+    sources, references = zip(*pairs, strict=True)
+    hypotheses = translate(module, list(sources), config)
+    scores = score(hypotheses, references, config.data.is_tokenized)
+    return scores, table(sources, hypotheses, references), {}
