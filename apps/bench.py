@@ -18,18 +18,18 @@ import tempfile
 from absl import flags
 
 from apps import program
-from pipelines import (
-    benchmark,
-    scaling_benchmark,
+from pipelines.benchmarks import (
+    scaling,
     scaling_prediction,
-    serving_benchmark,
-    translation_benchmark,
-    vision_benchmark,
+    serving,
+    translation,
+    turns,
+    vision,
 )
 from pipelines.distribution import local_workers
 
 SCALING, SERVING = "scaling", "serving"
-WORKS = translation_benchmark.WORKS | vision_benchmark.WORKS
+WORKS = translation.WORKS | vision.WORKS
 WORK = flags.DEFINE_list(
     "work", list(WORKS), f"What to measure, in order; {SCALING} and {SERVING} too."
 )
@@ -53,11 +53,11 @@ PEERS = flags.DEFINE_list(
 
 def main(argv):
     if local_workers.VARIABLE in os.environ:  # This is one of the processes that `scaling` starts.
-        scaling_benchmark.run_worker(**json.loads(argv[1]))
+        scaling.run_worker(**json.loads(argv[1]))
         return
-    others = {SCALING: scaling, SERVING: serving}
+    others = {SCALING: measure_scaling, SERVING: measure_serving}
     names = [name for name in WORK.value if name not in others]
-    works = dict(zip(names, benchmark.choose_sides(WORKS, names, PEERS.value), strict=True))
+    works = dict(zip(names, turns.choose_sides(WORKS, names, PEERS.value), strict=True))
     for name in WORK.value:
         title = works[name].title if name in works else name
         print(f"Measuring: {title} ...", file=sys.stderr, flush=True)
@@ -66,24 +66,24 @@ def main(argv):
 
 
 def measure(work):
-    return benchmark.measure(work, JIT_COMPILE.value, PRECISION.value)
+    return turns.measure(work, JIT_COMPILE.value, PRECISION.value)
 
 
-def scaling():
-    yield from scaling_benchmark.measured([sys.executable, "-m", "apps.bench"])
+def measure_scaling():
+    yield from scaling.measured([sys.executable, "-m", "apps.bench"])
     yield from scaling_prediction.predicted()
 
 
-def serving():
+def measure_serving():
     if not all(number.isdecimal() for number in REPLICAS.value):
         raise ValueError(f"Expected whole numbers, received --replicas={REPLICAS.value}.")
     with tempfile.TemporaryDirectory(prefix="kerasformer-vit-") as made:
         if not EXPORTS.value:
-            serving_benchmark.export_vit(f"{made}/1")
+            serving.export_vit(f"{made}/1")
         models = {folder: folder for folder in EXPORTS.value} or {"ViT-Ti/16": f"{made}/1"}
         for title, folder in models.items():
             command = [sys.executable, "-m", "apps.serve"]
-            yield from serving_benchmark.measured(
+            yield from serving.measured(
                 command, title, folder, SENTENCES.value, replicas=REPLICAS.value
             )
 

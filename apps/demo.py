@@ -11,8 +11,9 @@ import fastapi
 import uvicorn
 from absl import flags
 
-from apps import exported, program
-from pipelines import page
+from apps import program
+from pipelines.exported.models import load_named
+from pipelines.page import page
 from pipelines.serving import server
 
 MODEL = flags.DEFINE_multi_string(
@@ -32,7 +33,7 @@ def main(_):
     # Instead of an end at once, so that what is temporary is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     with server.listen(HOST.value, PORT.value) as place:
-        models = exported.load_named(MODEL.value)
+        models = load_named(MODEL.value)
         signatures = {name: model.signatures for name, model in models.items()}
         app = page.mount(fastapi.FastAPI(), page.page(signatures, PICTURES.value))
         url = server.url("http", *place.getsockname()[:2])

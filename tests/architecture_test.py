@@ -303,6 +303,10 @@ class BuildTest:
         assert ":kerasformer/layers/blocks" not in seen["kerasformer/layers/mixers"]
         assert all(f":{name}" not in seen[name] for name in ROOMS)
 
+    def test_rooms_form_no_circle(self):
+        graph = {room: [d.removeprefix(":") for d in TARGETS[room]["deps"]] for room in ROOMS}
+        assert set(graphlib.TopologicalSorter(graph).static_order()) == set(ROOMS)
+
 
 class BackendTest:
     def test_the_library_imports_on_jax_where_only_keras_is_installed(self):

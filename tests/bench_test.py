@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import benchmark
-from pipelines.benchmark import Side, Work
+from pipelines.benchmarks import turns
+from pipelines.benchmarks.turns import Side, Work
 
 
 def make_sleep(seconds, seen=None):
@@ -28,7 +28,7 @@ def work_of(*sides):
 class MeasureTest:
     def test_items_a_second_of_each_side_and_the_ratios_come_out(self):
         sides = Side("we", 10, make_sleep(0.1)), Side("you", 2, make_sleep(0.1))
-        we, you, ratio = benchmark.measure(work_of(*sides))
+        we, you, ratio = turns.measure(work_of(*sides))
         assert we["work"] == you["work"] == ratio["work"] == "sleep"
         assert [r["peer"] for r in (we, you, ratio)] == ["we", "you", "we / you"]
         assert [r["unit"] for r in (we, you, ratio)] == ["nap/s", "nap/s", "times as fast"]
@@ -38,7 +38,7 @@ class MeasureTest:
 
     def test_each_other_side_gets_a_ratio(self):
         sides = [Side(name, 1, make_sleep(0.01)) for name in "abc"]
-        peers = [record["peer"] for record in benchmark.measure(work_of(*sides))]
+        peers = [record["peer"] for record in turns.measure(work_of(*sides))]
         assert peers == ["a", "b", "c", "a / b", "a / c"]
 
     def test_a_side_is_made_as_asked_for_and_named_so(self):
@@ -48,9 +48,9 @@ class MeasureTest:
             Side("always", 1, make_sleep(0), compiled=True),
             Side("never", 1, make_sleep(0), compiled=False),
         )
-        records = benchmark.measure(work_of(*sides), jit_compile=False)
+        records = turns.measure(work_of(*sides), jit_compile=False)
         assert [r["peer"] for r in records[:3]] == ["a", "always xla", "never"]
-        records = benchmark.measure(work_of(*sides), True, "mixed_bfloat16")
+        records = turns.measure(work_of(*sides), True, "mixed_bfloat16")
         names = ["a xla", "always xla", "never"]
         assert [r["peer"] for r in records[:3]] == [f"{n} mixed_bfloat16" for n in names]
         assert seen == [(False, "float32"), (True, "mixed_bfloat16")]
@@ -58,7 +58,7 @@ class MeasureTest:
     def test_calls_take_turns_and_the_middle_time_counts(self):
         seen = []
         first, second = (lambda name=name: seen.append(name) for name in "AB")
-        medians = benchmark.time_in_turn([first, second], warm_up=2, rounds=3)
+        medians = turns.time_in_turn([first, second], warm_up=2, rounds=3)
         assert "".join(seen) == "AABB" + "ABABAB"
         assert len(medians) == 2 and all(0 <= median < 1 for median in medians)
 
@@ -66,7 +66,7 @@ class MeasureTest:
 class ChooseSidesTest:
     WORKS = {
         name: work_of(*(Side(side, 1, make_sleep(0)) for side in ("ours", *peers)))
-        for name, peers in {"alone": [], "hub": ["keras-hub"], "both": benchmark.PEERS}.items()
+        for name, peers in {"alone": [], "hub": ["keras-hub"], "both": turns.PEERS}.items()
     }
 
     @pytest.mark.parametrize(
@@ -74,18 +74,18 @@ class ChooseSidesTest:
         [
             ([], [["ours"], ["ours"], ["ours"]]),
             (["timm"], [["ours", "timm"], ["ours"], ["ours"]]),
-            (["timm", "keras-hub"], [["ours", *benchmark.PEERS], ["ours", "keras-hub"], ["ours"]]),
+            (["timm", "keras-hub"], [["ours", *turns.PEERS], ["ours", "keras-hub"], ["ours"]]),
         ],
     )
     def test_peers_take_part_where_asked_for_and_known(self, peers, expected):
-        works = benchmark.choose_sides(self.WORKS, ["both", "hub", "alone"], peers)
+        works = turns.choose_sides(self.WORKS, ["both", "hub", "alone"], peers)
         assert [[side.name for side in work.sides] for work in works] == expected
 
     def test_an_unknown_name_is_one_sentence(self):
         with pytest.raises(ValueError, match="Expected work to be among .*received work='sleep'"):
-            benchmark.choose_sides(self.WORKS, ["hub", "sleep"], [])
+            turns.choose_sides(self.WORKS, ["hub", "sleep"], [])
         with pytest.raises(ValueError, match="Expected peers to be among .*received peers='ours'"):
-            benchmark.choose_sides(self.WORKS, ["hub"], ["ours"])
+            turns.choose_sides(self.WORKS, ["hub"], ["ours"])
 
 
 def run_bench(*arguments):

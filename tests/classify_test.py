@@ -14,8 +14,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from apps import classify
 from kerasformer.models import VisionTransformer
+from pipelines.exported.pixels import predict
 from pipelines.tasks.classification.classifier import Classifier
 from tests import programs
 
@@ -64,7 +64,7 @@ def run_program(program, *arguments):
 
 class PredictTest:
     def test_each_file_has_its_line_best_class_first(self, signatures, files, capsys):
-        classify.predict(signatures, files, pictures=None)
+        predict(signatures, files, pictures=None)
         lines = capsys.readouterr().out.splitlines()
         for path, line in zip(files, lines, strict=True):
             found = signatures["classify"](image=tf.constant([Path(path).read_bytes()]))
@@ -79,7 +79,7 @@ class PredictTest:
         self, signatures, files, tmp_path, capsys
     ):
         pictures = [tmp_path / f"seen-{index}.png" for index in range(3)]
-        classify.predict(signatures, files, pictures)
+        predict(signatures, files, pictures)
         assert all(min(matplotlib.image.imread(path).shape[:2]) > 100 for path in pictures)
         assert len({path.read_bytes() for path in pictures}) == 3
 
@@ -92,7 +92,7 @@ class PredictTest:
     ):
         (tmp_path / "bad.png").write_bytes(contents)
         with pytest.raises(ValueError, match=rf"bad\.png cannot be used: {fault}"):
-            classify.predict(signatures, [*files, str(tmp_path / "bad.png")], pictures=None)
+            predict(signatures, [*files, str(tmp_path / "bad.png")], pictures=None)
         assert capsys.readouterr().out == ""
 
     def test_a_file_that_is_cut_off_is_named_before_anything_is_printed(
@@ -100,7 +100,7 @@ class PredictTest:
     ):
         (tmp_path / "cut.png").write_bytes(Path(files[0]).read_bytes()[:-40])
         with pytest.raises(ValueError, match=r"cut\.png cannot be used: \w+") as caught:
-            classify.predict(signatures, [*files, str(tmp_path / "cut.png")], pictures=None)
+            predict(signatures, [*files, str(tmp_path / "cut.png")], pictures=None)
         assert "Graph" not in str(caught.value) and capsys.readouterr().out == ""
 
     def test_of_an_animated_gif_the_first_frame_is_taken(self, signatures, tmp_path, capsys):
@@ -108,20 +108,20 @@ class PredictTest:
         path = str(tmp_path / "a.gif")
         frames[0].save(path, save_all=True, append_images=frames[1:])
         frames[0].save(tmp_path / "b.gif")
-        classify.predict(signatures, [path, str(tmp_path / "b.gif")], pictures=None)
+        predict(signatures, [path, str(tmp_path / "b.gif")], pictures=None)
         first, second = capsys.readouterr().out.splitlines()
         assert first.split("\t")[1:] == second.split("\t")[1:]
 
     def test_no_file_is_refused(self, signatures):
         with pytest.raises(ValueError, match="paths of images as arguments, received none"):
-            classify.predict(signatures, [], pictures=None)
+            predict(signatures, [], pictures=None)
 
 
 class ProgramTest:
     def test_files_are_classified_and_drawn(self, exported, signatures, files, tmp_path, capsys):
         picture = tmp_path / "seen.png"
         done = run_program("predict", f"--model={exported}", *files, f"--attention={picture}")
-        classify.predict(signatures, files, pictures=None)
+        predict(signatures, files, pictures=None)
         assert (done.returncode, done.stdout) == (0, capsys.readouterr().out), done.stderr
         drawn = sorted(path.name for path in tmp_path.glob("seen*"))
         assert drawn == ["seen-1.png", "seen-2.png", "seen-3.png"]

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from apps import exported
+from pipelines.exported.models import load_named
 
 
 def save(folder):
@@ -20,7 +20,7 @@ class NameTest:
         for folder in folders:
             save(folder)
         given = [folders[0], folders[1].parent, *folders[2:]]
-        models = exported.load_named([str(folder) for folder in given])
+        models = load_named([str(folder) for folder in given])
         assert list(models) == ["a", "b", "c", "d.e"]
         assert [model.folder for model in models.values()] == folders
         assert float(models["b"].signatures["double"](x=tf.constant(3.0))["y"]) == 6
@@ -29,4 +29,4 @@ class NameTest:
         save(tmp_path / "run/export/1")
         both = [str(tmp_path / "run/export"), str(tmp_path / "run/export/1")]
         with pytest.raises(ValueError, match="received two of 'run'"):
-            exported.load_named(both)
+            load_named(both)

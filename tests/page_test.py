@@ -18,8 +18,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from kerasformer import explain
-from pipelines import page, page_pixels, page_words
-from pipelines.page_links import MAX_CHARACTERS, Pictures, State, anchor, fault, read_link
+from pipelines.page import page
+from pipelines.page import pixels as page_pixels
+from pipelines.page import words as page_words
+from pipelines.page.links import MAX_CHARACTERS, Pictures, State, anchor, fault, read_link
 from tests import exports
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +111,7 @@ class PicturesTest:
 
     def test_without_a_folder_they_are_forgotten_in_the_end(self):
         code = (
-            "from pipelines.page_links import Pictures; kept = Pictures(); kept.keep(b'x');"
+            "from pipelines.page.links import Pictures; kept = Pictures(); kept.keep(b'x');"
             "print(kept.folder, *kept.folder.iterdir())"
         )
         done = subprocess.run(

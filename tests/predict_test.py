@@ -17,8 +17,9 @@ import pytest
 import tensorflow as tf
 
 from apps import predict
-from apps.exported import newest_version
 from pipelines.error_sentence import sentence
+from pipelines.exported import words
+from pipelines.exported.models import newest_version
 from tests import exports
 from tests.exports import HYPOTHESES, LINES
 
@@ -57,7 +58,7 @@ def expected_lines(model, texts):
     """Asks for one sentence at a time, so that a batch must equal its sentences."""
     answers = [model.call("translate", [text])["translation"][0] for text in texts]
     assert [not answer for answer in answers] == [not text.strip() for text in texts]
-    return [predict.one_line(answer) for answer in answers]
+    return [words.one_line(answer) for answer in answers]
 
 
 def notes(model, texts):
@@ -86,23 +87,23 @@ class OutputTest:
     @pytest.mark.parametrize("batch_size", [1, 3, 32])
     def test_each_sentence_has_its_line(self, model, capsys, batch_size):
         texts = [LINES[0], "", *HARD, "  ", LINES[1], ""]
-        predict.predict(model, texts, batch_size=batch_size)
+        words.predict(model, texts, batch_size=batch_size)
         out = capsys.readouterr().out
         assert out.split("\n") == [*expected_lines(model, texts), ""]
 
     def test_no_sentences_give_no_lines(self, model, capsys):
-        predict.predict(model, [])
+        words.predict(model, [])
         assert capsys.readouterr() == ("", "")
 
     def test_a_cut_sentence_is_noted_by_its_number(self, model, capsys):
-        predict.predict(model, ["", " ", "", LONG, ""], batch_size=2)
+        words.predict(model, ["", " ", "", LONG, ""], batch_size=2)
         out, err = capsys.readouterr()
         assert out.count("\n") == 5
         assert err == "note: sentence 4, or its translation, was too long and is cut off.\n"
 
     @pytest.mark.parametrize("count", [1, 2, HYPOTHESES])
     def test_nbest_gives_scores_and_translations_best_first(self, model, capsys, count):
-        predict.predict(model, [LINES[0], "", LINES[1]], nbest=count)
+        words.predict(model, [LINES[0], "", LINES[1]], nbest=count)
         first, empty, second, end = capsys.readouterr().out.split("\n\n")
         assert (empty.split("\t")[1], end) == ("", "")
         for text, block in zip(LINES, (first, second), strict=False):
@@ -111,20 +112,20 @@ class OutputTest:
             scores = [float(score) for score, _ in rows]
             np.testing.assert_allclose(scores, answer["scores"][0, :count], atol=1e-3)
             assert scores == sorted(scores, reverse=True)
-            texts = [predict.one_line(text) for text in answer["translations"][0, :count]]
+            texts = [words.one_line(text) for text in answer["translations"][0, :count]]
             assert [translation for _, translation in rows] == texts
 
     def test_more_hypotheses_than_there_are_are_counted(self, model, capsys):
         with pytest.raises(ValueError, match="at most 3.*received --nbest=5"):
-            predict.predict(model, LINES, nbest=5)
+            words.predict(model, LINES, nbest=5)
         assert capsys.readouterr().out == ""
 
     def test_a_line_break_in_a_translation_does_not_break_the_line(self):
-        assert predict.one_line("a\r\nb\u2028ü".encode()) == "a  b\u2028ü"
+        assert words.one_line("a\r\nb\u2028ü".encode()) == "a  b\u2028ü"
 
     def test_batches_come_as_soon_as_they_are_full(self):
         given = iter("abcdefg")
-        batches = predict.batches(given, 3)
+        batches = words.batches(given, 3)
         assert next(batches) == ["a", "b", "c"]
         assert next(given) == "d"
         assert list(batches) == [["e", "f", "g"]]
@@ -134,7 +135,7 @@ class PictureTest:
     def test_several_have_numbers_and_an_empty_one_has_a_note(self, model, tmp_path, capsys):
         texts = [LINES[0], "", *HARD]
         pictures = predict.picture_paths("alignment", tmp_path / "a.png", len(texts))
-        predict.predict(model, texts, nbest=2, pictures=pictures, batch_size=2)
+        words.predict(model, texts, nbest=2, pictures=pictures, batch_size=2)
         drawn = {f"a-{i + 1}.png" for i in range(len(texts)) if texts[i]}
         assert set(os.listdir(tmp_path)) == drawn
         assert matplotlib.image.imread(pictures[0]).shape[1] > 100
@@ -211,26 +212,26 @@ class InputTest:
     def test_lines_end_in_any_of_the_usual_ways(self, tmp_path):
         path = tmp_path / "lines.txt"
         path.write_bytes("\ufeffä b \r\n\n\u2028 c\x0b\nd".encode())
-        assert list(predict.sentences([], str(path), None)) == ["ä b ", "", "\u2028 c\x0b", "d"]
+        assert list(words.sentences([], str(path), None)) == ["ä b ", "", "\u2028 c\x0b", "d"]
 
     def test_a_file_is_read_to_its_end_before_anything_is_printed(self, tmp_path):
         path = tmp_path / "lines.txt"
         path.write_bytes(b"fine\nfine\ncaf\xe9 noir\n")
         with pytest.raises(ValueError, match=f"{path}, line 3 is not UTF-8"):
-            predict.sentences([], str(path), None)
+            words.sentences([], str(path), None)
 
     def test_arguments_are_utf8_too(self):
         arguments = ["Kühe", os.fsdecode(b"caf\xe9")]
         with pytest.raises(ValueError, match="argument 2 is not UTF-8"):
-            list(predict.sentences(arguments, None, None))
+            list(words.sentences(arguments, None, None))
 
     def test_arguments_and_a_file_contradict_each_other(self, tmp_path):
         with pytest.raises(ValueError, match="received both"):
-            predict.sentences(["a"], "file.txt", None)
+            words.sentences(["a"], "file.txt", None)
 
     def test_a_missing_file_is_one_clear_sentence(self, tmp_path):
         with pytest.raises(FileNotFoundError) as caught:
-            predict.sentences([], str(tmp_path / "none.txt"), None)
+            words.sentences([], str(tmp_path / "none.txt"), None)
         assert sentence(caught.value) == f"{tmp_path}/none.txt: No such file or directory"
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pipelines import scaling_benchmark
+from pipelines.benchmarks import scaling
 
 # Stands for a worker: writes seconds that are known.
 WORKER = """
@@ -22,7 +22,7 @@ if cluster["task"]["index"] == 0:
 
 class MeasuredTest:
     def test_rates_efficiencies_and_shares_come_out(self):
-        records = list(scaling_benchmark.measured([sys.executable, "-c", WORKER]))
+        records = list(scaling.measured([sys.executable, "-c", WORKER]))
         found = {
             (r["peer"], r["unit"]): r["value"] for r in records if r["work"] == "scaling cct cifar"
         }
@@ -45,21 +45,21 @@ class MeasuredTest:
 
     def test_a_worker_that_fails_is_one_sentence(self):
         with pytest.raises(ChildProcessError, match="A worker .* ended with exit code 3"):
-            next(scaling_benchmark.measured([sys.executable, "-c", "raise SystemExit(3)"]))
+            next(scaling.measured([sys.executable, "-c", "raise SystemExit(3)"]))
 
 
 @pytest.mark.slow
 class WorkersTest:
-    @pytest.mark.parametrize("work", scaling_benchmark.SUBJECTS)
+    @pytest.mark.parametrize("work", scaling.SUBJECTS)
     def test_one_and_two_workers_train_and_are_timed(self, work, monkeypatch):
-        monkeypatch.setattr(scaling_benchmark, "SUBJECTS", {work: scaling_benchmark.SUBJECTS[work]})
+        monkeypatch.setattr(scaling, "SUBJECTS", {work: scaling.SUBJECTS[work]})
         command = [sys.executable, "-m", "apps.bench"]
-        records = list(scaling_benchmark.measured(command, rows=2, rounds=1))
+        records = list(scaling.measured(command, rows=2, rounds=1))
         found = {(r["peer"], r["unit"]): r["value"] for r in records}
         # The models of the configs: CCT-4/3x3, and Transformer-Tiny.
         size = {"cct cifar": 2.058, "translation tiny": 8.374}[work]
         assert found.pop(("gradients", "MB/step")) == pytest.approx(size, rel=0.01)
         found.pop(("step - step without all-reduce", "share of the step"))  # Noise may make it < 0.
         assert all(value > 0 for value in found.values())
-        for name in scaling_benchmark.REDUCTION_OPTIONS:
+        for name in scaling.REDUCTION_OPTIONS:
             assert (name, "ms/step") in found

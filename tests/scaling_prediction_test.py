@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from pipelines import scaling_prediction
-from pipelines.scaling_prediction import Link, predict, ring_seconds
+from pipelines.benchmarks import scaling_prediction
+from pipelines.benchmarks.scaling_prediction import Link, predict, ring_seconds
 
 FAST, SLOW = Link(7e9, 0.001), Link(3e9, 0.05)
 

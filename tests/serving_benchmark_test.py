@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import serving_benchmark
+from pipelines.benchmarks import serving
 from tests import toy_models
 
 
@@ -46,32 +46,32 @@ class InstancesTest:
     def test_sentences_are_those_of_the_file_or_real_ones(self, signatures, tmp_path):
         (tmp_path / "text").write_text("eins\nzwei\ndrei\n")
         path = str(tmp_path / "text")
-        assert serving_benchmark.instances(signatures, path, 2) == [b"eins", b"zwei"]
-        assert len(set(serving_benchmark.instances(signatures, None, 13))) == 13
+        assert serving.instances(signatures, path, 2) == [b"eins", b"zwei"]
+        assert len(set(serving.instances(signatures, None, 13))) == 13
 
     def test_pictures_differ_and_have_the_size_of_the_model(self, tmp_path):
         model = tf.saved_model.load(str(toy_models.save(toy_models.colors(), tmp_path / "1")))
-        found = serving_benchmark.instances(model.signatures, None, 5)
+        found = serving.instances(model.signatures, None, 5)
         assert len(set(found)) == 5
         assert tf.io.decode_png(found[0]).shape == (*toy_models.SIZE, 3)
 
     def test_another_model_is_refused(self, signatures):
         with pytest.raises(ValueError, match=r"inputs=\['x'\]"):
-            serving_benchmark.instances({"serving_default": signatures["number"]}, None)
+            serving.instances({"serving_default": signatures["number"]}, None)
 
 
 class LoadTest:
     def test_without_wrk_it_says_how_to_get_it(self, monkeypatch):
         monkeypatch.setattr(shutil, "which", lambda name: None)
         with pytest.raises(ValueError, match="apt-get install wrk"):
-            serving_benchmark.load("http://127.0.0.1:1/", [b"a"], 1, 1)
+            serving.load("http://127.0.0.1:1/", [b"a"], 1, 1)
 
     def test_what_wrk_reports_is_read(self, tmp_path, monkeypatch):
         wrk = tmp_path / "wrk"
         wrk.write_text('#!/bin/sh\necho Running\necho \'RESULT {"requests": 7, "p50": 1.5}\'\n')
         wrk.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-        found = serving_benchmark.load("http://127.0.0.1:1/", [b"a"], 1, 1)
+        found = serving.load("http://127.0.0.1:1/", [b"a"], 1, 1)
         assert found == {"requests": 7, "p50": 1.5}
 
 
@@ -79,7 +79,7 @@ class ServedTest:
     def test_a_server_that_ends_says_why(self, folder):
         command = [sys.executable, "-c", "raise SystemExit('no such thing')"]
         with pytest.raises(ChildProcessError, match="no such thing"):
-            with serving_benchmark.served(command, str(folder)):
+            with serving.served(command, str(folder)):
                 pass
 
 
@@ -100,16 +100,16 @@ class IdleTest:
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
             threading.Thread(target=server.serve_forever).start()
             url = f"http://127.0.0.1:{server.server_port}/v1/models/m:predict"
-            serving_benchmark.wait_until_idle(url)
+            serving.wait_until_idle(url)
             server.shutdown()
         assert figures == []
 
 
 class VitTest:
     def test_it_is_a_classifier_of_its_size(self, tmp_path):
-        serving_benchmark.export_vit(str(tmp_path / "1"))
+        serving.export_vit(str(tmp_path / "1"))
         signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
-        (file,) = serving_benchmark.instances(signatures, None, 1)
+        (file,) = serving.instances(signatures, None, 1)
         assert tf.io.decode_png(file).shape == (224, 224, 3)
         outputs = signatures["serving_default"](image=tf.constant([file]))
         assert outputs["probabilities"].shape == (1, 5)
@@ -127,13 +127,13 @@ class MeasuredTest:
         )
         (tmp_path / "wrk").chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-        monkeypatch.setattr(serving_benchmark, "wait_until_idle", lambda url: None)
+        monkeypatch.setattr(serving, "wait_until_idle", lambda url: None)
         # Stands for a server: prints an address that says how it was started.
         kind = "'http://alone' if '--max_batch=0' in sys.argv else 'http://together'"
         script = f"import sys, time; print('Serving m at', {kind}, file=sys.stderr, flush=True)"
         command = [sys.executable, "-c", f"{script}; time.sleep(60)"]
         found = {}
-        for record in serving_benchmark.measured(command, "echo", str(folder), None, seconds=0.01):
+        for record in serving.measured(command, "echo", str(folder), None, seconds=0.01):
             found[record["peer"], record["unit"]] = record["value"]
         assert found["HTTP, 8 clients", "1/s"] == 80
         assert found["HTTP, one by one, 32 clients", "1/s"] == pytest.approx(106.7)
@@ -152,6 +152,6 @@ class MeasuredTest:
         wrk.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
         contents = (tmp_path / "a.png").read_bytes()
-        body = serving_benchmark.load("http://127.0.0.1:1/", [contents], 1, 1)
+        body = serving.load("http://127.0.0.1:1/", [contents], 1, 1)
         assert base64.b64decode(body["instances"][0]["b64"]) == contents
-        assert serving_benchmark.load("http://x/", [b'a "b"'], 1, 1) == {"instances": ['a "b"']}
+        assert serving.load("http://x/", [b'a "b"'], 1, 1) == {"instances": ['a "b"']}

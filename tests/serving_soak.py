@@ -28,7 +28,7 @@ import tensorflow as tf
 from absl import app, flags
 from PIL import Image
 
-from pipelines.serving_benchmark import address, instances, value
+from pipelines.benchmarks.serving import address, instances, value
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("words", "pixels")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines import vision_benchmark
+from pipelines.benchmarks import vision
 
-SIZES = vision_benchmark.Sizes(8, 4, 1, 12, 3, 17, num_classes=5, batch_size=7)
+SIZES = vision.Sizes(8, 4, 1, 12, 3, 17, num_classes=5, batch_size=7)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,6 @@ def test_a_process_that_ends_at_once_says_why(tmp_path, monkeypatch, line, expec
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     message = "No module named 'not_installed'|timm ended: ZeroDivisionError: of three"
     with pytest.raises(expected, match=message) as caught:
-        vision_benchmark.timm(SIZES, True, False, "float32")
+        vision.timm(SIZES, True, False, "float32")
     if expected is ImportError:
         assert 'pip install "kerasformer[timm]"' in str(caught.value)

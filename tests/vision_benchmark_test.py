@@ -4,30 +4,30 @@ import math
 
 import pytest
 
-from pipelines import benchmark, vision_benchmark
-from pipelines.vision_benchmark import Sizes, make_input_work, make_work
+from pipelines.benchmarks import turns, vision
+from pipelines.benchmarks.vision import Sizes, make_input_work, make_work
 
 SIZES = Sizes(8, 4, 1, 12, 3, 17, num_classes=5, batch_size=7)
 
 
 class SidesTest:
-    @pytest.mark.parametrize("make", [vision_benchmark.ours, vision_benchmark.keras_hub])
+    @pytest.mark.parametrize("make", [vision.ours, vision.keras_hub])
     def test_training_starts_near_the_loss_of_chance_and_learns(self, make, monkeypatch):
-        monkeypatch.setattr(vision_benchmark, "LEARNING_RATE", 0.02)
+        monkeypatch.setattr(vision, "LEARNING_RATE", 0.02)
         step = make(SIZES, True, jit_compile=False, precision="float32")
         losses = [float(step()) for _ in range(19)]
         assert losses[0] == pytest.approx(math.log(5), rel=0.5)
         assert losses[-1] < losses[0] - 0.5
 
-    @pytest.mark.parametrize("make", [vision_benchmark.ours, vision_benchmark.keras_hub])
+    @pytest.mark.parametrize("make", [vision.ours, vision.keras_hub])
     @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
     def test_a_step_forward_gives_logits(self, make, precision):
         logits = make(SIZES, False, jit_compile=True, precision=precision)()
         assert logits.shape == (7, 5) and logits.dtype == "float32"
 
     def test_both_models_have_as_many_weights(self):
-        ours = vision_benchmark.transformer(SIZES, "float32").count_params()
-        assert ours == vision_benchmark.keras_hub_transformer(SIZES, "float32").count_params()
+        ours = vision.transformer(SIZES, "float32").count_params()
+        assert ours == vision.keras_hub_transformer(SIZES, "float32").count_params()
 
 
 class WorkTest:
@@ -37,7 +37,7 @@ class WorkTest:
 
     def test_reading_is_compared_with_training(self):
         work = make_input_work(num_images=300)
-        read, train, ratio = benchmark.measure(work._replace(warm_up=1, rounds=1))
+        read, train, ratio = turns.measure(work._replace(warm_up=1, rounds=1))
         assert [side.items for side in work.sides] == [256, 128]
         assert [r["peer"] for r in (read, train, ratio)] == [
             "input",

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 from pipelines.error_sentence import sentence
-from pipelines.saved_models import versions
+from pipelines.exported.models import versions
 from pipelines.serving import payload
 from pipelines.serving.endpoint import Batching, Endpoint, Limits
 from pipelines.serving.payload import Refused

@@ -15,9 +15,9 @@ import gradio
 import tensorflow as tf
 from starlette.middleware import Middleware
 
-from pipelines import page_pixels, page_words
-from pipelines.page_links import MAX_CHARACTERS, Pictures, State, fault, read_link
-from pipelines.page_style import CSS, THEME
+from pipelines.page import pixels, words
+from pipelines.page.links import MAX_CHARACTERS, Pictures, State, fault, read_link
+from pipelines.page.style import CSS, THEME
 
 WORDS, PIXELS = "words", "pixels"
 SHOWN_BY = {WORDS: "translate_nbest", PIXELS: "classify"}  # signature that a tab needs
@@ -136,7 +136,7 @@ def _words_tab(models, names):
     """
 
     def translate(model, text):
-        return _guarded(page_words.answer, models, State(model=model, text=text or ""))
+        return _guarded(words.answer, models, State(model=model, text=text or ""))
 
     def open_link(tabs, state):
         if not state.text:
@@ -158,13 +158,13 @@ def _pixels_tab(models, names, kept):
     """Makes the tab of the classifiers; returns what `_words_tab` does."""
 
     def show(state):
-        return _guarded(page_pixels.answer, models, state, kept)
+        return _guarded(pixels.answer, models, state, kept)
 
     def classify(model, path):
         if path is None:
             return ""
         try:
-            picture = kept.keep(page_pixels.tidy(Path(path).read_bytes()))
+            picture = kept.keep(pixels.tidy(Path(path).read_bytes()))
         except ValueError as error:
             return fault(str(error))
         return show(State(model=model, picture=picture))

@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from pipelines.images import files
-from pipelines.page_links import Pictures, State, anchor, fault
+from pipelines.page.links import Pictures, State, anchor, fault
 
 LONGEST_SIDE = 512  # pixels of a picture that is kept
 COARSE = 128  # pixels; a smaller image is shown with its pixels as squares

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasformer import explain
-from pipelines.page_links import MAX_CHARACTERS, State, anchor, fault
+from pipelines.page.links import MAX_CHARACTERS, State, anchor, fault
 
 LEAST_SHARE = 0.01  # below, a word keeps its background
 NAMED = 3  # words that a label names

@@ -17,7 +17,7 @@ import tensorflow as tf
 from kerasformer.decoding import beam_search, greedy_search
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import Seq2SeqTransformer
-from pipelines.benchmark import Side, Work
+from pipelines.benchmarks.turns import Side, Work
 
 START_ID = 1
 LEARNING_RATE = 1e-4

@@ -18,10 +18,10 @@ import tensorflow as tf
 
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import Seq2SeqTransformer, VisionTransformer
+from pipelines.benchmarks.scaling_prediction import Link, predict, record
 from pipelines.configs import cifar10_cpu, multi30k_en_de
 from pipelines.distribution import local_workers, strategies
 from pipelines.distribution.workers import Workers
-from pipelines.scaling_prediction import Link, predict, record
 from pipelines.training.trainer import Trainer
 
 WARM_UP, STEPS, REDUCTIONS = 2, 2, 10  # Calls that do not count; what one call does.

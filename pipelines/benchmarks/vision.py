@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import VisionTransformer
-from pipelines.benchmark import Side, Work
+from pipelines.benchmarks.turns import Side, Work
 from pipelines.configs import cifar10_cpu
 from pipelines.images.augmentation import Recipe
 from pipelines.images.batches import training_dataset
@@ -150,7 +150,7 @@ def timm(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> 
         ImportError: where timm is missing.
     """
     work = {"sizes": sizes._asdict(), "is_training": is_training, "precision": precision}
-    command = [sys.executable, "-m", "pipelines.timm_peer", json.dumps(work)]
+    command = [sys.executable, "-m", "pipelines.benchmarks.timm_peer", json.dumps(work)]
     errors = tempfile.TemporaryFile("w+")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
     process = subprocess.Popen(command, text=True, **pipes)

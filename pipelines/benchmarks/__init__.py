@@ -1,0 +1,1 @@
+"""Measurements of speed, ours and that of peers."""

@@ -1,0 +1,1 @@
+"""SavedModels as they lie on disk, and what a program prints of them."""
