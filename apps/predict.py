@@ -1,6 +1,7 @@
 """Uses an exported model: `python -m apps.predict --model=runs/demo/export "A boy."`
 
-A classifier names what is on the image files that are the arguments: see `pipelines/exported/pixels.py`.
+A classifier names what is on the image files that are the arguments: see
+`pipelines/exported/pixels.py`.
 
 A translator takes sentences: the arguments (behind `--` where they begin with a dash), or the lines
 of `--file`, or the lines of standard input. Each gets one line on standard output, an empty one an

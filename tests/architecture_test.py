@@ -11,11 +11,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 FOLDERS = ("kerasformer", "pipelines", "apps", "tests")
 OPTIONAL = "matplotlib sklearn tensorflow_datasets ray tf2onnx onnx onnxruntime ai_edge_litert"
 WHAT_MAY_HIDE = f"{OPTIONAL} may, where `except ImportError` gives the `pip install` line"
@@ -131,9 +131,10 @@ def own_imports(module):
 
 
 def is_tested(name):
-    """Says whether a module or its folder has a test file, or its users have."""
-    wanted = tuple(f".{part}_test" for part in name.split(".")[-2:])
-    if any(test.endswith(wanted) for test in MODULES):
+    """Tests whether the tests of a module's folder import it, or those of all its users do."""
+    folder = f"tests.{name.partition('.')[2].rpartition('.')[0]}".rstrip(".")
+    tests = [test for test in MODULES if test.rpartition(".")[0] == folder]
+    if any({name, name.rpartition(".")[0]} & own_imports(MODULES[test]) for test in tests):
         return True
     users = [user for user in MODULES if name in own_imports(MODULES[user])]
     users = [user for user in users if not inside(user, ["tests"]) and user not in PACKAGE_NAMES]

@@ -7,6 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import pytest
 
+from tests import ROOT
+
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
@@ -22,6 +24,7 @@ def seeds():
 
 def pytest_collection_modifyitems(items):
     """Begins with the files that take longest, so that no core waits for them in the end."""
-    longest = ("conformance", "docs", "training", "soak", "jax", "trainer", "workers", "serve")
-    longest = {f"{name}_test.py": place for place, name in enumerate(longest)}
-    items.sort(key=lambda item: longest.get(item.path.name, len(longest)))
+    longest = ["layers/conformance", "docs", "training/loop", "training/soak", "jax"]
+    longest += ["training/trainer", "distribution/workers", "serving/serve"]
+    rank = {ROOT / "tests" / f"{name}_test.py": index for index, name in enumerate(longest)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))

@@ -21,9 +21,8 @@ import pytest
 
 import kerasformer
 from pipelines.demo_corpus import corpus
-from tests import programs
+from tests import ROOT, programs
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = [kerasformer] + [

@@ -16,13 +16,13 @@ from keras import ops
 from kerasformer import decoding, schedules
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import Seq2SeqTransformer
+from tests import ROOT
 
 if keras.backend.backend() == "jax":
     import jax
 else:
     import tensorflow as tf
 
-ROOT = Path(__file__).parents[1]
 VOCABULARY, LENGTH = 23, 7
 SOURCE = np.array([[5, 11, 17, 2, 0], [19, 2, 0, 0, 0], [7, 13, 4, 8, 2]])
 LABELS = np.array([[5, 11, 2], [7, 2, 0]])

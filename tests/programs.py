@@ -10,11 +10,9 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 from apps import program, tasks  # noqa: F401  What the programs load, before they are copies.
-
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
 
 
 def run(*commands: list, folder: str | os.PathLike = ROOT) -> list[subprocess.CompletedProcess]:

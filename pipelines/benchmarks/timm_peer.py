@@ -1,8 +1,8 @@
 """The side of timm in the vision benchmark, as a process of its own.
 
 PyTorch and TensorFlow each bring a compiler, of which a process bears one. Started as
-`python -m pipelines.benchmarks.timm_peer SIZES`, with the arguments of `make_step` as JSON, it answers each
-line of standard input with a line, when the step is done.
+`python -m pipelines.benchmarks.timm_peer SIZES`, with the arguments of `make_step` as JSON, it
+answers each line of standard input with a line, when the step is done.
 """
 
 import functools

@@ -1,0 +1,281 @@
+"""Tests of the program that translates: what goes in, what comes out, and what it says if it can't.
+
+The translator is small and untrained, so that its answers mean nothing; what they must be is asked
+of the exported signatures.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apps import predict
+from pipelines.error_sentence import sentence
+from pipelines.exported import words
+from pipelines.exported.models import newest_version
+from tests import ROOT
+from tests.exported import exports
+from tests.exported.exports import HYPOTHESES, LINES
+
+HARD = [
+    "مرحبا",
+    "שלום עוֹלָם",
+    "👩‍👩‍👧",
+    "$x$\t日本",
+    "- <s> </s> <0x41>",
+    "a\u2028b\x85c",
+    "x" * 9973,
+]
+LONG = "dog " * 997
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Makes the folder of versions; the one to use is 10."""
+    folder = tmp_path_factory.mktemp("run") / "export"
+    translator = exports.make_translator(max_source_length=19)
+    tf.saved_model.save(translator, str(folder / "10"), signatures=translator.signatures())
+    (folder / "9").mkdir()
+    (folder / "9" / "saved_model.pb").write_bytes(b"older, and broken")
+    (folder / ".tmp-11").mkdir()
+    (folder / ".tmp-11" / "saved_model.pb").write_bytes(b"being written")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(exported):
+    return predict.Model(exported)
+
+
+def expected_lines(model, texts):
+    """Asks for one sentence at a time, so that a batch must equal its sentences."""
+    answers = [model.call("translate", [text])["translation"][0] for text in texts]
+    assert [not answer for answer in answers] == [not text.strip() for text in texts]
+    return [words.one_line(answer) for answer in answers]
+
+
+def notes(model, texts):
+    """Writes the notes on what is cut off, as are most translations without training."""
+    cut = [model.call("translate", [text])["truncated"][0] for text in texts]
+    text = "note: sentence {}, or its translation, was too long and is cut off.\n"
+    return "".join(text.format(n) for n, is_cut in enumerate(cut, 1) if is_cut)
+
+
+def start(*arguments, **environment):
+    """Starts the program as from a user's shell."""
+    kept = {key: os.environ[key] for key in os.environ if key != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "apps.predict", *map(str, arguments)],
+        cwd=ROOT,
+        env=kept | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A job in a shell's background ignores Ctrl-C, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+class OutputTest:
+    @pytest.mark.parametrize("batch_size", [1, 3, 32])
+    def test_each_sentence_has_its_line(self, model, capsys, batch_size):
+        texts = [LINES[0], "", *HARD, "  ", LINES[1], ""]
+        words.predict(model, texts, batch_size=batch_size)
+        out = capsys.readouterr().out
+        assert out.split("\n") == [*expected_lines(model, texts), ""]
+
+    def test_no_sentences_give_no_lines(self, model, capsys):
+        words.predict(model, [])
+        assert capsys.readouterr() == ("", "")
+
+    def test_a_cut_sentence_is_noted_by_its_number(self, model, capsys):
+        words.predict(model, ["", " ", "", LONG, ""], batch_size=2)
+        out, err = capsys.readouterr()
+        assert out.count("\n") == 5
+        assert err == "note: sentence 4, or its translation, was too long and is cut off.\n"
+
+    @pytest.mark.parametrize("count", [1, 2, HYPOTHESES])
+    def test_nbest_gives_scores_and_translations_best_first(self, model, capsys, count):
+        words.predict(model, [LINES[0], "", LINES[1]], nbest=count)
+        first, empty, second, end = capsys.readouterr().out.split("\n\n")
+        assert (empty.split("\t")[1], end) == ("", "")
+        for text, block in zip(LINES, (first, second), strict=False):
+            answer = model.call("translate_nbest", [text])
+            rows = [line.split("\t") for line in block.split("\n")]
+            scores = [float(score) for score, _ in rows]
+            np.testing.assert_allclose(scores, answer["scores"][0, :count], atol=1e-3)
+            assert scores == sorted(scores, reverse=True)
+            texts = [words.one_line(text) for text in answer["translations"][0, :count]]
+            assert [translation for _, translation in rows] == texts
+
+    def test_more_hypotheses_than_there_are_are_counted(self, model, capsys):
+        with pytest.raises(ValueError, match="at most 3.*received --nbest=5"):
+            words.predict(model, LINES, nbest=5)
+        assert capsys.readouterr().out == ""
+
+    def test_a_line_break_in_a_translation_does_not_break_the_line(self):
+        assert words.one_line("a\r\nb\u2028ü".encode()) == "a  b\u2028ü"
+
+    def test_batches_come_as_soon_as_they_are_full(self):
+        given = iter("abcdefg")
+        batches = words.batches(given, 3)
+        assert next(batches) == ["a", "b", "c"]
+        assert next(given) == "d"
+        assert list(batches) == [["e", "f", "g"]]
+
+
+class PictureTest:
+    def test_several_have_numbers_and_an_empty_one_has_a_note(self, model, tmp_path, capsys):
+        texts = [LINES[0], "", *HARD]
+        pictures = predict.picture_paths("alignment", tmp_path / "a.png", len(texts))
+        words.predict(model, texts, nbest=2, pictures=pictures, batch_size=2)
+        drawn = {f"a-{i + 1}.png" for i in range(len(texts)) if texts[i]}
+        assert set(os.listdir(tmp_path)) == drawn
+        assert matplotlib.image.imread(pictures[0]).shape[1] > 100
+        assert f"note: {tmp_path}/a-2.png is not drawn" in capsys.readouterr().err
+
+    def test_one_sentence_has_the_name_itself(self, tmp_path):
+        assert predict.picture_paths("alignment", tmp_path / "a.svg", 1) == [tmp_path / "a.svg"]
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("a.doc", "should end in one of"),
+            ("missing/a.png", "missing is no folder"),
+            ("file/a.png", "file is no folder"),
+            ("folder.png", "cannot be written there"),
+        ],
+    )
+    def test_a_picture_that_cannot_be_is_refused_before_any_work(self, tmp_path, name, message):
+        (tmp_path / "file").touch()
+        (tmp_path / "folder.png").mkdir()
+        with pytest.raises(ValueError, match=message):
+            predict.picture_paths("alignment", tmp_path / name, 1)
+        assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
+
+    def test_a_folder_without_permission_is_refused(self, tmp_path, monkeypatch):
+        # By the answer of the system's question: permissions do not bind an administrator.
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(ValueError, match="cannot be written there"):
+            predict.picture_paths("alignment", tmp_path / "a.png", 1)
+
+
+class ModelTest:
+    def test_the_highest_number_is_the_newest_version(self, exported):
+        assert newest_version(exported) == exported / "10"
+        assert newest_version(exported / "9") == exported / "9"
+
+    def test_a_folder_without_a_model_is_named(self, tmp_path):
+        (tmp_path / "file").touch()
+        (tmp_path / "newest").mkdir()
+        (tmp_path / "newest" / "saved_model.pb").touch()  # no version: its name is no number
+        for folder, message in [
+            (tmp_path / "missing", "is no folder"),
+            (tmp_path / "file", "is no folder"),
+            (tmp_path, "holds no SavedModel"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                predict.Model(folder)
+
+    @pytest.mark.parametrize("broken", ["garbage", "empty", "variables", "shard"])
+    def test_a_broken_model_is_named(self, exported, tmp_path, broken):
+        folder = tmp_path / "1"
+        shutil.copytree(exported / "10", folder)
+        if broken == "variables":
+            shutil.rmtree(folder / "variables")
+        elif broken == "shard":
+            (shard,) = (folder / "variables").glob("*.data-*")
+            shard.write_bytes(shard.read_bytes()[:1009])
+        else:
+            (folder / "saved_model.pb").write_bytes(b"garbage" if broken == "garbage" else b"")
+        with pytest.raises(ValueError, match=f"--model={folder} cannot be loaded: ."):
+            predict.Model(folder)
+
+    def test_a_model_of_another_kind_is_named(self, tmp_path):
+        module = tf.Module()
+        module.double = tf.function(
+            lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec((), name="x")]
+        )
+        tf.saved_model.save(module, str(tmp_path), signatures={"double": module.double})
+        with pytest.raises(ValueError, match=r"signatures \['translate'\], received \['double'\]"):
+            predict.Model(tmp_path).require("translate")
+
+
+class InputTest:
+    def test_lines_end_in_any_of_the_usual_ways(self, tmp_path):
+        path = tmp_path / "lines.txt"
+        path.write_bytes("\ufeffä b \r\n\n\u2028 c\x0b\nd".encode())
+        assert list(words.sentences([], str(path), None)) == ["ä b ", "", "\u2028 c\x0b", "d"]
+
+    def test_a_file_is_read_to_its_end_before_anything_is_printed(self, tmp_path):
+        path = tmp_path / "lines.txt"
+        path.write_bytes(b"fine\nfine\ncaf\xe9 noir\n")
+        with pytest.raises(ValueError, match=f"{path}, line 3 is not UTF-8"):
+            words.sentences([], str(path), None)
+
+    def test_arguments_are_utf8_too(self):
+        arguments = ["Kühe", os.fsdecode(b"caf\xe9")]
+        with pytest.raises(ValueError, match="argument 2 is not UTF-8"):
+            list(words.sentences(arguments, None, None))
+
+    def test_arguments_and_a_file_contradict_each_other(self, tmp_path):
+        with pytest.raises(ValueError, match="received both"):
+            words.sentences(["a"], "file.txt", None)
+
+    def test_a_missing_file_is_one_clear_sentence(self, tmp_path):
+        with pytest.raises(FileNotFoundError) as caught:
+            words.sentences([], str(tmp_path / "none.txt"), None)
+        assert sentence(caught.value) == f"{tmp_path}/none.txt: No such file or directory"
+
+
+class ProgramTest:
+    """Each of these starts the program, which takes seconds: few, and much in each."""
+
+    def test_standard_input_is_answered_batch_by_batch_up_to_a_bad_line(self, exported, model):
+        lines = [LINES[3], "", LINES[0]]
+        # Latin 1 would stop it, were standard output not always UTF-8.
+        with start(f"--model={exported}", "--batch_size=1", PYTHONIOENCODING="latin-1") as process:
+            for line, answer in zip(lines, expected_lines(model, lines), strict=True):
+                process.stdin.write(f"{line}\n".encode())
+                process.stdin.flush()
+                assert process.stdout.readline().decode() == f"{answer}\n"
+            out, err = process.communicate(b"caf\xe9\nfine\n")
+        assert (process.returncode, out) == (1, b"")
+        error = err.decode().removeprefix(notes(model, lines))
+        assert error.startswith("error: standard input, line 4 is not UTF-8")
+        assert error.count("\n") == 1
+
+    @pytest.mark.parametrize(("end", "code"), [("pipe", 141), ("interrupt", 130)])
+    def test_a_closed_pipe_and_an_interrupt_end_it_quietly(self, exported, end, code):
+        with start(f"--model={exported}", "--batch_size=1") as process:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"\n"
+            if end == "pipe":
+                process.stdout.close()
+                process.stdin.write(b"\n" * 5)
+                process.stdin.close()
+            else:
+                process.send_signal(signal.SIGINT)
+            assert process.stderr.read() == b""
+        assert process.returncode == code
+
+    def test_arguments_have_a_translation_and_a_picture_each(self, exported, model, tmp_path):
+        picture = tmp_path / "a.png"
+        with start(f"--model={exported}", *LINES[:2], f"--alignment={picture}") as process:
+            out, err = process.communicate()
+        assert (process.returncode, err.decode()) == (0, notes(model, LINES[:2]))
+        assert out.decode().split("\n") == [*expected_lines(model, LINES[:2]), ""]
+        assert sorted(os.listdir(tmp_path)) == ["a-1.png", "a-2.png"]
+
+    def test_a_flag_that_cannot_be_right_is_named(self, tmp_path):
+        with start(f"--model={tmp_path}", "--nbest=0", "a") as process:
+            out, err = process.communicate()
+        assert (process.returncode, out) == (2, b"")
+        assert err.decode().splitlines()[0].startswith("error: flag --nbest=0: ")

@@ -1,0 +1,343 @@
+"""What every public layer and model must do, whatever it computes: point 8 of the layer contract.
+
+Each test runs over all entries of `registry.py`.
+"""
+
+import functools
+import inspect
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kerasformer
+from tests import ROOT
+from tests.layers.entries import B, Padded, Probe, constructor_arguments, padding
+from tests.layers.registry import ENTRIES, Subclassed
+
+PUBLIC = [
+    value
+    for value in [*vars(kerasformer.layers).values(), *vars(kerasformer.models).values()]
+    if isinstance(value, type) and issubclass(value, keras.layers.Layer)
+]
+
+each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.label)
+built = functools.cache(lambda entry: entry.build())
+
+
+def descendants(layer):
+    """Lists `(parent, attribute, child)` of all layers below one."""
+    for attribute, value in vars(layer).items():
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, keras.layers.Layer) and not attribute.startswith("_"):
+                yield layer, attribute, child
+                yield from descendants(child)
+
+
+def arrays(outputs):
+    return [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(outputs)]
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    for x, y in zip(arrays(actual), arrays(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance, strict=True)
+
+
+def gradients(entry, layer, values, training=False):
+    """Computes outputs, and gradients of a sum that no normalisation keeps constant."""
+    with tf.GradientTape() as tape:
+        outputs = entry.call(layer, values, training=training)
+        total = sum(tf.reduce_sum(tf.sin(x)) for x in keras.tree.flatten(outputs))
+    return outputs, tape.gradient(total, [v.value for v in layer.trainable_variables])
+
+
+def rows(values, start, stop):
+    """Cuts examples out of a batch; what has no batch stays whole."""
+    return {name: x[start:stop] if len(x) == B else x for name, x in values.items()}
+
+
+class RegistryTest:
+    def test_every_public_layer_and_model_is_registered(self):
+        registered = {type(built(entry)) for entry in ENTRIES}
+        missing = [layer.__name__ for layer in PUBLIC if layer not in registered]
+        assert not missing, f"add to tests/layers/registry.py: {missing}"
+
+    @pytest.mark.parametrize("layer_class", PUBLIC)
+    def test_some_entry_sets_each_optional_argument(self, layer_class):
+        configs = [built(e).get_config() for e in ENTRIES if type(built(e)) is layer_class]
+        for name, default in constructor_arguments(layer_class).items():
+            assert any(config[name] != default for config in configs), name
+
+
+@each_entry
+class ConfigTest:
+    def test_config_is_the_arguments_of_the_constructor(self, entry):
+        layer = built(entry)
+        expected = {"name", "trainable", "dtype", *constructor_arguments(type(layer))}
+        assert set(layer.get_config()) == expected
+
+    def test_config_survives_json_and_makes_an_equal_layer(self, entry):
+        config = json.dumps(built(entry).get_config())
+        assert json.dumps(entry.make(name=entry.name).get_config()) == config
+        remade = type(built(entry)).from_config(json.loads(config))
+        assert json.dumps(remade.get_config()) == config
+
+    def test_a_layer_remade_but_never_called_takes_the_weights(self, entry):
+        layer = built(entry)
+        description = json.dumps(keras.saving.serialize_keras_object(layer))
+        remade = keras.saving.deserialize_keras_object(json.loads(description))
+        assert [w.path for w in remade.weights] == [w.path for w in layer.weights]
+        remade.set_weights(layer.get_weights())
+        assert_close(entry.call(remade, entry.values()), entry.call(layer, entry.values()), 0)
+
+    def test_children_are_called_as_their_attributes(self, entry):
+        for parent, attribute, child in descendants(built(entry)):
+            same = {name for name, value in vars(parent).items() if value is child}
+            if isinstance(getattr(parent, attribute), list):
+                assert child.name.startswith(attribute.removesuffix("s") + "_")
+            elif attribute not in constructor_arguments(type(parent)):
+                assert child.name in same
+        paths = [variable.path for variable in built(entry).variables]
+        assert len(set(paths)) == len(paths)
+
+
+@each_entry
+class ModelTest:
+    def test_it_works_in_a_functional_model(self, entry):
+        layer, values = built(entry), entry.values()
+        model = entry.functional(entry.make())
+        model.set_weights(layer.get_weights())
+        assert_close(model(values), entry.call(layer, values))
+
+    def test_it_trains_and_reloads_in_a_subclassed_model(self, entry, tmp_path):
+        model, values = Subclassed(entry.make(), entry.label), entry.values()
+        target = np.ones(model(values).shape, "float32")
+        if model.trainable_weights:
+            model.compile("sgd", keras.losses.MeanSquaredError(), run_eagerly=True)
+            assert np.isfinite(model.train_on_batch(values, target))
+        model.save(tmp_path / "model.keras")
+        assert_close(keras.models.load_model(tmp_path / "model.keras")(values), model(values), 0)
+
+    def test_computed_and_symbolic_shapes_and_dtypes_are_those_of_a_call(self, entry):
+        layer = entry.make(dtype="mixed_float16")
+        symbolic = entry.functional(layer).outputs
+        eager = keras.tree.flatten(entry.call(layer, entry.values()))
+        for output, expected in zip(eager, symbolic, strict=True):
+            assert output.dtype == expected.dtype
+            for size, said in zip(output.shape, expected.shape, strict=True):
+                assert said in (None, size)
+
+        shapes = {name: spec.shape for name, spec in entry.inputs.items()}
+        shapes = {"inputs": shapes} if entry.in_dict else shapes
+        arguments = {f"{name}_shape": shape for name, shape in shapes.items()} | entry.options
+        accepted = inspect.signature(layer.compute_output_shape).parameters
+        arguments = {name: value for name, value in arguments.items() if name in accepted}
+        assert tuple(layer.compute_output_shape(**arguments)) == tuple(eager[0].shape)
+
+
+@each_entry
+class PrecisionTest:
+    @pytest.mark.parametrize(
+        ("dtype", "error"), [("mixed_bfloat16", 0.05), ("mixed_float16", 0.006)]
+    )
+    def test_mixed_precision_is_close_to_float32(self, entry, dtype, error):
+        layer, values = entry.build(dtype=dtype), entry.values()
+        assert {weight.dtype for weight in layer.weights} <= {"float32"}
+        for _, attribute, child in descendants(layer):
+            assert child.dtype_policy == layer.dtype_policy, attribute
+        outputs = keras.tree.flatten(entry.call(layer, values))
+        assert outputs[0].dtype == (entry.output_dtype or layer.compute_dtype)
+        exact = arrays(entry.call(built(entry), values))
+        for actual, expected in zip(arrays(outputs), exact, strict=True):
+            actual = actual.astype("float32")
+            assert np.isfinite(actual).all()
+            assert np.linalg.norm(actual - expected) < error * np.linalg.norm(expected)
+
+
+@each_entry
+class ComputationTest:
+    def test_gradient_reaches_every_weight(self, entry):
+        layer = built(entry)
+        _, found = gradients(entry, layer, entry.values(), training=True)
+        for weight, gradient in zip(layer.trainable_variables, found, strict=True):
+            assert gradient is not None, weight.path
+            gradient = tf.convert_to_tensor(gradient).numpy()
+            assert np.isfinite(gradient).all() and gradient.any(), weight.path
+
+    def test_compiled_by_xla_it_computes_the_same(self, entry):
+        layer, values = built(entry), entry.values()
+        compiled = tf.function(lambda values: gradients(entry, layer, values), jit_compile=True)
+        assert_close(compiled(values), gradients(entry, layer, values), 1e-4)
+
+    def test_inference_is_deterministic_and_training_drops(self, entry):
+        layer, values = built(entry), entry.values()
+        outputs = arrays(entry.call(layer, values, training=False))
+        assert_close(entry.call(layer, values), outputs, 0)
+        trained = arrays(entry.call(layer, values, training=True))
+        drops = any(v for n, v in layer.get_config().items() if n.endswith(("dropout", "depth")))
+        assert drops == any((x != y).any() for x, y in zip(trained, outputs, strict=True))
+
+    def test_a_row_does_not_depend_on_its_batch(self, entry):
+        layer, values = built(entry), entry.values()
+        together = arrays(entry.call(layer, values))
+        for row in range(B):
+            alone = entry.call(layer, rows(values, row, row + 1))
+            assert_close(alone, [x[row : row + 1] for x in together])
+
+
+def masked_call(entry, values):
+    """Calls with Keras's masks on the sequences, and by hand where the documentation says so."""
+    hidden = {name: padding(values[name]) for name in {"inputs", "context"} & set(values)}
+    hidden = hidden if entry.mask in ("kept", "used") else {}
+    by_hand = {"attention_mask", "position_bias"} & set(values)
+    options = {"mask": tf.constant(hidden["inputs"])} if by_hand else {}
+    values = values | {name: Padded(mask)(values[name]) for name, mask in hidden.items()}
+    return keras.tree.flatten(entry.call(built(entry), values, **options))[0]
+
+
+class MaskTest:
+    @each_entry
+    def test_mask_is_kept_made_or_absent(self, entry):
+        probe, values = Probe(), entry.values()
+        outputs = probe(masked_call(entry, values))
+        expected = entry.mask_behind(values, outputs.shape[1])
+        if expected is None:
+            assert probe.seen is None
+        else:
+            np.testing.assert_array_equal(probe.seen, expected)
+
+    @pytest.mark.parametrize(
+        "entry",
+        [entry for entry in ENTRIES if entry.mask in ("kept", "used")],
+        ids=lambda entry: entry.label,
+    )
+    def test_what_is_masked_changes_nothing_else(self, entry):
+        values = entry.values()
+        changed = dict(values)
+        for name in {"inputs", "context"} & set(values):
+            changed[name] = values[name] + 3.0 * ~padding(values[name])[..., None]
+        before, after = masked_call(entry, values), masked_call(entry, changed)
+        real = entry.mask_behind(values, before.shape[1])
+        real = np.ones(B, bool) if entry.mask == "used" else real
+        np.testing.assert_array_equal(before[real], after[real])
+        assert entry.mask == "used" or np.any(before[~real] != after[~real])
+
+
+def train_step(entry, strategy, values):
+    """Trains one step on a batch shared out over replicas; returns the weights of each."""
+    with strategy.scope():
+        layer = entry.build()
+        optimizer = keras.optimizers.SGD(0.1)
+        optimizer.build(layer.trainable_variables)
+    share = B // strategy.num_replicas_in_sync
+
+    def replica_step(values):
+        entry.call(layer, values, training=True)
+        _, found = gradients(entry, layer, values)
+        if found:
+            optimizer.apply(found, layer.trainable_variables)
+        return [tf.identity(weight.value) for weight in layer.weights]
+
+    def share_out(context):
+        start = context.replica_id_in_sync_group * share
+        return keras.tree.map_structure(tf.constant, rows(values, start, start + share))
+
+    shares = strategy.experimental_distribute_values_from_function(share_out)
+    weights = strategy.run(replica_step, (shares,))
+    return list(zip(*map(strategy.experimental_local_results, weights), strict=True))
+
+
+@each_entry
+class ReplicaTest:
+    def test_a_step_on_two_replicas_equals_a_step_on_one(self, entry):
+        two = tf.distribute.MirroredStrategy(
+            ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
+        )
+        alone = train_step(entry, tf.distribute.get_strategy(), entry.values())
+        for weights in train_step(entry, two, entry.values()):
+            assert_close(weights, alone[0], 1e-4)
+
+
+LOAD_KERAS_FILES = """
+import pathlib, sys
+import numpy as np
+import keras, kerasformer
+for path in pathlib.Path(sys.argv[1]).glob("*.keras"):
+    inputs = dict(np.load(path.with_suffix(".inputs.npz")))
+    outputs = keras.models.load_model(path)(inputs)
+    np.savez(path.with_suffix(".outputs.npz"), *keras.tree.flatten(outputs))
+"""
+LOAD_SAVED_MODEL = """
+import pathlib, sys
+import numpy as np
+import tensorflow as tf
+folder = pathlib.Path(sys.argv[1])
+for name, signature in tf.saved_model.load(str(folder / "model")).signatures.items():
+    inputs = np.load(folder / f"{name}.inputs.npz").items()
+    outputs = signature(**{key: tf.constant(value) for key, value in inputs})
+    np.savez(folder / f"{name}.outputs.npz", *tf.nest.flatten(outputs))
+assert "kerasformer" not in sys.modules
+"""
+BUILD_ON_JAX = """
+import pathlib, sys
+sys.modules["tensorflow"] = None
+import jax
+import numpy as np
+from tests.registry import ENTRIES
+folder, layers = pathlib.Path(sys.argv[1]), []
+for entry in ENTRIES:
+    layers.append(entry.make(name=entry.name))
+    entry.call(layers[-1], entry.symbols())
+    layers[-1].set_weights(list(np.load(folder / f"{entry.name}.weights.npz").values()))
+compute = jax.jit(lambda values: [e.call(*args) for e, *args in zip(ENTRIES, layers, values)])
+for entry, outputs in zip(ENTRIES, compute([entry.values() for entry in ENTRIES])):
+    np.savez(folder / f"{entry.name}.outputs.npz", *jax.tree.leaves(outputs))
+"""
+
+
+def assert_same_in_fresh_process(code, folder, **environment):
+    """Runs code that writes the outputs of every entry, and compares them with those here."""
+    for entry in ENTRIES:
+        np.savez(folder / f"{entry.name}.inputs.npz", **entry.values())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for entry in ENTRIES:
+        outputs = list(np.load(folder / f"{entry.name}.outputs.npz").values())
+        assert_close(outputs, entry.call(built(entry), entry.values()), 1e-4)
+
+
+class FreshProcessTest:
+    def test_keras_files_load_where_only_the_library_is_imported(self, tmp_path):
+        for entry in ENTRIES:
+            layer = built(entry)
+            model = layer if entry.in_dict else entry.functional(layer)
+            model.save(tmp_path / f"{entry.name}.keras")
+        assert_same_in_fresh_process(LOAD_KERAS_FILES, tmp_path)
+
+    def test_a_saved_model_loads_where_only_tensorflow_is_imported(self, tmp_path):
+        module, signatures = tf.Module(), {}
+        module.layers = [built(entry) for entry in ENTRIES]
+        for entry in ENTRIES:
+
+            @tf.function
+            def outputs(entry=entry, **tensors):
+                flat = keras.tree.flatten(entry.call(built(entry), tensors))
+                return {f"output_{index}": x for index, x in enumerate(flat)}
+
+            specs = {k: tf.TensorSpec(s.open_shape, s.dtype, k) for k, s in entry.inputs.items()}
+            signatures[entry.name] = outputs.get_concrete_function(**specs)
+        tf.saved_model.save(module, tmp_path / "model", signatures=signatures)
+        assert_same_in_fresh_process(LOAD_SAVED_MODEL, tmp_path)
+
+    def test_jax_without_tensorflow_computes_the_same(self, tmp_path):
+        for entry in ENTRIES:
+            np.savez(tmp_path / f"{entry.name}.weights.npz", *built(entry).get_weights())
+        jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+        assert_same_in_fresh_process(BUILD_ON_JAX, tmp_path, **jax)

@@ -1,0 +1,319 @@
+"""Tests of the HTTP side, over a socket: routes, statuses, limits, keys, and pages."""
+
+import base64
+import contextlib
+import http.client
+import json
+import re
+import socket
+import threading
+import time
+
+import pytest
+
+from pipelines.serving import rest
+from pipelines.serving.model import Model, Settings
+from pipelines.serving.rest import Options, State
+from tests.serving import toy_models
+from tests.serving.in_thread import answering
+from tests.serving.toy_models import picture
+
+JSON = {"Content-Type": "application/json"}
+WORDS = "/v1/models/words"
+PREDICT = f"{WORDS}:predict"
+LONG = {"signature_name": "ponder", "instances": ["long" * 5]}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder, models = tmp_path_factory.mktemp("models"), {}
+    for name, toy in (("words", toy_models.words()), ("colors", toy_models.colors())):
+        toy_models.save(toy, folder / name / "7")
+        models[name] = Model(name, folder / name, Settings(batching=None), {"stable": 7})
+        models[name].refresh()
+    return models
+
+
+@contextlib.contextmanager
+def running(models, state=None, **options):
+    """Runs the application at a free port, which it gives."""
+    ready = State()
+    ready.ready = True
+    with answering(rest.build(models, Options(**options), state or ready)) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def port(models):
+    with running(models, max_body=100_003) as port:
+        yield port
+
+
+def ask(port, method, path, body=None, headers=JSON):  # noqa: B006
+    """Returns status, headers and body; a body that is no bytes is written as JSON."""
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, 60)) as connection:
+        connection.request(method, path, body, dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+def error_of(port, method, path, body=None, headers=JSON):  # noqa: B006
+    status, headers, body = ask(port, method, path, body, headers)
+    assert headers["Content-Type"] == "application/json"
+    (key, text), *more = json.loads(body).items()
+    assert key == "error" and text and not more
+    return status, text
+
+
+def raw(port, *parts):
+    """Sends bytes, piece by piece, and returns what comes back until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), 60) as connection:
+        for part in parts:
+            connection.sendall(part)
+        return b"".join(iter(lambda: connection.recv(2**16), b""))
+
+
+def head(path, *lines):
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: a", *lines, "", ""]).encode()
+
+
+class RouteTest:
+    @pytest.mark.parametrize("place", ["", "/versions/7", "/labels/stable"])
+    def test_each_route_answers_for_newest_version_and_label(self, port, place):
+        path = WORDS + place
+        status, headers, body = ask(port, "GET", path)
+        assert (status, headers["Content-Type"]) == (200, "application/json")
+        assert json.loads(body)["model_version_status"][0]["version"] == "7"
+        status, _, body = ask(port, "GET", f"{path}/metadata")
+        assert status == 200 and json.loads(body)["model_spec"]["name"] == "words"
+        status, headers, body = ask(port, "POST", f"{path}:predict", {"instances": ["ä"]})
+        assert (status, headers["Content-Type"]) == (200, "application/json")
+        assert json.loads(body) == {"predictions": [{"length": 2, "loud": "ä"}]}
+        request = {"inputs": ["b"], "signature_name": "whisper"}
+        assert json.loads(ask(port, "POST", f"{path}:predict", request)[2]) == {"outputs": ["b"]}
+        assert error_of(port, "POST", f"{path}:regress", {"examples": [{"text": "a"}]})[0] == 400
+
+    def test_pictures_are_classified(self, port):
+        encoded = {"b64": base64.b64encode(picture((255, 0, 51))).decode()}
+        body = {"examples": [{"image": encoded}]}
+        status, _, body = ask(port, "POST", "/v1/models/colors:classify", body)
+        (pairs,) = json.loads(body)["results"]
+        assert status == 200 and [name for name, _ in pairs] == ["red", "blue", "green"]
+        assert [share for _, share in pairs] == pytest.approx([1.0, 0.2, 0.0])
+
+    def test_the_type_of_a_body_is_not_asked_for(self, port):
+        status, _, body = ask(port, "POST", PREDICT, {"instances": ["a"]}, headers={})
+        assert status == 200 and b"predictions" in body
+
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [
+            ("GET", "/v1/models/none", 404),
+            ("POST", "/v1/models/none:predict", 404),
+            ("GET", f"{WORDS}/versions/8", 404),
+            ("POST", f"{WORDS}/versions/8:predict", 404),
+            ("GET", f"{WORDS}/labels/none", 404),
+            ("GET", f"{WORDS}/versions/seven", 400),
+            ("GET", f"{WORDS}/versions/-7", 400),
+            ("GET", f"{WORDS}/versions/18446744073709551616", 400),
+            ("GET", f"{WORDS}/versions/%D9%A7", 400),
+            ("POST", PREDICT, 400),
+            ("POST", f"{WORDS}:translate", 405),
+            ("POST", WORDS, 405),
+            ("PUT", PREDICT, 405),
+            ("DELETE", WORDS, 405),
+            ("OPTIONS", PREDICT, 405),
+            ("HEAD", "/healthz", 405),
+            ("GET", PREDICT, 404),
+            ("GET", "/v1/models", 404),
+            ("GET", f"{WORDS}/", 404),
+            ("GET", "/", 404),
+            ("GET", "/v1/models/%ff%00%0a", 404),
+            ("GET", "/v1/models/../../etc/passwd", 404),
+            ("GET", "/docs/..%2f", 404),
+        ],
+    )
+    def test_what_is_not_there_has_its_status(self, port, method, path, status):
+        if method == "HEAD":
+            assert ask(port, method, path)[0] == status
+        else:
+            assert error_of(port, method, path)[0] == status
+
+    def test_a_request_that_is_no_http_harms_nobody(self, port):
+        for garbage in (b"garbage\r\n\r\n", b"GET /\xff\xfe HTTP/1.1\r\n\r\n", b"\0" * 5000):
+            assert raw(port, garbage).startswith(b"HTTP/1.1 4")
+        assert ask(port, "GET", "/healthz")[0] == 200
+
+
+class LimitTest:
+    def test_a_body_that_is_too_large_is_refused_before_it_has_come(self, port):
+        answer = raw(port, head(PREDICT, "Content-Length: 100004", "Connection: close"))
+        assert answer.startswith(b"HTTP/1.1 413") and b"more than 100003 bytes" in answer
+
+    def test_a_body_whose_length_nobody_told_is_counted(self, port):
+        # One byte too many, so that nothing is left to send when the answer comes.
+        pieces = [b"1000\r\n" + b" " * 0x1000 + b"\r\n"] * 24
+        last = b"6a4\r\n" + b" " * 0x6A4 + b"\r\n"
+        start = head(PREDICT, "Transfer-Encoding: chunked", "Connection: close")
+        assert raw(port, start, *pieces, last).startswith(b"HTTP/1.1 413")
+        body = b'12\r\n{"instances":["a"]}\r\n0\r\n\r\n'
+        assert raw(port, start, body.replace(b"12", b"13")).startswith(b"HTTP/1.1 200")
+
+    def test_one_who_sends_too_slowly_and_one_who_asks_too_much_are_not_waited_for(self, models):
+        with running(models, seconds=0.05) as port:
+            answer = raw(port, head(PREDICT, "Content-Length: 99"), b'{"inst')
+            assert answer.startswith(b"HTTP/1.1 408") and b"longer than 0.05 s" in answer
+            busy = LONG | {"instances": LONG["instances"] * 3}
+            status, text = error_of(port, "POST", PREDICT, busy)
+            assert status == 408
+        assert json.loads(ask_again(models)) == {"predictions": ["a"]}
+
+    def test_too_many_requests_are_told_to_come_back(self, models, tmp_path):
+        toy_models.save(toy_models.words(), tmp_path)
+        small = Model("words", tmp_path, Settings(batching=None, waiting=1))
+        small.refresh()
+        with running({"words": small}) as port:
+            found = []
+            threads = [
+                threading.Thread(target=lambda: found.append(ask(port, "POST", PREDICT, LONG)))
+                for _ in range(3)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        statuses = sorted(status for status, *_ in found)
+        assert statuses[0] == 200 and statuses[-1] == 503
+        for status, headers, body in found:
+            assert status in (200, 503)
+            assert headers.get("Retry-After") == ("1" if status == 503 else None)
+            assert json.loads(body)
+
+    def test_a_model_that_is_loading_is_one_to_come_back_to(self, tmp_path):
+        state = State()
+        with running({"words": Model("words", tmp_path, Settings())}, state) as port:
+            assert error_of(port, "POST", PREDICT)[0] == 503
+            assert error_of(port, "GET", f"{WORDS}/metadata")[0] == 503
+            assert error_of(port, "GET", "/readyz")[0] == 503
+            assert ask(port, "GET", "/healthz")[0] == 200
+
+    def test_a_client_that_hangs_up_harms_nobody(self, port, caplog):
+        caplog.set_level("INFO", "kerasformer.access")
+        for body in (b'{"instances": [', json.dumps(LONG).encode()):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(head(PREDICT, "Content-Length: 99") + body)
+        status, _, body = ask(port, "POST", PREDICT, {"instances": ["a"]})
+        assert status == 200 and json.loads(body)["predictions"]
+        while len(caplog.records) < 3:
+            time.sleep(0.01)
+        lines = [json.loads(record.message) for record in caplog.records]
+        assert sorted(line["status"] for line in lines) == [200, 499, 499]
+
+
+def ask_again(models):
+    """Asks the same models at another port."""
+    with running(models) as port:
+        request = {"instances": ["a"], "signature_name": "ponder"}
+        return ask(port, "POST", PREDICT, request)[2]
+
+
+class KeyTest:
+    def test_requests_need_a_key_in_either_header(self, models):
+        with running(models, api_keys=("first", "second")) as port:
+            for path in ("/healthz", "/readyz"):
+                assert ask(port, "GET", path)[0] == 200
+            for path in (WORDS, "/docs", "/openapi.json", rest.METRICS, "/none"):
+                status, headers, _ = ask(port, "GET", path)
+                assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
+            for wrong in ("", "third", "firs", "first ", "Bearer first", "\xff"):
+                assert error_of(port, "GET", WORDS, headers={"X-API-Key": wrong})[0] == 401
+                shown = {"Authorization": f"Bearer {wrong}"}
+                assert error_of(port, "GET", WORDS, headers=shown)[0] == 401
+            for shown in (
+                {"X-API-Key": "first"},
+                {"Authorization": "Bearer second"},
+                {"authorization": "bearer first"},
+            ):
+                assert ask(port, "GET", WORDS, headers=shown)[0] == 200
+            assert error_of(port, "GET", WORDS, headers={"Authorization": "Basic first"})[0] == 401
+
+    def test_a_page_of_another_origin_may_ask_where_it_is_named(self, models, port):
+        page = {"Origin": "https://a.example"}
+        preflight = {
+            **page,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type, x-api-key",
+        }
+        _, headers, _ = ask(port, "GET", WORDS, headers=page)
+        assert not [name for name in headers if name.lower().startswith("access-control")]
+        assert ask(port, "OPTIONS", PREDICT, headers=preflight)[0] == 405
+        with running(models, api_keys=("key",), cors_origins=("https://a.example",)) as port:
+            status, headers, _ = ask(port, "OPTIONS", PREDICT, headers=preflight)
+            assert (status, headers["Access-Control-Allow-Origin"]) == (200, page["Origin"])
+            assert "POST" in headers["Access-Control-Allow-Methods"]
+            assert "x-api-key" in headers["Access-Control-Allow-Headers"]
+            other = {"Origin": "https://b.example", "X-API-Key": "key"}
+            for shown, status in ((page | {"X-API-Key": "key"}, 200), (page, 401)):
+                found, headers, _ = ask(port, "GET", WORDS, headers=shown)
+                allowed = headers["Access-Control-Allow-Origin"]
+                assert (found, allowed) == (status, page["Origin"])
+            assert "Access-Control-Allow-Origin" not in ask(port, "GET", WORDS, headers=other)[1]
+
+
+class PageTest:
+    def test_the_page_of_routes_loads_nothing_from_elsewhere(self, port):
+        found, to_load = {}, ["/docs"]
+        while to_load:
+            path = to_load.pop()
+            status, _, body = ask(port, "GET", path)
+            assert status == 200, path
+            found[path] = body.decode("utf-8", "replace")
+            if path == "/docs" or path.endswith(".css"):
+                places = re.findall(r"""(?:(?:src|href)=["']|url\(["']?)([^"')]+)""", found[path])
+                for place in places:
+                    assert place.startswith(("/", "data:")) and not place.startswith("//"), place
+                    to_load += [place] if place.startswith("/") and place not in found else []
+        assert len(found) >= 3 and "/openapi.json" in found["/docs"]
+
+    def test_all_routes_and_their_failures_are_described(self, port):
+        described = json.loads(ask(port, "GET", "/openapi.json")[2])
+        paths = described["paths"]
+        assert len(paths) == 3 * (1 + 1 + 3) + 3
+        for path, methods in paths.items():
+            for method, of in methods.items():
+                assert {"200", "400", "404", "503"} <= of["responses"].keys()
+                assert "422" not in of["responses"]
+                names = {part["name"] for part in of.get("parameters", ())}
+                assert names == set(re.findall(r"{(\w+)}", path))
+                assert ("requestBody" in of) == (method == "post")
+        ids = [of["operationId"] for methods in paths.values() for of in methods.values()]
+        assert len(set(ids)) == len(ids)
+        for name in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(described)):
+            assert name in described["components"]["schemas"]
+
+    def test_health_is_told_and_a_server_that_ends_says_so(self, models):
+        state = State()
+        with running(models, state) as port:
+            assert json.loads(ask(port, "GET", "/healthz")[2]) == {"status": "ok"}
+            assert error_of(port, "GET", "/readyz") == (503, "Models are loading.")
+            state.ready = True
+            expected = {"status": "ready", "models": ["colors", "words"]}
+            assert json.loads(ask(port, "GET", "/readyz")[2]) == expected
+            assert ask(port, "GET", WORDS)[1]["Connection"] is None
+            state.closing = True
+            assert error_of(port, "GET", "/readyz") == (503, "The server is ending.")
+            status, headers, _ = ask(port, "POST", PREDICT, {"instances": ["a"]})
+            assert (status, headers["Connection"]) == (200, "close")
+
+    def test_a_mistake_of_ours_is_not_told_to_the_caller(self):
+        class Torn:
+            """A backend that is broken."""
+
+            async def status(self, number, label):
+                raise RuntimeError("secret")
+
+        with running({"words": Torn()}) as port:
+            status, text = error_of(port, "GET", WORDS)
+        assert status == 500 and "secret" not in text
