@@ -134,6 +134,8 @@ def is_tested(name):
     """Tests whether the tests of a module's folder import it, or those of all its users do."""
     folder = f"tests.{name.partition('.')[2].rpartition('.')[0]}".rstrip(".")
     tests = [test for test in MODULES if test.rpartition(".")[0] == folder]
+    if f"{folder}.{name.rpartition('.')[2]}_test" in tests:
+        return True
     if any({name, name.rpartition(".")[0]} & own_imports(MODULES[test]) for test in tests):
         return True
     users = [user for user in MODULES if name in own_imports(MODULES[user])]
