@@ -288,7 +288,7 @@ import pathlib, sys
 sys.modules["tensorflow"] = None
 import jax
 import numpy as np
-from tests.registry import ENTRIES
+from tests.layers.registry import ENTRIES
 folder, layers = pathlib.Path(sys.argv[1]), []
 for entry in ENTRIES:
     layers.append(entry.make(name=entry.name))

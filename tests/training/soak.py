@@ -26,7 +26,7 @@ from tests import ROOT
 # Dropout, moving averages, shuffling, and for images all kinds of augmentation.
 CONFIGS = {
     "translation": """
-from pipelines import translation
+from pipelines.tasks import translation
 
 def get_config():
     config = translation.default_config()
@@ -40,7 +40,7 @@ def get_config():
     return config
 """,
     "classification": """
-from pipelines import classification
+from pipelines.tasks import classification
 
 def get_config():
     config = classification.default_config()
