@@ -192,6 +192,7 @@ class EncoderBlock(BlockArguments):
     def call(
         self,
         inputs,
+        *,
         mask=None,
         inputs_mask=None,
         attention_mask=None,
@@ -264,6 +265,7 @@ class DecoderBlock(BlockArguments):
         self,
         inputs,
         context,
+        *,
         inputs_mask=None,
         context_mask=None,
         return_attention_scores=False,

@@ -92,6 +92,7 @@ class Encoder(_Stack):
     def call(
         self,
         inputs,
+        *,
         mask=None,
         inputs_mask=None,
         attention_mask=None,
@@ -159,6 +160,7 @@ class Decoder(_Stack):
         self,
         inputs,
         context,
+        *,
         inputs_mask=None,
         context_mask=None,
         return_attention_scores=False,
