@@ -337,7 +337,7 @@ class ErrorTest:
             (lambda: MultiHeadAttention(7, 3), "received hidden_dim=7 and num_heads=3"),
             (lambda: MultiHeadAttention(6, 0), "received num_heads=0"),
             (lambda: MultiHeadAttention(6, 3, 2), "num_heads=3 and num_key_value_heads=2"),
-            (lambda: MultiHeadAttention(6, 3, 0), "num_heads=3 and num_key_value_heads=0"),
+            (lambda: MultiHeadAttention(6, 3, 0), "of at least 1, received num_key_value_heads=0"),
             (lambda: make_layer(True, use_rotary=True), "use_rotary=True, received one"),
             (lambda: make_layer(True)(sequence(), context(), use_causal_mask=True), "received one"),
             (lambda: make_layer()(sequence(), sequence()), "a call for self-attention, .* cross"),

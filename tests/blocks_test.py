@@ -338,6 +338,7 @@ class ArgumentsTest:
         "use_bias": False,
         "use_rotary": True,
         "rotary_max_wavelength": 101.0,
+        "rotary_scaling": ("ntk", 2.0),
         "use_gate": True,
         "stochastic_depth": 0.4,
         "layer_scale": 0.7,
@@ -358,7 +359,7 @@ class ArgumentsTest:
         assert isinstance(block.feed_forward.sublayer, GatedFeedForward)
         names = ["num_heads", "num_key_value_heads", "key_dim"]
         self.takes(block.self_attention.sublayer, *names, dropout=0.2, use_rotary=True)
-        self.takes(block.self_attention.sublayer, "rotary_max_wavelength")
+        self.takes(block.self_attention.sublayer, "rotary_max_wavelength", "rotary_scaling")
         if kind is DecoderBlock:
             self.takes(block.cross_attention.sublayer, *names, dropout=0.2, use_rotary=False)
         for residual in residuals:

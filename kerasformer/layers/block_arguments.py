@@ -6,6 +6,7 @@ import keras
 
 from kerasformer.layers.activations import serialize_activation
 from kerasformer.layers.children import deserialize_child
+from kerasformer.layers.initializers import serialize_initializer
 
 # What makes the attention that stands where no mixer is given.
 ATTENTION = ("num_heads", "num_key_value_heads", "key_dim", "attention_dropout")
@@ -96,8 +97,8 @@ class BlockArguments(keras.layers.Layer):
         return {
             **arguments,
             "activation": serialize_activation(self.activation),
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_initializer": serialize_initializer(self.kernel_initializer),
+            "bias_initializer": serialize_initializer(self.bias_initializer),
         }
 
     def compute_output_shape(self, inputs_shape, context_shape=None):

@@ -12,6 +12,7 @@ import keras
 from kerasformer.layers.block_arguments import ROTARY, BlockArguments
 from kerasformer.layers.children import child_seed, clone, serialize_child
 from kerasformer.layers.feed_forward import FeedForward, GatedFeedForward
+from kerasformer.layers.initializers import clone_initializer
 from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.residual import Residual
 
@@ -56,14 +57,14 @@ class EncoderBlock(BlockArguments):
         key_dim: int or `None`. Size of a head; `None` means `hidden_dim // num_heads`.
         use_bias: bool. Whether products add a bias.
         use_rotary: bool. Whether self-attention turns queries and keys by their positions.
-        rotary_max_wavelength: float. Longest wavelength of the turns.
-        rotary_scaling: how the turns are stretched for longer sequences, see
-            `MultiHeadAttention`; `None` for not at all.
+        rotary_max_wavelength: float. Base of the wavelengths, for `use_rotary`.
+        rotary_scaling: `("linear", factor)`, `("ntk", factor)` or `None`, for `use_rotary`.
         use_gate: bool. Whether the feed-forward layer is a `GatedFeedForward`.
         stochastic_depth: float. Rate at which a sublayer is left out, for each example alone.
         layer_scale: float or `None`. Start of learned factors of each sublayer; `None` for none.
-        kernel_initializer: str, dict or initializer of the kernels of attention and feed-forward.
-        bias_initializer: str, dict or initializer of their biases.
+        kernel_initializer: Keras initializer, its name or its config, for the kernels of attention
+            and feed-forward layer.
+        bias_initializer: Keras initializer, its name or its config, for their biases.
         seed: int or `None`. From it each dropout derives a random stream of its own.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
@@ -71,7 +72,7 @@ class EncoderBlock(BlockArguments):
         inputs: float tensor `(B, T, hidden_dim)`.
         mask: boolean tensor `(B, T)`, `True` = real.
         inputs_mask: boolean tensor `(B, T)`, what Keras fills; `mask`, if given, replaces it.
-        attention_mask: boolean tensor `(B, T, T)` or `(B, N, T, T)`, `True` = attend.
+        attention_mask: boolean tensor `(T, T)`, `(B, T, T)` or `(B, N, T, T)`, `True` = attend.
         use_causal_mask: bool. Whether a position may not look at later ones.
         positions: int tensor `(T,)`, `(B, T)` or `(1 or B, T, A)`, for `use_rotary`; `None` means
             `0..T-1`.
@@ -164,9 +165,8 @@ class EncoderBlock(BlockArguments):
     def _shared_arguments(self, path):
         return {
             "use_bias": self.use_bias,
-            # Serialised, so that each product makes an initializer, and numbers, of its own.
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_initializer": clone_initializer(self.kernel_initializer),
+            "bias_initializer": clone_initializer(self.bias_initializer),
             "seed": child_seed(self.seed, path),
             "dtype": self.dtype_policy,
         }
@@ -179,6 +179,7 @@ class EncoderBlock(BlockArguments):
     def call(
         self,
         inputs,
+        *,
         mask=None,
         inputs_mask=None,
         attention_mask=None,
@@ -326,6 +327,7 @@ class DecoderBlock(EncoderBlock):
         self,
         inputs,
         context,
+        *,
         inputs_mask=None,
         context_mask=None,
         return_attention_scores=False,

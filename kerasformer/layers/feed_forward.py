@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import get_activation, serialize_activation
+from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -16,8 +17,8 @@ class FeedForward(keras.layers.Layer):
         activation: str or callable. `"relu"`, `"gelu"` (exact), `"gelu_tanh"`, `"silu"`, ...
         dropout: float in `[0, 1)`. Rate at which inner activations are dropped.
         use_bias: bool. Whether both products add a bias.
-        kernel_initializer: str, dict or initializer of both kernels.
-        bias_initializer: str, dict or initializer of both biases.
+        kernel_initializer: Keras initializer, its name or its config, for both kernels.
+        bias_initializer: Keras initializer, its name or its config, for both biases.
         seed: int or `None`. Seed of the dropout.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
@@ -85,9 +86,8 @@ class FeedForward(keras.layers.Layer):
         return keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            # Serialised, so that each product makes an initializer, and numbers, of its own.
-            kernel_initializer=keras.initializers.serialize(self.kernel_initializer),
-            bias_initializer=keras.initializers.serialize(self.bias_initializer),
+            kernel_initializer=clone_initializer(self.kernel_initializer),
+            bias_initializer=clone_initializer(self.bias_initializer),
             name=name,
             dtype=self.dtype_policy,
         )
@@ -103,8 +103,8 @@ class FeedForward(keras.layers.Layer):
             "activation": serialize_activation(self.activation),
             "dropout": self.dropout,
             "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_initializer": serialize_initializer(self.kernel_initializer),
+            "bias_initializer": serialize_initializer(self.bias_initializer),
             "seed": self.seed,
         }
 

@@ -51,7 +51,7 @@ class SequencePooling(keras.layers.Layer):
     def build(self, inputs_shape):
         self.score_dense.build(inputs_shape)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs, *, mask=None):
         weights = ops.cast(self.weights_of(inputs, mask), inputs.dtype)
         return ops.matmul(weights[:, None], inputs)[:, 0]
 
@@ -146,7 +146,7 @@ class AttentionPooling(keras.layers.Layer):
         self.attention.build((None, 1, self.hidden_dim), inputs_shape)
         self.feed_forward.build((None, 1, self.hidden_dim))
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs, *, mask=None, training=None):
         x = self._attend(inputs, mask, training=training)
         return self.feed_forward(x, training=training)[:, 0]
 

@@ -110,6 +110,7 @@ class Encoder(BlockArguments):
     def call(
         self,
         inputs,
+        *,
         mask=None,
         inputs_mask=None,
         attention_mask=None,
@@ -237,6 +238,7 @@ class Decoder(Encoder):
         self,
         inputs,
         context,
+        *,
         inputs_mask=None,
         context_mask=None,
         return_attention_scores=False,
