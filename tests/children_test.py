@@ -20,8 +20,8 @@ class CloneTest:
         copy.build((None, 5))
         assert np.any(copy.get_weights()[0] != layer.get_weights()[0])
 
-    @pytest.mark.parametrize(("own", "given", "expected"), [(None, 7, 7), (3, 7, 3), (None,) * 3])
-    def test_a_seed_is_for_layers_that_were_given_none(self, own, given, expected):
+    @pytest.mark.parametrize(("own", "given", "expected"), [(None, 7, 7), (3, 7, 7), (3, None, 3)])
+    def test_a_seed_replaces_that_of_a_layer_that_takes_one(self, own, given, expected):
         copy = clone(keras.layers.Dropout(0.5, seed=own), "copy", "float32", given)
         assert copy.seed == expected
         assert clone(keras.layers.Dense(3), "copy", "float32", given).units == 3

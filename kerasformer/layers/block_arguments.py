@@ -1,4 +1,4 @@
-"""The arguments that blocks and stacks share, stored and checked once."""
+"""The arguments that blocks and stacks share, stored once."""
 
 import inspect
 
@@ -8,17 +8,9 @@ from kerasformer.layers.activations import serialize_activation
 from kerasformer.layers.children import deserialize_child
 from kerasformer.layers.initializers import serialize_initializer
 
-# What makes the attention that stands where no mixer is given.
-ATTENTION = ("num_heads", "num_key_value_heads", "key_dim", "attention_dropout")
-ROTARY = ("use_rotary", "rotary_max_wavelength", "rotary_scaling")
-NOT_STORED = ("self", "mixer", "kwargs")  # The mixer is a child, which stores itself.
-
 
 class BlockArguments(keras.layers.Layer):
-    """Stores the arguments of a block, which `EncoderBlock` explains."""
-
-    # Arguments that nothing but the mixer reads.
-    mixer_arguments = (*ATTENTION, *ROTARY)
+    """Stores the arguments of a block, which `EncoderBlock` explains, but for its mixer."""
 
     # Traced, because the arguments decide how many tensors come out, and not the shapes alone.
     compute_output_spec = keras.Operation.compute_output_spec
@@ -29,7 +21,6 @@ class BlockArguments(keras.layers.Layer):
         num_heads=None,
         intermediate_dim=None,
         *,
-        mixer=None,
         dropout=0.0,
         attention_dropout=0.0,
         activation_dropout=0.0,
@@ -75,27 +66,12 @@ class BlockArguments(keras.layers.Layer):
         self.bias_initializer = bias_initializer
         self.seed = seed
         self.supports_masking = True
-        self._check_mixer(mixer)
-
-    def _check_mixer(self, mixer):
-        is_mixed = mixer is not None and "num_heads" in self.mixer_arguments
-        if self.num_heads is None and not is_mixed:
-            raise ValueError(f"Expected num_heads, received num_heads=None and mixer={mixer!r}.")
-        mixers = mixer if isinstance(mixer, (list, tuple)) else [mixer]
-        if mixer is not None and not all(isinstance(x, keras.layers.Layer) for x in mixers):
-            raise ValueError(f"Expected mixer to be a Keras layer, received mixer={mixer!r}.")
-        for name in self.mixer_arguments if mixer is not None else ():
-            value = getattr(self, name)
-            if value != _PARAMETERS[name].default:
-                raise ValueError(
-                    f"Expected {name} to be left out beside a mixer, received {name}={value!r}."
-                )
 
     def block_arguments(self):
         """Returns the arguments of one block, but for its mixer, ready for `get_config`."""
-        arguments = {name: getattr(self, name) for name in _PARAMETERS if name not in NOT_STORED}
+        names = list(inspect.signature(BlockArguments.__init__).parameters)
         return {
-            **arguments,
+            **{name: getattr(self, name) for name in names if name not in ("self", "kwargs")},
             "activation": serialize_activation(self.activation),
             "kernel_initializer": serialize_initializer(self.kernel_initializer),
             "bias_initializer": serialize_initializer(self.bias_initializer),
@@ -111,6 +87,3 @@ class BlockArguments(keras.layers.Layer):
     def from_config(cls, config):
         """Makes the layer, its mixer included, from what `get_config` returned."""
         return cls(**{**config, "mixer": deserialize_child(config.get("mixer"))})
-
-
-_PARAMETERS = inspect.signature(BlockArguments.__init__).parameters

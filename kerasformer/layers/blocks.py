@@ -4,17 +4,21 @@ Nothing here knows whether a sequence came from words or from pixels. Letters: `
 length, `S` context length, `N` heads, `R` decoded rows.
 """
 
-import functools
 import inspect
 
 import keras
 
-from kerasformer.layers.block_arguments import ROTARY, BlockArguments
+from kerasformer.layers.block_arguments import BlockArguments
 from kerasformer.layers.children import child_seed, clone, serialize_child
 from kerasformer.layers.feed_forward import FeedForward, GatedFeedForward
 from kerasformer.layers.initializers import clone_initializer
 from kerasformer.layers.mixers.attention import MultiHeadAttention
+from kerasformer.layers.mixers.contract import call_mixer, decoding_method, takes
 from kerasformer.layers.residual import Residual
+
+# The arguments of the attention that stands where no mixer is given.
+ROTARY = ("use_rotary", "rotary_max_wavelength", "rotary_scaling")
+ATTENTION = ("num_heads", "num_key_value_heads", "key_dim", "attention_dropout", *ROTARY)
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -26,17 +30,9 @@ class EncoderBlock(BlockArguments):
 
     That is pre-norm; with `norm_first=False` each norm stands behind its addition.
 
-    A mixer is any Keras layer from `(B, T, hidden_dim)` to the same. It is a pattern: the block
-    makes a copy with the same arguments, its own weights and its own dtype. The mixer is called
-    with the keywords that the block was given, and no others, so that it takes as many of them as
-    it has a use for. One that decodes token by token has three methods, and its cache is its own
-    secret, but that the first axis of each tensor in it is `R`:
-
-    - `init_cache(batch_size, max_length)` makes an empty cache, with `max_length=0` one without
-      room;
-    - `step(inputs, cache, positions)` reads the next `T` tokens `(R, T, hidden_dim)` of each row,
-      the first at its place in `positions` `(R,)`, and returns the outputs and the new cache;
-    - `grow_cache(cache)` makes room for one more token.
+    A mixer is any Keras layer from `(B, T, hidden_dim)` to the same; `mixers/contract.py` says what
+    else it may do. It is a pattern: the block makes a copy with the same arguments, its own weights
+    and its own dtype, and calls it with the keywords that the block was given, and no others.
 
     Args:
         hidden_dim: int. Size of the sequence.
@@ -45,7 +41,7 @@ class EncoderBlock(BlockArguments):
             without one.
         mixer: Keras layer or `None`. What mixes the positions; `None` for a `MultiHeadAttention`
             of `num_heads`, `num_key_value_heads`, `key_dim`, `attention_dropout` and the rotary
-            arguments, which none may set beside a mixer.
+            arguments, which nobody may set beside a mixer.
         dropout: float. Rate at which the output of each sublayer is dropped.
         attention_dropout: float. Rate at which attention probabilities are dropped.
         activation_dropout: float. Rate at which inner feed-forward activations are dropped.
@@ -106,11 +102,14 @@ class EncoderBlock(BlockArguments):
         - [Yu et al., 2022](https://arxiv.org/abs/2111.11418), blocks with any mixer
     """
 
+    # Arguments that the mixer alone reads, and the cross-attention does not.
+    mixer_arguments = ATTENTION
     has_cross_attention = False
 
     def __init__(self, hidden_dim, num_heads=None, intermediate_dim=None, *, mixer=None, **kwargs):
-        super().__init__(hidden_dim, num_heads, intermediate_dim, mixer=mixer, **kwargs)
+        super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
         self.has_mixer = mixer is not None
+        self._check_mixer(mixer)
         # Called so whatever the mixer is, because files hold the weights by names of attributes.
         self.self_attention = self._residual("self_attention", self._make_mixer(mixer))
         self.cross_attention = self.feed_forward = None
@@ -119,6 +118,22 @@ class EncoderBlock(BlockArguments):
             self.cross_attention = self._residual("cross_attention", attention)
         if intermediate_dim is not None:
             self.feed_forward = self._residual("feed_forward", self._make_feed_forward())
+
+    def _check_mixer(self, mixer):
+        needs_heads = mixer is None or self.has_cross_attention
+        if needs_heads and self.num_heads is None:
+            raise ValueError(f"Expected num_heads, received num_heads=None and mixer={mixer}.")
+        if not self.has_mixer:
+            return
+        if not isinstance(mixer, keras.layers.Layer):
+            raise ValueError(f"Expected mixer to be a Keras layer, received mixer={mixer!r}.")
+        parameters = inspect.signature(BlockArguments.__init__).parameters
+        for name in self.mixer_arguments:
+            value = getattr(self, name)
+            if value != parameters[name].default:
+                raise ValueError(
+                    f"Expected {name} to be left out beside a mixer, received {name}={value!r}."
+                )
 
     def _residual(self, name, sublayer):
         return Residual(
@@ -187,46 +202,25 @@ class EncoderBlock(BlockArguments):
         positions=None,
         return_attention_scores=False,
     ):
-        x = self._mix(
-            inputs,
-            mask=inputs_mask if mask is None else mask,
-            attention_mask=attention_mask,
-            use_causal_mask=use_causal_mask,
-            positions=positions,
-            return_attention_scores=return_attention_scores,
-        )
-        if return_attention_scores:
-            x, scores = x
-            return self._feed(x), scores
-        return self._feed(x)
-
-    def _mix(self, inputs, **keywords):
-        """Applies the mixer with the keywords that were given."""
         mixer = self.self_attention.sublayer
-        given = {k: v for k, v in keywords.items() if v is not None and v is not False}
-        for name in [name for name in given if not _takes(type(mixer), name)]:
-            if name != "mask":
-                raise ValueError(
-                    f"Expected a mixer whose call takes {name}, received "
-                    f"mixer={type(mixer).__name__} and a value for {name}."
-                )
-            # No error, because it looks the same whether the caller or Keras has filled it.
-            del given[name]
+        x = self.self_attention.apply(
+            inputs,
+            lambda x: call_mixer(
+                mixer,
+                x,
+                mask=inputs_mask if mask is None else mask,
+                attention_mask=attention_mask,
+                use_causal_mask=use_causal_mask,
+                positions=positions,
+                return_attention_scores=return_attention_scores,
+            ),
+        )
+        return self._feed(x, return_attention_scores)
 
-        def mix(x):
-            result = mixer(x, **given)
-            shape = (result[0] if isinstance(result, tuple) else result).shape
-            if len(shape) != 3 or shape[-1] != self.hidden_dim:
-                raise ValueError(
-                    f"Expected a mixer that returns (B, T, {self.hidden_dim}), received "
-                    f"mixer={type(mixer).__name__} and outputs of shape={tuple(shape)}."
-                )
-            return result
-
-        return self.self_attention.apply(inputs, mix)
-
-    def _feed(self, x):
-        return x if self.feed_forward is None else self.feed_forward(x)
+    def _feed(self, x, has_scores=False):
+        x, *scores = x if has_scores else (x,)
+        x = x if self.feed_forward is None else self.feed_forward(x)
+        return (x, *scores) if has_scores else x
 
     def step(self, inputs, cache, positions):
         """Reads the next tokens of each row with a cache of what came before.
@@ -240,7 +234,7 @@ class EncoderBlock(BlockArguments):
         Returns:
             Tuple of the outputs `(R, T, hidden_dim)` and the new cache.
         """
-        step = self._decoding("step")
+        step = decoding_method(self.self_attention.sublayer, "step")
         x, cache = self.self_attention.apply(inputs, lambda x: step(x, cache, positions))
         return self._feed(x), cache
 
@@ -254,20 +248,11 @@ class EncoderBlock(BlockArguments):
         Returns:
             A nested structure of tensors, whose first axis is `R`.
         """
-        return self._decoding("init_cache")(batch_size, max_length)
+        return decoding_method(self.self_attention.sublayer, "init_cache")(batch_size, max_length)
 
     def grow_cache(self, cache):
         """Makes room for one more token of each row in a cache."""
-        return self._decoding("grow_cache")(cache)
-
-    def _decoding(self, method):
-        mixer = self.self_attention.sublayer
-        if not hasattr(mixer, method):
-            raise ValueError(
-                "Expected a mixer with init_cache, step and grow_cache to decode token by token, "
-                f"received mixer={type(mixer).__name__} without {method}."
-            )
-        return getattr(mixer, method)
+        return decoding_method(self.self_attention.sublayer, "grow_cache")(cache)
 
     def get_config(self):
         mixer = serialize_child(self.self_attention.sublayer) if self.has_mixer else None
@@ -313,8 +298,8 @@ class DecoderBlock(EncoderBlock):
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1
     """
 
-    has_cross_attention = True
     mixer_arguments = ROTARY
+    has_cross_attention = True
 
     def __init__(self, hidden_dim, num_heads, intermediate_dim=None, *, mixer=None, **kwargs):
         super().__init__(hidden_dim, num_heads, intermediate_dim, mixer=mixer, **kwargs)
@@ -332,21 +317,22 @@ class DecoderBlock(EncoderBlock):
         context_mask=None,
         return_attention_scores=False,
     ):
-        is_causal = _takes(type(self.self_attention.sublayer), "use_causal_mask")
-        x = self._mix(inputs, mask=inputs_mask, use_causal_mask=is_causal)
+        mixer, attention = self.self_attention.sublayer, self.cross_attention.sublayer
+        is_causal = takes(mixer, "use_causal_mask")
+        x = self.self_attention.apply(
+            inputs,
+            lambda x: call_mixer(mixer, x, mask=inputs_mask, use_causal_mask=is_causal),
+        )
         x = self.cross_attention.apply(
             x,
-            lambda x: self.cross_attention.sublayer(
+            lambda x: attention(
                 x,
                 context,
                 context_mask=context_mask,
                 return_attention_scores=return_attention_scores,
             ),
         )
-        if return_attention_scores:
-            x, scores = x
-            return self._feed(x), scores
-        return self._feed(x)
+        return self._feed(x, return_attention_scores)
 
     def step(self, inputs, cache, positions, context_cache, context_mask=None):
         """Reads the next tokens of each row with a cache of what came before.
@@ -361,7 +347,8 @@ class DecoderBlock(EncoderBlock):
         Returns:
             Tuple of the outputs `(R, T, hidden_dim)` and the new cache.
         """
-        step, cross_step = self._decoding("step"), self.cross_attention.sublayer.cross_step
+        step = decoding_method(self.self_attention.sublayer, "step")
+        cross_step = self.cross_attention.sublayer.cross_step
         x, cache = self.self_attention.apply(inputs, lambda x: step(x, cache, positions))
         x = self.cross_attention.apply(x, lambda x: cross_step(x, context_cache, context_mask))
         return self._feed(x), cache
@@ -369,10 +356,3 @@ class DecoderBlock(EncoderBlock):
     def project_context(self, context):
         """Computes the keys and values of the context once for all steps."""
         return self.cross_attention.sublayer.project_context(context)
-
-
-@functools.cache
-def _takes(layer_class, keyword):
-    """Tells whether the `call` of a class of layers takes a keyword."""
-    parameters = inspect.signature(layer_class.call).parameters.values()
-    return any(p.name == keyword or p.kind is p.VAR_KEYWORD for p in parameters)

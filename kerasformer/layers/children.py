@@ -12,7 +12,7 @@ def clone(layer, name, dtype, seed=None):
         layer: Keras layer that has `get_config`; it stays as it is.
         name: str. Name of the copy.
         dtype: str or dtype policy of the copy.
-        seed: int or `None`. Seed of the copy when the layer takes one and was given none.
+        seed: int, the seed of the copy when the layer takes one, or `None` for that of the layer.
 
     Returns:
         A Keras layer of the same class.
@@ -24,8 +24,10 @@ def clone(layer, name, dtype, seed=None):
     >>> copy.name, copy.units, copy.use_bias, copy.compute_dtype
     ('copy', 3, False, 'bfloat16')
     """
+    # As a file would hold it, which every layer reads, whether it has a `get_config` or not.
+    dtype = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
     config = {**layer.get_config(), "name": name, "dtype": dtype}
-    if "seed" in config and config["seed"] is None:
+    if seed is not None and "seed" in config:
         config["seed"] = seed
     return type(layer).from_config(config)
 

@@ -6,7 +6,7 @@ length, `S` context length, `N` heads, `R` decoded rows.
 
 import keras
 
-from kerasformer.layers.block_arguments import ROTARY, BlockArguments
+from kerasformer.layers.block_arguments import BlockArguments
 from kerasformer.layers.blocks import DecoderBlock, EncoderBlock
 from kerasformer.layers.children import child_seed
 from kerasformer.layers.residual import make_normalization
@@ -71,7 +71,7 @@ class Encoder(BlockArguments):
         mixer=None,
         **kwargs,
     ):
-        super().__init__(hidden_dim, num_heads, intermediate_dim, mixer=mixer, **kwargs)
+        super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
         self.num_layers = num_layers
         # How many blocks have mixers of different kinds: `None` where the mixer is no list.
         self.num_mixers = len(mixer) if isinstance(mixer, (list, tuple)) else None
@@ -224,7 +224,6 @@ class Decoder(Encoder):
     """
 
     block_class = DecoderBlock
-    mixer_arguments = ROTARY
 
     def __init__(
         self, num_layers, hidden_dim, num_heads, intermediate_dim=None, *, mixer=None, **kwargs
