@@ -109,8 +109,8 @@ class CombineMasksTest:
 
     @pytest.mark.parametrize("shape", [(KEYS,), (1, KEYS), (BATCH, 1), (BATCH, 1, KEYS), (KEYS, 2)])
     def test_padding_of_another_rank_or_size_is_refused(self, shape):
-        message = r"padding mask of shape \(B, S\) with B=2 and S=7, received shape=\(%s" % shape[0]
-        with pytest.raises(ValueError, match=message):
+        message = r"padding mask of shape \(B, S\) with B=2 and S=7, received shape=\(%s"
+        with pytest.raises(ValueError, match=message % shape[0]):
             combine_masks(np.ones(shape, bool), shape=SHAPE)
 
     @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
+from kerasformer.layers.positions.rotary import RotaryEmbedding
 from kerasformer.layers.positions.sequences import (
     LearnedPositionEmbedding,
     SinusoidalPositionEncoding,
@@ -105,6 +107,25 @@ class SinusoidalPositionEncodingTest:
             use()
 
 
+class PositionsOfACallTest:
+    @pytest.mark.parametrize(
+        "layer", [SinusoidalPositionEncoding(), LearnedPositionEmbedding(7), RotaryEmbedding()]
+    )
+    def test_they_are_one_for_each_step(self, layer):
+        is_rotary = isinstance(layer, RotaryEmbedding)
+        shape = (BATCH, 3, LENGTH, HIDDEN) if is_rotary else (BATCH, LENGTH, HIDDEN)
+        for right in ((LENGTH,), (1, LENGTH), (BATCH, LENGTH)):
+            positions = ops.zeros(right, "int32")
+            layer(ops.zeros(shape), positions=positions)
+            layer(ops.zeros(shape), positions=positions.numpy().tolist())
+        for wrong in ((BATCH,), (1,), (LENGTH, BATCH), (BATCH, 1), (3, LENGTH), (1, 1, 1, LENGTH)):
+            message = f"with B=2 and T=5, received shape=.{wrong[0]}"
+            with pytest.raises(ValueError, match=message):
+                layer(ops.zeros(shape), positions=ops.zeros(wrong, "int32"))
+        with pytest.raises(TypeError, match="too many positional arguments"):
+            layer(ops.zeros(shape), ops.zeros((LENGTH,), "int32"))
+
+
 class LearnedPositionEmbeddingTest:
     def test_it_adds_the_row_of_each_position(self):
         layer = LearnedPositionEmbedding(max_length=7)
@@ -116,6 +137,33 @@ class LearnedPositionEmbeddingTest:
         chosen = np.array([[6, 2, 2, 0, 1], [0, 1, 2, 3, 4]])
         outputs = layer(inputs, positions=chosen)
         np.testing.assert_allclose(outputs, inputs + table[chosen], rtol=1e-5)
+
+    def test_the_table_starts_as_its_initializer_says(self):
+        layer = LearnedPositionEmbedding(7, keras.initializers.Constant(3.0))
+        np.testing.assert_array_equal(layer(ops.zeros((1, LENGTH, HIDDEN))), 3)
+
+    @pytest.mark.parametrize(
+        ("positions", "message"),
+        [
+            ([[0, 1, 2, 3, 7]], "from 0 to 6 with max_length=7, .* from 0 to 7"),
+            ([3, -1, 2, 0, 0], "positions from -1 to 3"),
+        ],
+    )
+    def test_positions_outside_of_the_table_are_refused_outside_of_graphs(self, positions, message):
+        layer = LearnedPositionEmbedding(max_length=7)
+        with pytest.raises(ValueError, match=message):
+            layer(ops.zeros((1, LENGTH, HIDDEN)), positions=ops.array(positions))
+
+    def test_positions_that_a_graph_computes_are_taken_as_they_are(self):
+        layer = LearnedPositionEmbedding(max_length=7)
+        inputs, positions = ops.zeros((BATCH, LENGTH, HIDDEN)), ops.array([[6, 2, 2, 0, 1]])
+        expected = layer(inputs, positions=positions)
+        compute = tf.function(lambda positions: layer(inputs, positions=positions))
+        np.testing.assert_array_equal(compute(positions), expected)
+
+    def test_a_table_without_positions_is_refused(self):
+        with pytest.raises(ValueError, match="at least 1, received max_length=0"):
+            LearnedPositionEmbedding(max_length=0)
 
     def test_a_sequence_that_is_too_long_is_refused(self):
         message = "Expected at most max_length=3 positions, received 5."

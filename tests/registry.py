@@ -109,6 +109,20 @@ ENTRIES = [
     Entry("MultiHeadAttention grouped cross", grouped_attention, pair, scored),
     Entry("MultiHeadAttention rotary", part(attention, use_rotary=True), sequence),
     Entry(
+        "MultiHeadAttention stretched",
+        part(
+            attention,
+            use_rotary=True,
+            rotary_max_wavelength=500.0,
+            rotary_scaling=("ntk", 3.0),
+            kernel_initializer="he_normal",
+            bias_initializer=keras.initializers.RandomNormal(stddev=0.1),
+            dropout=0.1,
+            seed=3,
+        ),
+        sequence | {"attention_mask": Spec((T, T), "mask")},
+    ),
+    Entry(
         "MultiHeadAttention rotary in a grid",
         part(attention, use_rotary=True),
         sequence | any_places,
@@ -134,7 +148,11 @@ ENTRIES = [
         part(layers.SinusoidalPositionEncoding, layout="concatenated", start=1),
         sequence | any_positions,
     ),
-    Entry("LearnedPositionEmbedding", part(layers.LearnedPositionEmbedding, MAX_LENGTH), sequence),
+    Entry(
+        "LearnedPositionEmbedding",
+        part(layers.LearnedPositionEmbedding, MAX_LENGTH, embeddings_initializer="zeros"),
+        sequence,
+    ),
     Entry(
         "LearnedPositionEmbedding given",
         part(layers.LearnedPositionEmbedding, MAX_LENGTH),
@@ -143,12 +161,21 @@ ENTRIES = [
     Entry("RotaryEmbedding", layers.RotaryEmbedding, heads, mask="none"),
     Entry(
         "RotaryEmbedding given",
-        part(layers.RotaryEmbedding, max_wavelength=100.0),
+        part(layers.RotaryEmbedding, max_wavelength=100.0, scaling=("linear", 2.0)),
         heads | any_positions,
         mask="none",
     ),
     Entry("RotaryEmbedding in a grid", layers.RotaryEmbedding, heads | any_places, mask="none"),
-    Entry("LearnedGridPositions", part(layers.LearnedGridPositions, (2, 3), 1), grid),
+    Entry(
+        "LearnedGridPositions",
+        part(
+            layers.LearnedGridPositions,
+            (2, 3),
+            1,
+            keras.initializers.RandomUniform(-0.5, 0.5, seed=7),
+        ),
+        grid,
+    ),
     Entry(
         "LearnedGridPositions resized",
         part(layers.LearnedGridPositions, (3, 5), 1),

@@ -201,6 +201,7 @@ class MultiHeadAttention(keras.layers.Layer):
             key_mask, source = context_mask, context
             query = self._split_heads(self.query_dense(inputs), self.num_heads)
             key, value = self.project_context(context)
+        # Pooling hands in one query, a batch of 1, for all examples of a context.
         batch = inputs.shape[0] if source.shape[0] == 1 else source.shape[0]
         shape = (batch, self.num_heads, inputs.shape[1], source.shape[1])
         drop = functools.partial(self.dropout_layer, training=True)

@@ -102,6 +102,10 @@ def fused_attention(query, key, value, mask=None, is_causal=False):
         mask = ops.broadcast_to(mask, (batch, heads, length, source))
     if query.shape[0] == 1:
         query = ops.repeat(query, ops.shape(key)[0], axis=0)
+    if (
+        key.shape[1] == 1
+    ):  # Keras's op fails with TensorFlow then, and torch leaves its fast kernel.
+        key, value = (ops.repeat(x, query.shape[1], axis=1) for x in (key, value))
     query, key, value = (ops.swapaxes(x, 1, 2) for x in (query, key, value))
     outputs = ops.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal)
     outputs = ops.swapaxes(outputs, 1, 2)
