@@ -123,12 +123,10 @@ class EncoderBlock(BlockArguments):
         needs_heads = mixer is None or self.has_cross_attention
         if needs_heads and self.num_heads is None:
             raise ValueError(f"Expected num_heads, received num_heads=None and mixer={mixer}.")
-        if not self.has_mixer:
-            return
-        if not isinstance(mixer, keras.layers.Layer):
+        if not isinstance(mixer, (keras.layers.Layer, type(None))):
             raise ValueError(f"Expected mixer to be a Keras layer, received mixer={mixer!r}.")
         parameters = inspect.signature(BlockArguments.__init__).parameters
-        for name in self.mixer_arguments:
+        for name in self.mixer_arguments if self.has_mixer else ():
             value = getattr(self, name)
             if value != parameters[name].default:
                 raise ValueError(
@@ -227,7 +225,8 @@ class EncoderBlock(BlockArguments):
 
         Args:
             inputs: float tensor `(R, T, hidden_dim)`: one new token a row, or a whole prompt.
-                Rows of shorter prompts are padded on the right, and go on where they ended.
+                Attention takes prompts of several lengths, padded on the right, because each row
+                goes on where its prompt ended. A mixer that sums up needs prompts of one length.
             cache: what `init_cache` or the step before returned.
             positions: int tensor `(R,)`, the position of each row's first token of these.
 

@@ -144,8 +144,8 @@ class Encoder(BlockArguments):
         """Reads the next tokens of each row; `cache` holds an entry a block.
 
         Args:
-            inputs: float tensor `(R, T, hidden_dim)`: one new token a row, or a whole prompt.
-                Rows of shorter prompts are padded on the right, and go on where they ended.
+            inputs: float tensor `(R, T, hidden_dim)`: one new token a row, or a whole prompt, as in
+                `EncoderBlock.step`.
             cache: list from `init_cache` or from the step before.
             positions: int tensor `(R,)`, the position of each row's first token of these.
 

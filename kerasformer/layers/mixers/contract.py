@@ -1,8 +1,8 @@
 """What a mixer is, and how blocks call it.
 
-A mixer is any Keras layer from `(B, T, hidden_dim)` to the same. Its `call` takes as many of the
-keywords `mask`, `attention_mask`, `use_causal_mask`, `positions` and `return_attention_scores` as it
-has a use for; with the last it returns `(outputs, scores)`.
+A mixer is any Keras layer from `(B, T, hidden_dim)` to the same. Its `call` takes those of the
+keywords `mask`, `attention_mask`, `use_causal_mask`, `positions` and `return_attention_scores` that
+it has a use for; with the last it returns `(outputs, scores)`.
 
 One that decodes token by token has three methods besides. The cache is its own secret: only the
 first axis of each tensor in it must be the rows, `R`.
