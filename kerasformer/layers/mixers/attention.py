@@ -219,27 +219,48 @@ class MultiHeadAttention(keras.layers.Layer):
         return (outputs, scores) if return_attention_scores else outputs
 
     def init_cache(self, batch_size, max_length):
-        """Makes the empty cache of `self_step`: keys and values `(R, G, max_length, K)`."""
-        shape = (batch_size, self._groups, max_length, self._head_dim)
-        return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
-
-    def self_step(self, inputs, cache, positions):
-        """Attends from one new token a row to itself and the tokens before it.
+        """Makes the empty cache of `step`: keys and values `(R, G, L, K)`.
 
         Args:
-            inputs: float tensor `(R, 1, input_dim)`.
-            cache: tuple of keys and values `(R, G, L, K)`, as `init_cache` made it.
-            positions: int tensor `(R,)`, where each row's token goes, below `L`.
+            batch_size: int or scalar int tensor, `R`.
+            max_length: int, `L`. 0 for a cache that `grow_cache` gives room.
 
         Returns:
-            Tuple of the outputs `(R, 1, hidden_dim)` and the cache with the token written to it.
+            Tuple of two float tensors.
+        """
+        cache = ops.zeros(
+            (batch_size, self._groups, max_length or 1, self._head_dim), self.compute_dtype
+        )
+        if max_length == 0:
+            # Taken from no place, so that a graph does not know how many there will be.
+            cache = ops.take(cache, ops.nonzero(ops.zeros((1,)))[0], axis=2)
+        return cache, ops.zeros_like(cache)
+
+    def grow_cache(self, cache):
+        """Makes room for one more token of each row: `(R, G, L + 1, K)`."""
+        return tuple(ops.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0))) for x in cache)
+
+    def step(self, inputs, cache, positions):
+        """Attends from the next tokens of each row to themselves and the tokens before them.
+
+        Args:
+            inputs: float tensor `(R, T, input_dim)`.
+            cache: tuple of keys and values `(R, G, L, K)`, as `init_cache` made it.
+            positions: int tensor `(R,)`, where each row's first token goes; the last is below `L`.
+
+        Returns:
+            Tuple of the outputs `(R, T, hidden_dim)` and the cache with the tokens written to it.
         """
         self._check_kind(False)
-        query, key, value = self._project_inputs(inputs, positions[:, None])
+        positions = ops.cast(positions, "int32")[:, None]
+        positions = positions + ops.arange(ops.shape(inputs)[1], dtype="int32")
+        query, key, value = self._project_inputs(inputs, positions)
         keys = _write(cache[0], key, positions)
         values = _write(cache[1], value, positions)
-        seen = ops.less_equal(ops.arange(ops.shape(keys)[2], dtype="int32"), positions[:, None])
-        outputs, _ = scaled_dot_product_attention(query, keys, values, mask=combine_masks(seen))
+        seen = ops.arange(ops.shape(keys)[2], dtype="int32") <= positions[:, :, None]
+        outputs, _ = scaled_dot_product_attention(
+            query, keys, values, mask=combine_masks(None, seen)
+        )
         return self.output_dense(self._join_heads(outputs)), (keys, values)
 
     def project_context(self, context):
@@ -248,29 +269,29 @@ class MultiHeadAttention(keras.layers.Layer):
         return tuple(ops.split(key_value, 2, axis=1))
 
     def cross_step(self, inputs, context_cache, context_mask=None):
-        """Attends from one new token a row to a context whose keys and values are known.
+        """Attends from the next tokens of each row to a context whose keys and values are known.
 
         The rows of one sentence (its beams) become the queries of one product, so that keys and
         values are never copied per beam.
 
         Args:
-            inputs: float tensor `(R, 1, input_dim)`, `R` a multiple of `B`, batch-major.
+            inputs: float tensor `(R, T, input_dim)`, `R` a multiple of `B`, batch-major.
             context_cache: tuple of keys and values `(B, G, S, K)` from `project_context`.
             context_mask: boolean tensor `(B, S)` or `None`.
 
         Returns:
-            Float tensor `(R, 1, hidden_dim)`.
+            Float tensor `(R, T, hidden_dim)`.
         """
         self._check_kind(True)
         keys, values = context_cache
-        rows, batch = ops.shape(inputs)[0], ops.shape(keys)[0]
-        inputs = ops.reshape(inputs, (batch, rows // batch, inputs.shape[-1]))
+        (rows, length, width), batch = ops.shape(inputs), ops.shape(keys)[0]
+        inputs = ops.reshape(inputs, (batch, rows // batch * length, width))
         query = self._split_heads(self.query_dense(inputs), self.num_heads)
         outputs, _ = scaled_dot_product_attention(
             query, keys, values, mask=combine_masks(context_mask)
         )
         outputs = self.output_dense(self._join_heads(outputs))
-        return ops.reshape(outputs, (rows, 1, self.hidden_dim))
+        return ops.reshape(outputs, (rows, length, self.hidden_dim))
 
     def _dense(self, units, name):
         return keras.layers.Dense(
@@ -350,11 +371,11 @@ class MultiHeadAttention(keras.layers.Layer):
         }
 
 
-def _write(cache, entry, positions):
-    """Writes `(R, G, 1, K)` into a cache `(R, G, L, K)` at a position of each row's own."""
+def _write(cache, entries, positions):
+    """Writes `(R, G, T, K)` into a cache `(R, G, L, K)` at positions `(R, T)`."""
     rows, groups, length, width = ops.shape(cache)
-    flat = ops.reshape(cache, (rows * groups, length, width))
-    index = ops.arange(rows * groups, dtype="int32")
-    where = ops.stack([index, ops.repeat(ops.cast(positions, "int32"), groups)], axis=1)
-    flat = ops.scatter_update(flat, where, ops.reshape(entry, (rows * groups, width)))
+    first = length * ops.arange(rows * groups, dtype="int32")[:, None]
+    index = ops.reshape(first + ops.repeat(positions, groups, axis=0), (-1, 1))
+    flat = ops.reshape(cache, (rows * groups * length, width))
+    flat = ops.scatter_update(flat, index, ops.reshape(entries, (-1, width)))
     return ops.reshape(flat, (rows, groups, length, width))
