@@ -215,7 +215,7 @@ class SpecialIdsTest:
         toy, renamed = Toy(seed=3), Toy(seed=3)
         toy.tables[..., :2] = -50.0  # so that leaving these out changes no probability
         renamed.tables = toy.tables[..., read, :][..., predicted]
-        renamed.vocabulary, (renamed.start_id, end_id, pad_id) = len(read), ids
+        renamed.vocabulary, renamed.start_id, pad_id = len(read), ids[0], ids[2]
         new_ids = np.full(7, pad_id)
         new_ids[predicted] = np.arange(len(predicted))
         new_ids[0] = pad_id
