@@ -343,9 +343,11 @@ class Seq2SeqTransformer(keras.Model):
 
         The decoding step looks at every token so far, whatever its id. So does this mask.
         """
-        positions = ops.arange(ops.shape(target)[1], dtype="int32")
         is_token = ops.cast(padding_mask(target, self.pad_id), "int32")
-        return positions <= ops.max(positions * is_token, axis=1, keepdims=True)
+        # 1, 2, 3, ..., summed up because the length of a symbolic target may be unknown.
+        positions = ops.cumsum(ops.ones_like(is_token), axis=1)
+        length = ops.max(positions * is_token, axis=1, keepdims=True)
+        return positions <= ops.maximum(length, 1)
 
     def compute_mask(self, inputs, previous_mask=None):
         return self._target_mask(inputs["target"])
