@@ -268,7 +268,7 @@ class StepTest:
         cache, outputs = layer.init_cache(BATCH, LENGTH + 2), []
         for position in range(LENGTH):
             positions = ops.full((BATCH,), position, dtype="int32")
-            step, cache = layer.self_step(inputs[:, position : position + 1], cache, positions)
+            step, cache = layer.step(inputs[:, position : position + 1], cache, positions)
             outputs.append(step)
         outputs = ops.cast(ops.concatenate(outputs, axis=1), "float32")
         expected = ops.cast(layer(inputs, use_causal_mask=True), "float32")
@@ -283,7 +283,7 @@ class StepTest:
             # The second row lags two tokens behind, and begins by repeating its first.
             positions = np.array([position, max(position - 2, 0)])  # int64
             tokens = inputs[[0, 1], positions][:, np.newaxis]
-            outputs, cache = layer.self_step(tokens, cache, ops.array(positions))
+            outputs, cache = layer.step(tokens, cache, ops.array(positions))
             assert_equal(outputs[:, 0], np.array(expected)[[0, 1], positions])
 
     @every_option
@@ -337,7 +337,7 @@ class ErrorTest:
             (lambda: MultiHeadAttention(7, 3), "received hidden_dim=7 and num_heads=3"),
             (lambda: MultiHeadAttention(6, 0), "received num_heads=0"),
             (lambda: MultiHeadAttention(6, 3, 2), "num_heads=3 and num_key_value_heads=2"),
-            (lambda: MultiHeadAttention(6, 3, 0), "num_heads=3 and num_key_value_heads=0"),
+            (lambda: MultiHeadAttention(6, 3, 0), "of at least 1, received num_key_value_heads=0"),
             (lambda: make_layer(True, use_rotary=True), "use_rotary=True, received one"),
             (lambda: make_layer(True)(sequence(), context(), use_causal_mask=True), "received one"),
             (lambda: make_layer()(sequence(), sequence()), "a call for self-attention, .* cross"),

@@ -51,7 +51,7 @@ class SequencePooling(keras.layers.Layer):
     def build(self, inputs_shape):
         self.score_dense.build(inputs_shape)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs, *, mask=None):
         weights = ops.cast(self.weights_of(inputs, mask), inputs.dtype)
         return ops.matmul(weights[:, None], inputs)[:, 0]
 
@@ -146,22 +146,22 @@ class AttentionPooling(keras.layers.Layer):
         self.attention.build((None, 1, self.hidden_dim), inputs_shape)
         self.feed_forward.build((None, 1, self.hidden_dim))
 
-    def call(self, inputs, mask=None, training=None):
-        x, _ = self._attend(inputs, mask, training)
+    def call(self, inputs, *, mask=None, training=None):
+        x = self._attend(inputs, mask, training=training)
         return self.feed_forward(x, training=training)[:, 0]
 
     def weights_of(self, inputs, mask=None):
         """Returns the attention to the positions, the mean of the heads, float `(B, T)`."""
-        return ops.mean(self._attend(inputs, mask)[1][:, :, 0], axis=1)
+        _, scores = self._attend(inputs, mask, return_attention_scores=True)
+        return ops.mean(scores[:, :, 0], axis=1)
 
-    def _attend(self, inputs, mask, training=None):
+    def _attend(self, inputs, mask, **options):
         # The probe has a batch of one, and broadcasts: it is projected once.
         return self.attention(
             ops.cast(self.probe, self.compute_dtype),
             inputs,
             context_mask=mask,
-            return_attention_scores=True,
-            training=training,
+            **options,
         )
 
     def compute_mask(self, inputs, previous_mask=None):

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
+from kerasformer.layers.children import deserialize_child, serialize_child
 from kerasformer.layers.embeddings.patches import PatchEmbedding, pair
 from kerasformer.layers.embeddings.prefix import PrefixTokens
 from kerasformer.layers.pooling import AttentionPooling, SequencePooling
@@ -241,7 +242,8 @@ class VisionTransformer(keras.Model):
                 part.build(sequence_shape)
 
     def call(self, inputs, training=None, return_both_heads=False, return_attention_scores=False):
-        x, scores = self.encode(inputs, training=training, return_attention_scores=True)
+        x = self.encode(inputs, training=training, return_attention_scores=return_attention_scores)
+        x, scores = x if return_attention_scores else (x, None)
         if self.distillation:
             outputs = (self._read(x[:, 0], self.head), self._read(x[:, 1], self.distillation_head))
             if not return_both_heads:
@@ -317,11 +319,6 @@ class VisionTransformer(keras.Model):
         return (inputs_shape[0], self.num_classes or self.hidden_dim)
 
     def get_config(self):
-        stem = self.stem
-        if stem is not None:
-            stem = keras.saving.serialize_keras_object(stem)
-            # Its weights are made by the `build` above, under the name of this model.
-            stem.pop("build_config", None)
         return {
             **super().get_config(),
             "image_size": self.image_size,
@@ -331,7 +328,7 @@ class VisionTransformer(keras.Model):
             "intermediate_dim": self.intermediate_dim,
             "num_classes": self.num_classes,
             "patch_size": self.patch_size,
-            "stem": stem,
+            "stem": serialize_child(self.stem),
             "pool": self.pool,
             "positions": self.positions,
             "distillation": self.distillation,
@@ -345,5 +342,4 @@ class VisionTransformer(keras.Model):
     @classmethod
     def from_config(cls, config):
         """Makes the model, its stem included, from what `get_config` returned."""
-        stem = config["stem"] and keras.saving.deserialize_keras_object(config["stem"])
-        return cls(**{**config, "stem": stem})
+        return cls(**{**config, "stem": deserialize_child(config["stem"])})

@@ -61,7 +61,7 @@ class TokenEmbedding(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, inputs, reverse=False):
+    def call(self, inputs, *, reverse=False):
         if reverse:
             dtype = keras.backend.result_type(self.compute_dtype, "float32")
             kernel = ops.transpose(ops.cast(self.embeddings, dtype))
