@@ -92,6 +92,7 @@ separate = {
     "start_id": V - 1,
     "end_id": 0,
     "pad_id": V - 1,
+    "seed": 5,
 }
 
 ENTRIES = [

@@ -184,6 +184,15 @@ class FileTest:
 
 
 class DropoutTest:
+    def test_a_seed_decides_what_is_dropped(self):
+        inputs = {"source": SOURCE, "target": TARGET}
+        models = [make_model(seed=seed) for seed in (3, 3, 5)]
+        for model in models:
+            model.set_weights(models[0].get_weights())
+        first, same, other = (np.array(model(inputs, training=True)) for model in models)
+        np.testing.assert_array_equal(first, same)
+        assert np.any(first != other)
+
     @pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "activation_dropout"])
     def test_each_rate_is_for_training_only(self, rate):
         model = make_model(**{"dropout": 0.0, rate: 0.5})
@@ -198,7 +207,7 @@ class ArgumentsTest:
     def test_each_reaches_its_part(self):
         arguments = {"dropout": 0.1, "attention_dropout": 0.2, "activation_dropout": 0.3}
         arguments |= {"activation": "gelu_tanh", "norm_first": True}
-        arguments |= {"epsilon": 1e-3, "use_bias": False}
+        arguments |= {"epsilon": 1e-3, "use_bias": False, "kernel_initializer": "he_normal"}
         model = make_model(position_layout="concatenated", position_start=1, **arguments)
         sizes = {"num_layers": LAYERS, "num_heads": HEADS, "intermediate_dim": INNER}
         for stack in (model.encoder, model.decoder):
@@ -213,6 +222,8 @@ class ErrorTest:
     def test_what_contradicts_itself_is_named(self):
         with pytest.raises(ValueError, match="vocabulary_size=17 and target_vocabulary_size=19"):
             make_model(target_vocabulary_size=TARGET_VOCABULARY)
+        with pytest.raises(ValueError, match="Expected no mixer.*received mixer='LSTM'"):
+            make_model(mixer="LSTM")
         with pytest.raises(ValueError, match=r"one of \['base', 'big', 'tiny'\], .*='huge'"):
             Seq2SeqTransformer.from_variant("huge", VOCABULARY)
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
+from kerasformer.layers.children import child_seed
 from kerasformer.layers.embeddings.tokens import TokenEmbedding
 from kerasformer.layers.masks import padding_mask
 from kerasformer.layers.positions.sequences import SinusoidalPositionEncoding
@@ -66,11 +67,12 @@ class Seq2SeqTransformer(keras.Model):
         start_id: int. The id that each target begins with, see `special_ids`.
         end_id: int. The id that each target ends with, see `special_ids`.
         pad_id: int. The id of padding on either side. It may be `start_id` too.
+        seed: int or `None`. From it each dropout derives a random stream of its own.
         name: str or `None`. Name of the model.
         trainable: bool. Whether training changes the weights.
         dtype: str, dtype policy or `None`. Dtype of the computation.
-        **block_arguments: other arguments of `EncoderBlock`, for the blocks of both stacks, such as
-            `epsilon` or `use_bias`.
+        **block_arguments: the other arguments of `EncoderBlock`, for the blocks of both stacks,
+            such as `epsilon` or `use_bias`; but no `mixer`.
 
     Call arguments:
         inputs: dict of int tensors: `"source"` `(B, S)`, and `"target"` `(B, T)`, the target
@@ -117,6 +119,7 @@ class Seq2SeqTransformer(keras.Model):
         start_id=1,
         end_id=2,
         pad_id=0,
+        seed=None,
         name=None,
         trainable=True,
         dtype=None,
@@ -128,6 +131,11 @@ class Seq2SeqTransformer(keras.Model):
                 "Expected one vocabulary with share_embeddings=True, received "
                 f"vocabulary_size={vocabulary_size} and "
                 f"target_vocabulary_size={target_vocabulary_size}."
+            )
+        if "mixer" in block_arguments:
+            raise ValueError(
+                "Expected no mixer, because a decoder's must be causal and an encoder's need not, "
+                f"received mixer={block_arguments['mixer']!r}."
             )
         self.vocabulary_size = vocabulary_size
         self.num_layers = num_layers
@@ -147,6 +155,7 @@ class Seq2SeqTransformer(keras.Model):
         self.start_id = start_id
         self.end_id = end_id
         self.pad_id = pad_id
+        self.seed = seed
         self.block_arguments = block_arguments
         self._make_embeddings()
         self._make_stacks()
@@ -159,11 +168,18 @@ class Seq2SeqTransformer(keras.Model):
             self.source_embedding = self._embedding(self.vocabulary_size, "source_embedding")
         if not self.tie_output:
             self.output_embedding = self._embedding(target_size, "output_embedding")
-        policy = self.dtype_policy
         self.positions = SinusoidalPositionEncoding(
-            self.position_layout, self.position_start, name="positions", dtype=policy
+            self.position_layout,
+            self.position_start,
+            name="positions",
+            dtype=self.dtype_policy,
         )
-        self.dropout_layer = keras.layers.Dropout(self.dropout, name="dropout_layer", dtype=policy)
+        self.dropout_layer = keras.layers.Dropout(
+            self.dropout,
+            seed=child_seed(self.seed, "dropout_layer"),
+            name="dropout_layer",
+            dtype=self.dtype_policy,
+        )
 
     def _embedding(self, vocabulary_size, name):
         # No mask by value: `compute_mask` makes that of the target.
@@ -185,8 +201,8 @@ class Seq2SeqTransformer(keras.Model):
             **self.block_arguments,
             "dtype": self.dtype_policy,
         }
-        self.encoder = Encoder(**arguments, name="encoder")
-        self.decoder = Decoder(**arguments, name="decoder")
+        self.encoder = Encoder(**arguments, seed=child_seed(self.seed, "encoder"), name="encoder")
+        self.decoder = Decoder(**arguments, seed=child_seed(self.seed, "decoder"), name="decoder")
 
     @classmethod
     def from_variant(cls, variant, vocabulary_size, **overrides):
@@ -379,5 +395,6 @@ class Seq2SeqTransformer(keras.Model):
             "start_id": self.start_id,
             "end_id": self.end_id,
             "pad_id": self.pad_id,
+            "seed": self.seed,
             **{name: stack[name] for name in self.block_arguments},
         }
