@@ -1,4 +1,4 @@
-"""Which token comes next: the rules that forbid some, the largest of many, and a draw.
+"""Which token comes next: rules that forbid some, the best of many, and a draw.
 
 Letters: `R` rows (hypotheses), `V` vocabulary, `T` tokens of a hypothesis; `B` sentences, each with
 `N` of something, of which `n` are taken.
