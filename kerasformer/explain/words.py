@@ -102,7 +102,7 @@ def _membership(groups, length):
     return matrix
 
 
-def readable(text, max_length):
+def readable(text: str, max_length: int) -> str:
     """Drops what cannot be drawn (control characters, lone surrogates) and shortens the rest."""
     text = "".join(character for character in text if character.isprintable())
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
