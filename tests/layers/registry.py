@@ -98,6 +98,10 @@ separate = {
     "norm_first": True,
     "position_layout": "tensor2tensor",
     "position_start": 1,
+    "start_id": V - 1,
+    "end_id": 0,
+    "pad_id": V - 1,
+    "seed": 5,
 }
 
 ENTRIES = [
