@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import keras
@@ -158,6 +159,24 @@ class PrecisionTest:
             actual = actual.astype("float32")
             assert np.isfinite(actual).all()
             assert np.linalg.norm(actual - expected) < error * np.linalg.norm(expected)
+
+
+@each_entry
+class QuantizationTest:
+    def test_quantised_to_8_bits_it_computes_nearly_the_same(self, entry):
+        """Keras quantises the layers that it knows; whoever reads their weights must notice."""
+        layer = entry.build()
+        model = layer if entry.in_dict else entry.functional(layer)
+        exact = arrays(entry.call(layer, entry.values()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras says which layers it leaves as they are
+            model.quantize("int8")
+        known = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding)
+        for _, _, child in descendants(layer):
+            assert child.quantization_mode == ("int8" if isinstance(child, known) else None)
+        for actual, expected in zip(arrays(entry.call(layer, entry.values())), exact, strict=True):
+            error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+            assert error < 0.03
 
 
 @each_entry

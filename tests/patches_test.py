@@ -201,3 +201,19 @@ class EmbeddingTest:
             layer = PatchEmbedding(HIDDEN, 3, strides)
             expected = layer(pixels.astype("float32"))
             np.testing.assert_array_equal(layer(pixels.astype("uint8")), expected)
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_quantised_to_8_bits_it_computes_nearly_the_same(self, way):
+        layer = PatchEmbedding(HIDDEN, *way)
+        model = keras.Sequential([layer])
+        exact = np.array(model(example()))
+        model.quantize("int8")
+        assert layer.dense.quantization_mode == "int8"
+        error = np.linalg.norm(np.array(model(example())) - exact) / np.linalg.norm(exact)
+        assert error < 0.02
+
+    def test_it_starts_as_its_initializers_say(self):
+        layer = PatchEmbedding(
+            HIDDEN, 3, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(2)
+        )
+        assert np.all(layer(example()) == 2)
