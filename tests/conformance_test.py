@@ -3,13 +3,14 @@
 Each test runs over all entries of `registry.py`.
 """
 
+import contextlib
 import functools
+import gc
 import inspect
 import json
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import keras
@@ -161,22 +162,27 @@ class PrecisionTest:
             assert np.linalg.norm(actual - expected) < error * np.linalg.norm(expected)
 
 
+@pytest.fixture
+def short_collections():
+    """Spares what is alive the collection of garbage that Keras runs for each quantised layer."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @each_entry
 class QuantizationTest:
-    def test_quantised_to_8_bits_it_computes_nearly_the_same(self, entry):
-        """Keras quantises the layers that it knows; whoever reads their weights must notice."""
+    def test_quantised_to_8_bits_it_computes_nearly_the_same(self, entry, short_collections):
+        """Whoever reads the weights of a layer that Keras can quantise must notice."""
         layer = entry.build()
-        model = layer if entry.in_dict else entry.functional(layer)
         exact = arrays(entry.call(layer, entry.values()))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Keras says which layers it leaves as they are
-            model.quantize("int8")
-        known = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding)
-        for _, _, child in descendants(layer):
-            assert child.quantization_mode == ("int8" if isinstance(child, known) else None)
+        for child in {id(child): child for _, _, child in descendants(layer)}.values():
+            with contextlib.suppress(NotImplementedError):
+                child.quantize("int8")
+            is_known = isinstance(child, (keras.layers.Dense, keras.layers.EinsumDense))
+            assert child.quantization_mode == ("int8" if is_known else None)
         for actual, expected in zip(arrays(entry.call(layer, entry.values())), exact, strict=True):
-            error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
-            assert error < 0.03
+            assert np.linalg.norm(actual - expected) <= 0.03 * np.linalg.norm(expected)
 
 
 @each_entry

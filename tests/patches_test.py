@@ -202,14 +202,12 @@ class EmbeddingTest:
             expected = layer(pixels.astype("float32"))
             np.testing.assert_array_equal(layer(pixels.astype("uint8")), expected)
 
-    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("way", OVERLAPPING)
     def test_quantised_to_8_bits_it_computes_nearly_the_same(self, way):
         layer = PatchEmbedding(HIDDEN, *way)
-        model = keras.Sequential([layer])
-        exact = np.array(model(example()))
-        model.quantize("int8")
-        assert layer.dense.quantization_mode == "int8"
-        error = np.linalg.norm(np.array(model(example())) - exact) / np.linalg.norm(exact)
+        exact = np.array(layer(example()))
+        layer.dense.quantize("int8")
+        error = np.linalg.norm(np.array(layer(example())) - exact) / np.linalg.norm(exact)
         assert error < 0.02
 
     def test_it_starts_as_its_initializers_say(self):

@@ -71,14 +71,6 @@ class MeanPoolingTest:
         np.testing.assert_array_equal(layer(x, mask=mask), before)
         assert np.all(before[0] == 0) and np.all(before[1] != 0)
 
-    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-    def test_16_bits_are_averaged_in_32(self, make, dtype):
-        x = ops.cast(example() + 1000, dtype)
-        outputs = make()(x, mask=np.ones((BATCH, LENGTH), bool))
-        exact = make()(ops.cast(x, "float32"))
-        assert keras.backend.standardize_dtype(outputs.dtype) == dtype
-        np.testing.assert_array_equal(outputs, ops.cast(exact, dtype))
-
 
 class SequencePoolingTest:
     @pytest.mark.parametrize("mask", [None, MASK])

@@ -12,7 +12,6 @@ from kerasformer.layers.embeddings.patches import PatchEmbedding
 from kerasformer.layers.embeddings.stems import ConvolutionalStem
 from kerasformer.layers.pooling import MeanPooling, SequencePooling, TokenPooling
 from kerasformer.layers.positions.grids import (
-    LearnedGridPositions,
     SinusoidalGridPositions,
     grid_positions,
     resize_grid,
@@ -162,9 +161,9 @@ class PartsTest:
         sequence = model.encode(images())
         assert sequence.shape[1] == 4 + 6
         np.testing.assert_array_equal(before, model.head(sequence[:, 0]))
-        tokens = np.array(model.prefix_tokens.tokens)
-        tokens[3] += 1
-        model.prefix_tokens.tokens.assign(tokens)
+        (tokens,) = model.prefix_tokens.get_weights()
+        tokens[3, 0] += 1
+        model.prefix_tokens.set_weights([tokens])
         assert np.all(np.array(model(images())) != before)
 
     def test_the_mean_leaves_the_prefix_tokens_out(self):
