@@ -328,7 +328,6 @@ ENTRIES = [
         "VisionTransformer of parts",
         part(vision_of_parts, **pixels | {"num_classes": None}),
         images,
-        {"return_both_heads": True},
         mask="none",
         output_dtype="float32",
     ),
