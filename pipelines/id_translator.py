@@ -80,9 +80,9 @@ def _make_decoder_step(model, encoded):
     )
     def decoder_step(token_ids, cache, context, context_mask):
         positions = tf.fill(tf.shape(token_ids), tf.shape(cache)[4])
-        room = tf.pad(cache, [(0, 0)] * 4 + [(0, 1), (0, 0)])
+        room = model.decoder.grow_cache(_unstack(cache))
         logits, new_cache = model.decode_step(
-            token_ids, _unstack(room), positions, _unstack(context), context_mask
+            token_ids, room, positions, _unstack(context), context_mask
         )
         return {"logits": logits, "new_cache": _stack(new_cache)}
 

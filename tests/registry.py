@@ -74,11 +74,14 @@ grouped_attention = part(layers.MultiHeadAttention, HIDDEN, use_bias=False, drop
 block = {"hidden_dim": HIDDEN, "num_heads": N, "intermediate_dim": INTERMEDIATE}
 # A rate so small that no gradient is left out.
 scaled = {"stochastic_depth": 1e-3, "layer_scale": 0.5}
-post_norm = {
-    **block,
+# Patterns, of which every block makes a copy.
+mixer = layers.MultiHeadAttention(HIDDEN, N, dropout=0.1)
+rotary_mixer = layers.MultiHeadAttention(HIDDEN, N, use_rotary=True)
+mixed = {
+    "hidden_dim": HIDDEN,
+    "intermediate_dim": INTERMEDIATE,
     "norm_first": False,
     "dropout": 0.1,
-    "attention_dropout": 0.1,
     "activation_dropout": 0.1,
 }
 modern = {
@@ -90,7 +93,13 @@ modern = {
     "activation": "silu",
     "use_bias": False,
     "use_rotary": True,
+    "rotary_max_wavelength": 100.0,
+    "rotary_scaling": ("linear", 2.0),
     "use_gate": True,
+    "attention_dropout": 1e-3,
+    "kernel_initializer": keras.initializers.RandomNormal(stddev=0.1),
+    "bias_initializer": "ones",
+    "seed": 5,
 }
 pixels = {"image_size": (6, 10), "num_layers": 1, "num_classes": V, **block}
 model = {"vocabulary_size": V, "num_layers": 1, **block}
@@ -116,6 +125,20 @@ ENTRIES = [
     Entry("MultiHeadAttention grouped", grouped_attention, sequence, causal),
     Entry("MultiHeadAttention grouped cross", grouped_attention, pair, scored),
     Entry("MultiHeadAttention rotary", part(attention, use_rotary=True), sequence),
+    Entry(
+        "MultiHeadAttention stretched",
+        part(
+            attention,
+            use_rotary=True,
+            rotary_max_wavelength=500.0,
+            rotary_scaling=("ntk", 3.0),
+            kernel_initializer="he_normal",
+            bias_initializer=keras.initializers.RandomNormal(stddev=0.1),
+            dropout=0.1,
+            seed=3,
+        ),
+        sequence | {"attention_mask": Spec((T, T), "mask")},
+    ),
     Entry(
         "MultiHeadAttention rotary in a grid",
         part(attention, use_rotary=True),
@@ -144,7 +167,11 @@ ENTRIES = [
         part(layers.SinusoidalPositionEncoding, layout="concatenated", start=1),
         sequence | any_positions,
     ),
-    Entry("LearnedPositionEmbedding", part(layers.LearnedPositionEmbedding, MAX_LENGTH), sequence),
+    Entry(
+        "LearnedPositionEmbedding",
+        part(layers.LearnedPositionEmbedding, MAX_LENGTH, embeddings_initializer="zeros"),
+        sequence,
+    ),
     Entry(
         "LearnedPositionEmbedding given",
         part(layers.LearnedPositionEmbedding, MAX_LENGTH),
@@ -153,12 +180,21 @@ ENTRIES = [
     Entry("RotaryEmbedding", layers.RotaryEmbedding, heads, mask="none"),
     Entry(
         "RotaryEmbedding given",
-        part(layers.RotaryEmbedding, max_wavelength=100.0),
+        part(layers.RotaryEmbedding, max_wavelength=100.0, scaling=("linear", 2.0)),
         heads | any_positions,
         mask="none",
     ),
     Entry("RotaryEmbedding in a grid", layers.RotaryEmbedding, heads | any_places, mask="none"),
-    Entry("LearnedGridPositions", part(layers.LearnedGridPositions, (2, 3), 1), grid),
+    Entry(
+        "LearnedGridPositions",
+        part(
+            layers.LearnedGridPositions,
+            (2, 3),
+            1,
+            keras.initializers.RandomUniform(-0.5, 0.5, seed=7),
+        ),
+        grid,
+    ),
     Entry(
         "LearnedGridPositions resized",
         part(layers.LearnedGridPositions, (3, 5), 1),
@@ -182,6 +218,9 @@ ENTRIES = [
             activation=keras.activations.elu,
             dropout=0.1,
             use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
+            bias_initializer="ones",
+            seed=5,
         ),
         sequence,
     ),
@@ -195,11 +234,14 @@ ENTRIES = [
             activation="gelu_tanh",
             dropout=0.1,
             use_bias=True,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
+            bias_initializer="ones",
+            seed=5,
         ),
         sequence,
     ),
     Entry("Residual pre-norm", part(residual, attention, normalization="rms"), sequence),
-    Entry("Residual scaled", part(residual, attention, **scaled), sequence),
+    Entry("Residual scaled", part(residual, attention, **scaled, seed=5), sequence),
     Entry(
         "Residual post-norm",
         part(
@@ -212,14 +254,19 @@ ENTRIES = [
         sequence,
     ),
     Entry("Residual cross", part(residual, attention), pair),
-    Entry("EncoderBlock post-norm", part(layers.EncoderBlock, **post_norm), sequence, scored),
+    Entry("EncoderBlock mixed", part(layers.EncoderBlock, mixer=mixer, **mixed), sequence, scored),
     Entry("EncoderBlock modern", part(layers.EncoderBlock, **modern), sequence | any_mask),
-    Entry("DecoderBlock post-norm", part(layers.DecoderBlock, **post_norm), pair, scored),
+    Entry(
+        "DecoderBlock mixed",
+        part(layers.DecoderBlock, num_heads=N, mixer=rotary_mixer, **mixed),
+        pair,
+        scored,
+    ),
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
-    Entry("Encoder post-norm", part(layers.Encoder, 2, **post_norm), sequence),
+    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[mixer, rotary_mixer], **mixed), sequence),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
     Entry("Encoder in a grid", part(layers.Encoder, 2, **modern), sequence | any_places),
-    Entry("Decoder post-norm", part(layers.Decoder, 2, **post_norm), pair),
+    Entry("Decoder mixed", part(layers.Decoder, 2, num_heads=N, mixer=mixer, **mixed), pair),
     Entry("Decoder modern", part(layers.Decoder, 2, **modern), pair, scored),
     Entry("PatchExtractor", part(layers.PatchExtractor, (3, 2)), images, mask="none"),
     Entry("PatchExtractor overlap", part(layers.PatchExtractor, 4, 3, "same"), images, mask="none"),

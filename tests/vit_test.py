@@ -10,6 +10,7 @@ from keras import ops
 
 from kerasformer.layers.embeddings.patches import PatchEmbedding
 from kerasformer.layers.embeddings.stems import ConvolutionalStem
+from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.pooling import MeanPooling, SequencePooling, TokenPooling
 from kerasformer.layers.positions.grids import (
     SinusoidalGridPositions,
@@ -191,6 +192,19 @@ class PartsTest:
         assert [w.shape for w in again.encoder.weights] == []
         again.build()
         again.set_weights(model.get_weights())
+        np.testing.assert_array_equal(again(images()), model(images()))
+
+    def test_a_mixer_reaches_the_encoder_and_sees_the_grid(self, tmp_path):
+        mixer = MultiHeadAttention(HIDDEN, HEADS, use_rotary=True)
+        named = make_model(positions="rotary")
+        model = VisionTransformer(
+            (HEIGHT, WIDTH), LAYERS, HIDDEN, None, INNER, CLASSES, 3, positions=None, mixer=mixer
+        )
+        model.build()
+        model.set_weights(named.get_weights())
+        np.testing.assert_array_equal(model(images()), named(images()))
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(again(images()), model(images()))
 
     def test_rotary_attention_sees_the_grid_however_it_is_asked_for(self):

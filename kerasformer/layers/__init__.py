@@ -17,10 +17,10 @@ from kerasformer.layers.pooling import SequencePooling as SequencePooling
 from kerasformer.layers.pooling import TokenPooling as TokenPooling
 from kerasformer.layers.positions.grids import LearnedGridPositions as LearnedGridPositions
 from kerasformer.layers.positions.grids import SinusoidalGridPositions as SinusoidalGridPositions
+from kerasformer.layers.positions.rotary import RotaryEmbedding as RotaryEmbedding
 from kerasformer.layers.positions.sequences import (
     LearnedPositionEmbedding as LearnedPositionEmbedding,
 )
-from kerasformer.layers.positions.sequences import RotaryEmbedding as RotaryEmbedding
 from kerasformer.layers.positions.sequences import (
     SinusoidalPositionEncoding as SinusoidalPositionEncoding,
 )

@@ -105,7 +105,7 @@ class MeanPooling(keras.layers.Layer):
     def build(self, inputs_shape):
         """Makes nothing: there are no weights."""
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs, *, mask=None):
         x = inputs[:, self.num_prefix_tokens :] if self.num_prefix_tokens else inputs
         if mask is None:
             return ops.mean(x, axis=1)
@@ -162,7 +162,7 @@ class SequencePooling(keras.layers.Layer):
     def build(self, inputs_shape):
         self.score_dense.build(inputs_shape)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs, *, mask=None):
         weights = ops.cast(self.weights_of(inputs, mask), inputs.dtype)
         return ops.matmul(weights[:, None], inputs)[:, 0]
 
@@ -257,7 +257,7 @@ class AttentionPooling(keras.layers.Layer):
         self.attention.build((None, 1, self.hidden_dim), inputs_shape)
         self.feed_forward.build((None, 1, self.hidden_dim))
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs, *, mask=None, training=None):
         x = self._attend(inputs, mask, training=training)
         return self.feed_forward(x, training=training)[:, 0]
 

@@ -212,7 +212,7 @@ class Seq2SeqTransformer(keras.Model):
         Returns:
             Tuple of the context `(B, S, hidden_dim)` and its mask `(B, S)`.
         """
-        if not self.built:  # for `start_decoding` on a model that was never called
+        if not self.built:  # When `start_decoding` comes before the first call.
             self.build()
         mask = padding_mask(source)
         x = self.dropout_layer(self.positions(self.source_embedding(source)), training=training)
@@ -233,16 +233,18 @@ class Seq2SeqTransformer(keras.Model):
             list of each block's attention to the context `(B, N, T, S)`.
         """
         x = self.dropout_layer(self.positions(self.target_embedding(target)), training=training)
-        x, scores = self.decoder(
+        x = self.decoder(
             x,
             context,
             inputs_mask=padding_mask(target),
             context_mask=context_mask,
-            return_attention_scores=True,
+            return_attention_scores=return_attention_scores,
             training=training,
         )
-        logits = self.output_embedding(x, reverse=True)
-        return (logits, scores) if return_attention_scores else logits
+        if return_attention_scores:
+            x, scores = x
+            return self.output_embedding(x, reverse=True), scores
+        return self.output_embedding(x, reverse=True)
 
     def start_decoding(self, source, max_length):
         """Prepares the cached search for translations of a batch.
@@ -262,16 +264,13 @@ class Seq2SeqTransformer(keras.Model):
         """
         context, context_mask = self.encode(source, training=False)
         grows, batch = ops.is_tensor(max_length), ops.shape(source)[0]
-        cache = self.decoder.init_cache(batch, 1 if grows else max_length)
-        if grows:  # From no place, in a way that leaves a graph open about how many there will be.
-            nothing = ops.nonzero(ops.zeros((1,)))[0]
-            cache = keras.tree.map_structure(lambda x: ops.take(x, nothing, axis=2), cache)
+        cache = self.decoder.init_cache(batch, 0 if grows else max_length)
         state = (cache, ops.zeros((batch,), dtype="int32"))
 
         def step(token_ids, state, context):
             cache, positions = state
             if grows:
-                cache = keras.tree.map_structure(_add_place, cache)
+                cache = self.decoder.grow_cache(cache)
             logits, cache = self.decode_step(token_ids, cache, positions, *context)
             return logits, (cache, positions + 1)
 
@@ -294,9 +293,8 @@ class Seq2SeqTransformer(keras.Model):
         x, cache = self.decoder.step(x, cache, positions, context_cache, context_mask)
         return self.output_embedding(x, reverse=True)[:, 0], cache
 
-    def compute_output_spec(self, *args, **kwargs):
-        # Traced, for the logits are float32 under any dtype policy.
-        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+    # Traced, because the logits are float32 under any dtype policy.
+    compute_output_spec = keras.Operation.compute_output_spec
 
     def compute_output_shape(self, inputs_shape):
         return (*inputs_shape["target"], self.output_embedding.vocabulary_size)
@@ -320,8 +318,3 @@ class Seq2SeqTransformer(keras.Model):
             "position_layout": self.position_layout,
             "position_start": self.position_start,
         }
-
-
-def _add_place(cache):
-    """Makes room for one more token in `(R, G, T, K)`."""
-    return ops.pad(cache, ((0, 0), (0, 0), (0, 1), (0, 0)))

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
+from kerasformer.layers.children import serialize_child
 from kerasformer.layers.embeddings.patches import PatchEmbedding, pair
 from kerasformer.layers.embeddings.prefix import PrefixTokens
 from kerasformer.layers.positions.grids import grid_positions
@@ -415,8 +416,4 @@ class VisionTransformer(keras.Model):
 
 def _serialize(part):
     """Makes a layer, a name or `None` fit for `get_config`."""
-    config = keras.saving.serialize_keras_object(part)
-    if isinstance(config, dict):
-        # The weights are made by the `build` of the model, under its name.
-        config.pop("build_config", None)
-    return config
+    return part if isinstance(part, str) else serialize_child(part)

@@ -128,7 +128,7 @@ class TokenEmbedding(keras.layers.Layer):
                 autocast=False,
             )
 
-    def call(self, inputs, reverse=False):
+    def call(self, inputs, *, reverse=False):
         return self._project(inputs) if reverse else self._look_up(inputs)
 
     def _project(self, inputs):
