@@ -3,7 +3,9 @@
 Each test runs over all entries of `registry.py`.
 """
 
+import contextlib
 import functools
+import gc
 import inspect
 import json
 import os
@@ -157,6 +159,29 @@ class PrecisionTest:
             actual = actual.astype("float32")
             assert np.isfinite(actual).all()
             assert np.linalg.norm(actual - expected) < error * np.linalg.norm(expected)
+
+
+@pytest.fixture
+def short_collections():
+    """Spares what is alive the collection of garbage that Keras runs for each quantised layer."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@each_entry
+class QuantizationTest:
+    def test_quantised_to_8_bits_it_computes_nearly_the_same(self, entry, short_collections):
+        """Whoever reads the weights of a layer that Keras can quantise must notice."""
+        layer = entry.build()
+        exact = arrays(entry.call(layer, entry.values()))
+        for child in {id(child): child for _, _, child in descendants(layer)}.values():
+            with contextlib.suppress(NotImplementedError):
+                child.quantize("int8")
+            is_known = isinstance(child, (keras.layers.Dense, keras.layers.EinsumDense))
+            assert child.quantization_mode == ("int8" if is_known else None)
+        for actual, expected in zip(arrays(entry.call(layer, entry.values())), exact, strict=True):
+            assert np.linalg.norm(actual - expected) <= 0.03 * np.linalg.norm(expected)
 
 
 @each_entry

@@ -38,6 +38,23 @@ def vision(make_stem, dtype=None, **arguments):
     return models.VisionTransformer(stem=stem, dtype=dtype, **arguments)
 
 
+def vision_of_parts(dtype=None, **arguments):
+    """Makes a `VisionTransformer` of given layers, with a register and two heads."""
+    return models.VisionTransformer(
+        patch_size=2,
+        num_prefix_tokens=3,
+        positions=layers.LearnedGridPositions((3, 5), 3, name="positions", dtype=dtype),
+        pool=layers.TokenPooling(2, name="pool", dtype=dtype),
+        heads=[
+            keras.layers.Dense(V, autocast=False, name=f"head_{index}", dtype=dtype)
+            for index in range(2)
+        ],
+        epsilon=1e-5,
+        dtype=dtype,
+        **arguments,
+    )
+
+
 part = functools.partial
 sequence = {"inputs": Spec((B, T, HIDDEN))}
 pair = {**sequence, "context": Spec((B, S, CONTEXT_DIM))}
@@ -141,7 +158,9 @@ ENTRIES = [
     ),
     Entry(
         "TokenEmbedding reversed",
-        part(layers.TokenEmbedding, V, HIDDEN),
+        part(
+            layers.TokenEmbedding, V, HIDDEN, use_logits_bias=True, embeddings_initializer="zeros"
+        ),
         sequence,
         {"reverse": True},
         output_dtype="float32",
@@ -258,14 +277,14 @@ ENTRIES = [
     Entry("PatchEmbedding", part(layers.PatchEmbedding, HIDDEN, (3, 2)), images, mask="none"),
     Entry(
         "PatchEmbedding overlap",
-        part(layers.PatchEmbedding, HIDDEN, 5, 2, padding="same", use_bias=False),
+        part(layers.PatchEmbedding, HIDDEN, 5, 2, "same", False, "he_normal", "ones"),
         images,
         mask="none",
     ),
     Entry("ConvolutionalStem", part(layers.ConvolutionalStem, HIDDEN), images, mask="none"),
     Entry(
         "ConvolutionalStem deep",
-        part(layers.ConvolutionalStem, HIDDEN, num_layers=2, kernel_size=5, strides=2, width=7),
+        part(layers.ConvolutionalStem, HIDDEN, 2, 5, 2, 7, kernel_initializer="lecun_normal"),
         images,
         mask="none",
     ),
@@ -277,12 +296,18 @@ ENTRIES = [
     ),
     Entry(
         "ResNetStem patches",
-        part(layers.ResNetStem, HIDDEN, (1, 1), 8, patch_size=(1, 2), groups=2, epsilon=1e-5),
+        part(layers.ResNetStem, HIDDEN, (1, 1), 8, (1, 2), 2, 1e-5, kernel_initializer="he_normal"),
         images,
         mask="none",
     ),
     Entry("PrefixTokens", layers.PrefixTokens, sequence),
-    Entry("PrefixTokens two", part(layers.PrefixTokens, num_tokens=2), sequence),
+    Entry("PrefixTokens two", part(layers.PrefixTokens, 2, tokens_initializer="zeros"), sequence),
+    Entry("TokenPooling", layers.TokenPooling, sequence, mask="used"),
+    Entry("TokenPooling two", part(layers.TokenPooling, num_tokens=2), sequence, mask="used"),
+    Entry("MeanPooling", layers.MeanPooling, sequence, mask="used"),
+    Entry(
+        "MeanPooling prefix", part(layers.MeanPooling, num_prefix_tokens=1), sequence, mask="used"
+    ),
     Entry("SequencePooling", layers.SequencePooling, sequence, mask="used"),
     Entry(
         "AttentionPooling",
@@ -346,6 +371,13 @@ ENTRIES = [
             positions="sinusoidal",
             **pixels | {"num_classes": None},
         ),
+        images,
+        mask="none",
+        output_dtype="float32",
+    ),
+    Entry(
+        "VisionTransformer of parts",
+        part(vision_of_parts, **pixels | {"num_classes": None}),
         images,
         mask="none",
         output_dtype="float32",

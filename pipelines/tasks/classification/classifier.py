@@ -130,7 +130,7 @@ class Classifier(tf.Module):
         sequence, scores = self.model.encode(x, training=False, return_attention_scores=True)
         heads = ops.cast(ops.stack(scores, axis=1), "float32")
         read = explain.rollout(scores)
-        if self.model.pooling is not None:
+        if hasattr(self.model.pooling, "weights_of"):
             weights = self.model.pooling.weights_of(sequence)[:, None]
             read, heads = ops.matmul(weights, read), ops.matmul(weights[:, None, None], heads)
         grid = self.model.grid_size(), self.model.num_prefix_tokens
