@@ -7,7 +7,7 @@ from keras import ops
 
 from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.positions.rotary import RotaryEmbedding
-from tests.attention_test import (
+from tests.layers.mixers.attention_test import (
     BATCH,
     HEADS,
     HIDDEN,
