@@ -118,6 +118,8 @@ separate = {
     "start_id": V - 1,
     "end_id": 0,
     "pad_id": V - 1,
+    "use_logits_bias": True,
+    "embeddings_initializer": "glorot_normal",
     "seed": 5,
 }
 
