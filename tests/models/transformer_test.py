@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.decoding import beam_search, greedy_search
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models.transformer import Seq2SeqTransformer
+from tests.backend import tf
 
 VOCABULARY, TARGET_VOCABULARY, LAYERS, HIDDEN, HEADS, INNER = 17, 19, 2, 12, 3, 13
 START, END = 1, 2
