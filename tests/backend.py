@@ -28,6 +28,8 @@ def recording(enabled=True):
 
 def gradients(function, variables):
     """Differentiates a function without arguments, whose result is a scalar, by variables."""
+    if not variables:
+        return []
     if BACKEND == "tensorflow":
         with tf.GradientTape() as tape:
             total = function()

@@ -280,7 +280,8 @@ import keras, kerasformer
 for path in pathlib.Path(sys.argv[1]).glob("*.keras"):
     inputs = dict(np.load(path.with_suffix(".inputs.npz")))
     outputs = keras.models.load_model(path)(inputs)
-    np.savez(path.with_suffix(".outputs.npz"), *keras.tree.flatten(outputs))
+    outputs = map(keras.ops.convert_to_numpy, keras.tree.flatten(outputs))
+    np.savez(path.with_suffix(".outputs.npz"), *outputs)
 """
 LOAD_SAVED_MODEL = """
 import pathlib, sys
