@@ -5,13 +5,13 @@ import functools
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.decoding import beam_search, greedy_search, sample
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models.transformer import Seq2SeqTransformer
 from kerasformer.schedules import WarmUpCosine
+from tests.backend import tf
 
 VOCABULARY, TARGET_VOCABULARY, LAYERS, HIDDEN, HEADS, INNER = 17, 19, 2, 12, 3, 13
 START = 1

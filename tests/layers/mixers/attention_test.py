@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.mixers.dot_product import scaled_dot_product_attention
+from tests.backend import tf
 
 BATCH, LENGTH, CONTEXT, HIDDEN, CONTEXT_DIM, HEADS, KEY_DIM = 2, 5, 7, 13, 17, 6, 4
 MASKS = ["no mask", "padding", "arbitrary", "per head", "shared", "causal", "causal and arbitrary"]
