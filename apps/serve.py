@@ -17,8 +17,9 @@ from absl import flags
 
 from apps import program
 from pipelines.serving import ray_engine, server
-from pipelines.serving.endpoint import Batching, Limits
+from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget, Limits
 from pipelines.serving.model import Model, Settings
+from pipelines.serving.queue import Batching
 from pipelines.serving.rest import Options
 
 MODEL = flags.DEFINE_multi_string(
@@ -160,7 +161,9 @@ def main(argv):
         cluster = ray_engine.Cluster(RAY.value, (least, most))
         ray_engine.run(models(), options, cluster, listening)
         return
-    server.serve({name: Model(*one) for name, one in models().items()}, options, listening)
+    pixels = Budget(PIXELS_AT_ONCE)
+    served = {name: Model(*arguments, pixels) for name, arguments in models().items()}
+    server.serve(served, options, listening)
     # Were Python to end in its own way, it would abort a thread that is loading a version.
     sys.stdout.flush()
     os._exit(0)

@@ -10,6 +10,7 @@ import asyncio
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from pipelines.serving.model import Answer, Model, Settings
 from pipelines.serving.payload import Refused
 from pipelines.serving.rest import Options, State, build
-from pipelines.serving.server import Listening, listen, load, log_to, url, watch
+from pipelines.serving.server import Listening, listen, load, log_to, refresh, url
 
 APPLICATION, FRONT = "kerasformer", "http"
 ATTEMPTS = 5  # of a request whose replica died, which is nobody's fault
@@ -63,7 +64,13 @@ class Replica:
         self._model = Model(*served)
         models = {served.name: self._model}
         load(models)
-        threading.Thread(target=watch, args=(models, poll), daemon=True).start()
+
+        def watch():
+            while True:
+                time.sleep(poll)
+                refresh(models)
+
+        threading.Thread(target=watch, daemon=True).start()
 
     async def answer(self, *request: Any) -> Answer:
         """Does what `Model.answer` does."""
@@ -142,8 +149,7 @@ def application(
     names = list(models)
 
     def app():
-        state = State()
-        state.ready = True  # Ray sends nothing before the models are there.
+        state = State(ready=True)  # Ray sends nothing before the models are there.
         log_to(sys.stdout)
         return build({name: Remote(name) for name in names}, options, state)
 

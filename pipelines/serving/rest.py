@@ -1,6 +1,7 @@
 """The HTTP side: TensorFlow Serving's routes, health, metrics, limits and keys, as an ASGI app."""
 
 import asyncio
+import dataclasses
 import hmac
 import re
 from collections.abc import Mapping, Sequence
@@ -91,18 +92,19 @@ class Classify(BaseModel):
 BODIES = {"predict": Predict, "classify": Classify, "regress": Classify}
 
 
+@dataclasses.dataclass
 class State:
-    """What the application knows of itself.
+    """What the application and the server that runs it know of each other.
 
     Attributes:
         held: int. Bytes of bodies that are arriving.
         ready: bool. Whether all models are loaded.
-        closing: bool. Whether no new connections are taken, and those there are end.
+        closing: bool. Whether the server takes no new connections, and ends those that are open.
     """
 
-    held = 0
-    ready = False
-    closing = False
+    held: int = 0
+    ready: bool = False
+    closing: bool = False
 
 
 def build(models: Mapping[str, Backend], options: Options, state: State) -> FastAPI:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.serving.endpoint import Batching, Budget, Endpoint, Limits
+from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget, Endpoint, Limits
 from pipelines.serving.payload import Refused
+from pipelines.serving.queue import Batching
 from tests.serving import toy_models
 from tests.serving.toy_models import picture
 
@@ -32,8 +33,9 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def make(models):
-    def make(model, name="serving_default", batching=QUICK, limits=Limits()):  # noqa: B008
-        return Endpoint(name, models[model].signatures, batching, limits)
+    def make(model, name="serving_default", batching=QUICK, limits=Limits(), pixels=None):  # noqa: B008
+        pixels = pixels or Budget(PIXELS_AT_ONCE)
+        return Endpoint(name, models[model].signatures, batching, limits, pixels)
 
     return make
 
@@ -163,9 +165,8 @@ class BudgetTest:
         at_once(work, [1, 2, 3, 4, 5, 6, 10, 11])
         assert held == [] and max(most) <= 10
 
-    def test_images_that_are_too_many_for_it_wait_for_each_other(self, make, monkeypatch):
-        monkeypatch.setattr(Endpoint, "_pixels", Budget(2 * 35))
-        endpoint = make("colors", batching=QUICK)
+    def test_images_that_are_too_many_for_it_wait_for_each_other(self, make):
+        endpoint = make("colors", batching=QUICK, pixels=Budget(2 * 35))
         files = [picture((10 * n, 7, 7)) for n in range(THREADS)]
         found = at_once(lambda file: endpoint.call(images(file)), files)
         sizes = [size for _, measured in found for size in measured.batches]

@@ -197,11 +197,11 @@ class VersionTest:
         ]
 
     def test_a_folder_with_nothing_to_serve_says_why(self, tmp_path, folder, publish):
-        assert "holds no SavedModel" in load(tmp_path / "none").fault()
+        assert "holds no SavedModel" in load(tmp_path / "none").load_error()
         publish(2)
         (folder / "2" / "saved_model.pb").write_bytes(b"garbage")
         model = load(folder)
-        assert model.fault().startswith("version 2: ")
+        assert model.load_error().startswith("version 2: ")
         assert refusal(half, model)[0] == 503
 
     def test_a_model_that_loads_and_does_not_run_is_not_served(self, folder):
@@ -214,7 +214,7 @@ class VersionTest:
 
         toy_models.save((tf.Module(), {"serving_default": predict}), folder / "1")
         model = load(folder)
-        assert not model.versions and "RuntimeError: torn" in model.fault()
+        assert not model.versions and "RuntimeError: torn" in model.load_error()
 
 
 class AnswerTest:
