@@ -16,13 +16,13 @@ from absl import logging
 
 from pipelines.error_sentence import sentence
 from pipelines.images.files import count_pixels, fault
-from pipelines.serving.payload import Refused
+from pipelines.serving.payload import RequestError
 from pipelines.serving.queue import Batching, Measured, Queue
 
 IMAGE, PIXELS = "image", "_pixels"
 PIXELS_AT_ONCE = 64_000_000  # of the images that are decoded at the same time
 DECODE = "decode"  # the signature from image files to what a signature `..._pixels` takes
-# What signatures are tried on before they are ready: a letter, or the smallest picture.
+# Inputs that signatures are warmed up with: a letter, or the smallest picture.
 TRIALS = (b"a", tf.io.encode_png(tf.zeros((1, 1, 3), tf.uint8)).numpy())
 
 
@@ -71,8 +71,8 @@ class Endpoint:
     Args:
         name: str, of the signature.
         signatures: the signatures of the model, by name. With `decode` and `NAME_pixels` among
-            them, each request decodes its image files, and pixels are what is batched: a file
-            that is no image harms no other request.
+            them, each request decodes its own image files and the pixels are batched, so that a
+            file that is no image harms no other request.
         batching: how requests are brought together, or `None` for one by one.
         limits: what a request may ask for.
         pixels: budget of pixels, shared with other endpoints.
@@ -110,8 +110,8 @@ class Endpoint:
             Tuple of the outputs by name and what the call took.
 
         Raises:
-            Refused: for more than the limits allow, an image that cannot be decoded, what the
-                model itself refuses, and, with status 503, when the queue is full.
+            RequestError: when the inputs exceed the limits, an image cannot be decoded, or the
+                model refuses them; with status 503, when the queue is full.
         """
         pixels = self._check(inputs)
         lengths = [len(text) for name in self._texts for text in inputs[name].flat]
@@ -124,9 +124,9 @@ class Endpoint:
         try:
             return self._in_batch(bucket, tensors) if self._queues else self._alone(tensors)
         except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
-            raise Refused(400, self._explain(inputs, error)) from None
+            raise RequestError(400, self._explain(inputs, error)) from None
         except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError):
-            raise Refused(503, "The queue of this model is full; try again later.") from None
+            raise RequestError(503, "The queue of this model is full; try again later.") from None
 
     def _in_batch(self, bucket: int, tensors: Mapping[str, tf.Tensor]) -> tuple[dict, Measured]:
         try:
@@ -165,7 +165,7 @@ class Endpoint:
                 for bucket, size in calls:
                     self._call(bucket, _trial(self.specs, text, size))
                 return
-            except Refused as error:
+            except RequestError as error:
                 if number + 1 == len(TRIALS):
                     logging.warning("Signature %s is not warmed up: %s", self.name, error)
 
@@ -175,22 +175,22 @@ class Endpoint:
         many = [name for name, x in self.specs.items() if x.shape.rank and x.shape[0] is None]
         rows = max((len(inputs[name]) for name in many), default=1)
         if not 0 < rows <= limits.instances:
-            raise Refused(400, f"Expected 1 to {limits.instances} instances, received {rows}.")
+            raise RequestError(400, f"Expected 1 to {limits.instances} instances, received {rows}.")
         for text in (text for name in self._texts for text in inputs[name].flat):
             if len(text) <= limits.characters:
                 continue  # A text has no more characters than bytes.
             length = len(text.decode(errors="replace"))
             if length > limits.characters:
                 text = f"Expected at most {limits.characters} characters, received {length}."
-                raise Refused(400, text)
+                raise RequestError(400, text)
         pixels = 0
         for index, contents in enumerate(x for name in self._files for x in inputs[name].flat):
             reason = fault(contents, limits.pixels)
             if reason:
-                raise Refused(400, f"Image {index} cannot be used: {reason}.")
+                raise RequestError(400, f"Image {index} cannot be used: {reason}.")
             pixels += count_pixels(contents)
         if pixels > limits.pixels:
-            raise Refused(400, f"Expected at most {limits.pixels} pixels, received {pixels}.")
+            raise RequestError(400, f"Expected at most {limits.pixels} pixels, received {pixels}.")
         return pixels
 
     def _make_queues(self, function: Callable) -> list[Queue]:
@@ -203,7 +203,7 @@ class Endpoint:
 
 
 def _trial(specs: Mapping[str, tf.TensorSpec], text: bytes, size: int) -> dict[str, np.ndarray]:
-    """Makes up `size` instances: a text again and again, or zeros."""
+    """Makes `size` instances of one text, or of zeros."""
     trial = {}
     for name, spec in specs.items():
         shape = [n or 1 for n in spec.shape.as_list()] if spec.shape.rank else []

@@ -19,7 +19,7 @@ from pipelines.error_sentence import sentence
 from pipelines.exported.models import versions
 from pipelines.serving import payload
 from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget, Endpoint, Limits
-from pipelines.serving.payload import Refused
+from pipelines.serving.payload import RequestError
 from pipelines.serving.queue import Batching
 
 DEFAULT = "serving_default"
@@ -34,7 +34,7 @@ class Settings(NamedTuple):
         batching: how requests are brought together, `None` for one by one.
         limits: what a request may ask for.
         versions: int. How many of the newest versions are served.
-        waiting: int. Most requests of a model that wait or are computed; more are refused.
+        waiting: int. Most requests of a model that wait or are computed. Others are refused.
     """
 
     batching: Batching | None = Batching()
@@ -44,14 +44,14 @@ class Settings(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a request got, and what it took.
+    """The answer to a request, and what it took.
 
     Attributes:
         body: bytes of JSON.
         version: int, of the model.
         signature: str.
         instances: int.
-        batches: int for each batch that it began.
+        batches: int for each batch in which the request had the first row: the instances in it.
         seconds: float for each stage, by name.
     """
 
@@ -73,7 +73,7 @@ class Version:
         pixels: budget of pixels, as in `Model`.
 
     Raises:
-        Exception: of any kind, for a folder that cannot be loaded or a model that does not run.
+        Exception: of any kind, when the folder cannot be loaded or the model does not run.
     """
 
     def __init__(self, folder: Path, number: int, settings: Settings, pixels: Budget):
@@ -93,9 +93,9 @@ class Version:
         return {"model_spec": spec, "metadata": {"signature_def": self._signatures}}
 
     def endpoint(self, name: str) -> Endpoint:
-        """Finds a signature, or raises a `Refused`."""
+        """Finds a signature, or raises a `RequestError`."""
         if name not in self.endpoints:
-            raise Refused(400, f"There is no signature '{name}': {sorted(self.endpoints)}.")
+            raise RequestError(400, f"There is no signature '{name}': {sorted(self.endpoints)}.")
         return self.endpoints[name]
 
 
@@ -144,20 +144,20 @@ class Model:
             if self.versions:  # Worth a line in any log, so not only an `info`.
                 gone = sorted(self.versions.keys() - wanted.keys())
                 logging.warning("%s: serving %s, gone %s.", self.name, sorted(wanted), gone)
-            self.versions = wanted  # At once: requests that have begun keep what they have.
+            self.versions = wanted  # In one step: requests that have begun keep their version.
 
     def find(self, number: int | None = None, label: str | None = None) -> Version:
-        """Finds the newest version, or that of a number or a label, or raises a `Refused`."""
+        """Finds the newest version, or that of a number or a label, or raises a `RequestError`."""
         if label is not None and label not in self._labels:
-            raise Refused(404, f"Model '{self.name}' has no version with the label '{label}'.")
+            raise RequestError(404, f"Model '{self.name}' has no version with the label '{label}'.")
         number = self._labels[label] if label is not None else number
-        versions = self.versions  # Another thread may put others in their place.
+        versions = self.versions  # Another thread may replace them.
         if not versions:
-            raise Refused(503, f"Model '{self.name}' is loading; try again later.")
+            raise RequestError(503, f"Model '{self.name}' is loading; try again later.")
         if number is None:
             return versions[max(versions)]
         if number not in versions:
-            raise Refused(404, f"Model '{self.name}' has no version {number} that is served.")
+            raise RequestError(404, f"Model '{self.name}' has no version {number} that is served.")
         return versions[number]
 
     def load_error(self) -> str:
@@ -191,17 +191,18 @@ class Model:
             body: bytes of JSON.
 
         Raises:
-            Refused: when it cannot be answered.
+            RequestError: when it cannot be answered.
         """
         version = self.find(number, label)
         if not self._slots.acquire(blocking=False):
-            raise Refused(503, f"Too many requests wait for model '{self.name}'; try again later.")
+            text = f"Too many requests wait for model '{self.name}'; try again later."
+            raise RequestError(503, text)
         try:
             limits = self._settings.limits
             future = self._threads.submit(_answer, verb, version, body, limits.instances)
         except RuntimeError:  # The system gives no more threads.
             self._slots.release()
-            raise Refused(503, "The server has no thread for this; try again later.") from None
+            raise RequestError(503, "The server has no thread for this; try again later.") from None
         # A caller who gives up keeps the slot until the work is done.
         future.add_done_callback(lambda _: self._slots.release())
         return await asyncio.wrap_future(future)
@@ -237,7 +238,7 @@ def _answer(verb: str, version: Version, body: bytes, max_rows: int) -> Answer:
     endpoint = version.endpoint(signature)
     classifies, regresses = endpoint.outputs >= {CLASSES, SCORES}, len(endpoint.outputs) == 1
     if not {PREDICT: True, CLASSIFY: classifies, REGRESS: regresses}[verb]:
-        raise Refused(400, f"Signature '{signature}' does not {verb}; use :predict.")
+        raise RequestError(400, f"Signature '{signature}' does not {verb}; use :predict.")
     inputs, is_rows = payload.inputs(request, endpoint.specs, max_rows)
     read = time.perf_counter()
     outputs, measured = endpoint.call(inputs)
@@ -273,9 +274,10 @@ def _signature_def(folder: Path) -> dict[str, Any]:
 def _rows_of_examples(request: Mapping[str, Any]) -> dict[str, Any]:
     """Turns `examples` and `context` into the `instances` of a `:predict`."""
     examples, context = request.get("examples"), request.get("context", {})
-    fit = isinstance(examples, list) and isinstance(context, dict)
-    if not fit or not all(isinstance(example, dict) for example in examples):
-        raise Refused(400, "Expected 'examples' to be a list of objects, one for each example.")
+    are_valid = isinstance(examples, list) and isinstance(context, dict)
+    if not are_valid or not all(isinstance(example, dict) for example in examples):
+        text = "Expected 'examples' to be a list of objects, one for each example."
+        raise RequestError(400, text)
     rows = [context | example for example in examples]
     rows = [
         {name: x[0] if isinstance(x, list) and len(x) == 1 else x for name, x in row.items()}
@@ -286,14 +288,14 @@ def _rows_of_examples(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _results(verb: str, outputs: Mapping[str, np.ndarray]) -> list:
-    """Lists what a `:classify` has for each example, pairs, or what a `:regress` has, a number."""
+    """Lists the answers to `:classify`, pairs for each example, or to `:regress`, a number each."""
     if verb == REGRESS:
         (value,) = outputs.values()
         if value.dtype.kind not in "iuf" or value.shape[1:] not in ((), (1,)):
-            raise Refused(400, "The signature gives not one number for each example.")
+            raise RequestError(400, "The signature does not give one number for each example.")
         return [x for name, value in outputs.items() for x in payload.plain(name, value.ravel())]
     if outputs[CLASSES].shape != outputs[SCORES].shape or not outputs[CLASSES].ndim:
-        raise Refused(400, f"The signature gives not as many {CLASSES} as {SCORES}.")
+        raise RequestError(400, f"The signature does not give as many {CLASSES} as {SCORES}.")
     columns = [(key, outputs[key].reshape(len(outputs[key]), -1)) for key in (CLASSES, SCORES)]
     names, scores = (payload.plain(*column) for column in columns)
     return [list(zip(*pair, strict=True)) for pair in zip(names, scores, strict=True)]

@@ -1,4 +1,4 @@
-"""The process that serves: it loads models, listens, watches for versions, and ends gently."""
+"""The process that serves: it loads models, listens, watches for versions, and ends cleanly."""
 
 import asyncio
 import contextlib
@@ -31,8 +31,8 @@ class Listening(NamedTuple):
         host, port: the address; any free port for 0.
         certificate, key: PEM files for HTTPS, or `None`.
         poll: float. Seconds between two looks for new versions.
-        drain: float. Seconds in which idle connections may still bring a request after SIGTERM.
-        connections: int. Most at a time, idle ones too.
+        drain: float. Seconds after SIGTERM in which idle connections may still bring a request.
+        connections: int. Most connections at a time, including idle ones.
     """
 
     host: str = "127.0.0.1"
@@ -61,7 +61,7 @@ def serve(models: Mapping[str, Model], options: Options, listening: Listening) -
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Takes a port before models are loaded, so that one in use is known at once.
+    """Binds a port before models are loaded, so that a port in use is reported at once.
 
     Raises:
         OSError: when the address cannot be had.
@@ -79,7 +79,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url(scheme: str, host: str, port: int) -> str:
-    """Writes an address, of IPv6 too."""
+    """Writes a URL; an IPv6 address gets its brackets."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget, Endpoint, Limits
-from pipelines.serving.payload import Refused
+from pipelines.serving.payload import RequestError
 from pipelines.serving.queue import Batching
 from tests.serving import toy_models
 from tests.serving.toy_models import picture
@@ -63,7 +63,7 @@ def at_once(function, arguments):
         barrier.wait()
         try:
             return function(argument)
-        except Refused as error:
+        except RequestError as error:
             return error
 
     with ThreadPoolExecutor(len(arguments)) as threads:
@@ -181,7 +181,7 @@ class FaultTest:
         expected = [make("colors", batching=None).call(images(file))[0] for file in files]
         torn = picture((1, 2, 3))[:-20]
         found = at_once(lambda file: endpoint.call(images(file)), [*files, torn])
-        assert isinstance(found[-1], Refused) and found[-1].status == 400
+        assert isinstance(found[-1], RequestError) and found[-1].status == 400
         for (outputs, _), alone in zip(found[:-1], expected, strict=True):
             for name in alone:
                 np.testing.assert_array_equal(outputs[name], alone[name])
@@ -210,7 +210,7 @@ class FaultTest:
     )
     def test_an_image_that_cannot_be_used_is_named_by_its_number(self, make, contents, message):
         endpoint = make("colors", limits=Limits(pixels=1000))
-        with pytest.raises(Refused, match=message) as caught:
+        with pytest.raises(RequestError, match=message) as caught:
             endpoint.call(images(picture(7), contents))
         assert caught.value.status == 400 and str(caught.value).startswith("Image 1 cannot be used")
 
@@ -224,7 +224,7 @@ class FaultTest:
     )
     def test_more_than_the_limits_is_refused(self, make, inputs, message):
         endpoint = make("words", limits=Limits(instances=3, characters=7))
-        with pytest.raises(Refused, match=message) as caught:
+        with pytest.raises(RequestError, match=message) as caught:
             endpoint.call(inputs)
         assert caught.value.status == 400
         assert endpoint.call(texts("a", "b", "exactly"))

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from pipelines.serving.endpoint import Limits
 from pipelines.serving.model import Model, Settings
-from pipelines.serving.payload import Refused
+from pipelines.serving.payload import RequestError
 from tests.serving import toy_models
 
 # No batching: to trace it takes time.
@@ -73,7 +73,7 @@ def half(model, x=4.0, **place):
 
 
 def refusal(function, *arguments, **place):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestError) as caught:
         function(*arguments, **place)
     return caught.value.status, str(caught.value)
 
@@ -291,7 +291,7 @@ class AnswerTest:
             return await asyncio.gather(*asked, return_exceptions=True)
 
         found = asyncio.run(ask_many())
-        refused = [one for one in found if isinstance(one, Refused)]
+        refused = [one for one in found if isinstance(one, RequestError)]
         assert [one.status for one in refused] == [503] * 3
         assert [json.loads(one.body) for one in found if one not in refused] == [
             {"predictions": ["long" * 5]}
@@ -330,6 +330,6 @@ class MessageTest:
 
     def test_a_version_that_is_not_there_has_no_status(self, model):
         for place in ((2, None), (None, "none")):
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 asyncio.run(model.status(*place))
             assert caught.value.status == 404
