@@ -2,12 +2,12 @@
 
 Prints one JSON object a line: {"work": ..., "peer": ..., "value": ..., "unit": ...}. With
 `--peers` others do the same work in turn, call by call, and lines with the ratios follow: how
-many times as fast this project is. Figures are worth something on an otherwise idle machine alone.
+many times as fast this project is. Figures mean something only on an otherwise idle machine.
 
-Two works are not done unless named. `--work=scaling` trains with one local process and with two,
-and predicts how training scales over many GPUs. `--work=serving --export=runs/demo/export/1` puts
-load on a server of an exported model, or without one of a ViT-Ti/16 that was not trained; it needs
-wrk (`apt-get install wrk`).
+Two works are done only when they are named. `--work=scaling` trains with one local process and
+with two, and predicts how training scales over many GPUs. `--work=serving
+--export=runs/demo/export/1` puts load on a server of an exported model, or without one of a
+ViT-Ti/16 that was not trained; it needs wrk (`apt-get install wrk`).
 """
 
 import json
@@ -46,7 +46,9 @@ PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_bfloat16"], "Dtype policy of the models."
 )
 PEERS = flags.DEFINE_list(
-    "peers", [], "Who does the same work in turn: keras-hub and, if installed, timm (vision only)."
+    "peers",
+    [],
+    "Libraries that do the same work in turn: keras-hub and, if installed, timm (vision only).",
 )
 
 

@@ -176,13 +176,13 @@ def measured(
     for n in replicas:
         flags = [size, "--engine=ray", f"--replicas={n},{n}"]
         servers.append((f"Ray, replicas: {n}, ", flags, [ALONE_AT]))
-    for kind, flags, counts in servers:
+    for label, flags, counts in servers:
         with served(command, folder, *flags) as url:
             load(url, inputs, max(CLIENTS), seconds / 2)
             for clients in counts:
                 wait_until_idle(url)
                 result = load(url, inputs, clients, seconds)
-                peer = f"HTTP, {kind}{clients} clients"
+                peer = f"HTTP, {label}{clients} clients"
                 throughput[peer] = result["requests"] / result["seconds"]
                 yield _record(title, peer, throughput[peer], "1/s")
                 yield _record(title, peer, result["failed"], "failed")

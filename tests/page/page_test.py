@@ -99,7 +99,7 @@ class PicturesTest:
         assert Pictures(tmp_path / "kept").read(name) is None
 
     def test_those_not_looked_at_for_longest_are_dropped(self, tmp_path):
-        pictures = Pictures(tmp_path, most=3)
+        pictures = Pictures(tmp_path, limit=3)
         names = []
         for index in range(3):
             names.append(pictures.keep(bytes([index])))
