@@ -106,15 +106,6 @@ class AnswerTest:
         sizes = [size for _, measured in found for size in measured.batches]
         assert sum(sizes) == THREADS and max(sizes) > 1
 
-    def test_batches_are_filled_up_to_few_sizes(self):
-        assert Batching(max_size=1).sizes() == [1]
-        assert Batching(max_size=11).sizes() == [1, 2, 4, 8, 11]
-        assert Batching(max_size=16).sizes() == [1, 2, 4, 8, 16]
-
-    def test_sentences_wait_longer_unless_told_otherwise(self):
-        assert Batching().seconds(is_text=True) > Batching().seconds(is_text=False) > 0
-        assert Batching(wait=0.0).seconds(is_text=True) == 0
-
     def test_rows_that_fill_up_a_batch_are_not_counted(self, make):
         endpoint = make("half", batching=Batching(max_size=16, wait=0.0))
         _, measured = endpoint.call({"x": np.zeros(5, np.float32)})

@@ -4,9 +4,11 @@ The messages are read with the classes of `tensorflow-serving-api`, the official
 """
 
 import asyncio
+import base64
 import json
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tensorflow as tf
@@ -14,7 +16,7 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
-from pipelines.serving.endpoint import Limits
+from pipelines.serving.endpoint import Budget, Limits
 from pipelines.serving.model import Model, Settings
 from pipelines.serving.payload import RequestError
 from tests.serving import toy_models
@@ -83,6 +85,21 @@ def status_of(model, number=None, label=None):
     text = json.dumps(asyncio.run(model.status(number, label)))
     found = json_format.Parse(text, get_model_status_pb2.GetModelStatusResponse())
     return [(one.version, one.state, one.status) for one in found.model_version_status]
+
+
+class PixelsTest:
+    def test_a_model_waits_for_the_pixels_that_another_one_holds(self, tmp_path):
+        toy_models.save(toy_models.colors(), tmp_path / "2")
+        pixels = Budget(35)
+        model = Model("colors", tmp_path, SETTINGS, pixels=pixels)
+        model.refresh()
+        picture = base64.b64encode(toy_models.picture(7)).decode()
+        with ThreadPoolExecutor() as threads:
+            with pixels.hold(1):
+                answer = threads.submit(ask, model, {"instances": [{"b64": picture}]})
+                with pytest.raises(TimeoutError):
+                    answer.result(timeout=0.3)
+            assert answer.result(timeout=60).instances == 1
 
 
 class VersionTest:
