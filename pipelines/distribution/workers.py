@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from pipelines.data.shards import Shard
 
-# What TensorFlow raises when another process does not answer.
-LOST = (
+# The errors that TensorFlow raises when another process does not answer.
+NO_ANSWER = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
@@ -70,15 +70,15 @@ class Workers:
             yield temporary
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Says in one sentence that another process has ended, for the length of a `with` block.
+    def explained_losses(self) -> Iterator[None]:
+        """Explains in one sentence that another process has ended, for a `with` block.
 
         Raises:
             ConnectionError: instead of TensorFlow's error.
         """
         try:
             yield
-        except LOST as error:
+        except NO_ANSWER as error:
             if self.count == 1:
                 raise
             why = (error.message.strip() or "TensorFlow does not say why").splitlines()[-1]

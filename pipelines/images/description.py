@@ -12,27 +12,30 @@ from pipelines.runs.config import read_config
 from pipelines.runs.files import write_text
 
 
-def describe(images: Images, workdir: str, start: str = "") -> None:
+def describe(images: Images, workdir: str, start: str = "") -> dict:
     """Writes `images.json`, unless a model has begun to learn by it.
 
     Args:
         images: `Images` to train on.
         workdir: folder of the run.
         start: folder of the run whose weights this one begins with, or nothing. Its mean and
-            deviation are taken, for its weights know images that are normalised so.
+            deviation are taken, because its weights know images that are normalised so.
+
+    Returns:
+        What stands in `images.json`.
 
     Raises:
         ValueError: when that run has images with other channels.
     """
     path = Path(workdir) / "images.json"
     if path.exists() and any(Path(workdir, "checkpoints").rglob("step-*")):
-        return
+        return read_description(workdir)
     mean, deviation = statistics(images)
     description = {
-        "class_names": images.class_names,
+        "class_names": list(images.class_names),
         "channels": images.channels,
-        "mean": mean,
-        "deviation": deviation,
+        "mean": list(mean),
+        "deviation": list(deviation),
     }
     if start:
         first = read_description(expanded(start))
@@ -43,6 +46,7 @@ def describe(images: Images, workdir: str, start: str = "") -> None:
             )
         description |= {key: first[key] for key in ("mean", "deviation")}
     write_text(path, json.dumps(description, indent=1))
+    return description
 
 
 def read_description(workdir: str) -> dict:

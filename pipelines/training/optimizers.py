@@ -1,4 +1,7 @@
-"""Adam with decoupled weight decay, and a rate of learning that may differ from block to block."""
+"""AdamW with a learning rate for each block, which `keras.optimizers.AdamW` does not have.
+
+Weight decay is decoupled as there; it is here because it follows the rate of its block.
+"""
 
 import re
 
