@@ -26,7 +26,7 @@ from tests import ROOT
 # Dropout, moving averages, shuffling, and for images all kinds of augmentation.
 CONFIGS = {
     "translation": """
-from pipelines import translation
+from pipelines.tasks import translation
 
 def get_config():
     config = translation.default_config()
@@ -40,7 +40,7 @@ def get_config():
     return config
 """,
     "classification": """
-from pipelines import classification
+from pipelines.tasks import classification
 
 def get_config():
     config = classification.default_config()
@@ -148,7 +148,7 @@ def differences(workdir: Path, whole: Path) -> list[str]:
         found += [key for key in right if key not in ignored and state[key] != right[key]]
         if arrays.keys() != expected.keys():
             found.append(f"the names in {name}")
-    averages = [Checkpoints(path / "checkpoints").average(5) for path in (workdir, whole)]
+    averages = [Checkpoints(path / "checkpoints").average(5)[0] for path in (workdir, whole)]
     found += [key for key in averages[1] if not np.array_equal(averages[0][key], averages[1][key])]
     logs = [_numbers(path) for path in (workdir, whole)]
     found += ["the log"] * (logs[0] != logs[1])
