@@ -44,9 +44,10 @@ test-slow: install  ## Run the tests that take minutes each
 test-browser: install  ## Try the page in a browser (needs chromium and chromium-driver)
 	$(PYTHON) -m pytest -m "slow or not slow" tests/browser_test.py
 
-lint: install  ## Check style and formatting
+lint: install  ## Check style, formatting and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
 
 format: install  ## Mend style and formatting
 	$(PYTHON) -m ruff check --fix

@@ -31,7 +31,7 @@ def run(command: Sequence[str], count: int) -> int:
         Exit code of the first process that failed, or 0.
     """
     cluster = {"worker": [f"localhost:{port}" for port in _free_ports(count)]}
-    errors = [None] + [tempfile.TemporaryFile() for _ in range(1, count)]
+    errors = {index: tempfile.TemporaryFile() for index in range(1, count)}
     workers = []
     for index in range(count):
         task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
@@ -41,7 +41,7 @@ def run(command: Sequence[str], count: int) -> int:
                 env={**os.environ, "TF_CONFIG": json.dumps(task), VARIABLE: str(index)},
                 stdin=subprocess.PIPE,  # It ends when this process does, even by SIGKILL.
                 stdout=subprocess.DEVNULL if index else None,
-                stderr=errors[index],
+                stderr=errors.get(index),
             )
         )
     before = signal.signal(signal.SIGTERM, lambda number, _: _send(workers, number))
@@ -56,7 +56,7 @@ def run(command: Sequence[str], count: int) -> int:
         errors[failed].seek(0)
         lines = errors[failed].read().decode(errors="replace").splitlines() or ["no message"]
         print(f"worker {failed} ended with exit code {code}: {lines[-1]}", file=sys.stderr)
-    for file in errors[1:]:
+    for file in errors.values():
         file.close()
     return code
 

@@ -57,7 +57,9 @@ class Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            _write_synced(temporary / "arrays.npz", lambda file: np.savez(file, **arrays))
+            _write_synced(
+                temporary / "arrays.npz", lambda file: np.savez(file, allow_pickle=False, **arrays)
+            )
             record = {**state, "step": step}
             record["sha256"] = _sha256(temporary / "arrays.npz", record)
             text = json.dumps(record, indent=1)
@@ -137,7 +139,12 @@ class Checkpoints:
         sums: dict[str, np.ndarray] = {}
         dtypes = {}
         for path in paths:
-            arrays, state = self.load(path)
+            try:
+                arrays, state = self.load(path)
+            except ValueError:
+                if path.exists():
+                    raise
+                return self.average(last)  # The run trains, and has replaced it meanwhile.
             for name, array in arrays.items():
                 if name.startswith(("model/", "ema/")):
                     dtypes[name] = array.dtype

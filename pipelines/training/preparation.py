@@ -91,15 +91,17 @@ def prepare(
 
 def _read_data(task, config, workdir, workers) -> Data:
     """Reads the data, in the chief first; the others get the files that it has made of them."""
-    data = None
+    in_chief: list[Data] = []
 
     def read():
-        nonlocal data
-        data = task.datasets(config, workdir, workers.shard)
-        return {"data": data.fingerprint, "files": read_prepared(workdir, task.PREPARED)}
+        in_chief.append(task.datasets(config, workdir, workers.shard))
+        files = read_prepared(workdir, task.PREPARED)
+        return {"data": in_chief[0].fingerprint, "files": files}
 
     chief = workers.from_chief(read)
-    if not workers.is_chief:
+    if workers.is_chief:
+        data = in_chief[0]
+    else:
         write_prepared(workdir, chief["files"])
         data = task.datasets(config, workdir, workers.shard)
         for name, digest in data.fingerprint.items():

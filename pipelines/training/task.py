@@ -21,7 +21,7 @@ class Data(NamedTuple):
 
     Attributes:
         train: function of a number of batches `-> tf.data.Dataset` of the batches after them,
-            without end; this process's part of each batch.
+            without end; this process's part of each batch, a dict of tensors.
         validation: `tf.data.Dataset` of batches, read once a validation; whole batches.
         batches_per_epoch: float.
         items: what a loss is summed over, in the plural: `"tokens"` or `"images"`.
@@ -94,7 +94,10 @@ class Task(Protocol):
         """
 
     def loss(
-        self, model: keras.Model, batch: Any, config: ml_collections.ConfigDict
+        self,
+        model: keras.Model,
+        batch: dict[str, tf.Tensor],
+        config: ml_collections.ConfigDict,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes the loss of a training batch, on each replica for its rows.
 
@@ -104,7 +107,10 @@ class Task(Protocol):
         """
 
     def metrics(
-        self, model: keras.Model, batch: Any, config: ml_collections.ConfigDict
+        self,
+        model: keras.Model,
+        batch: dict[str, tf.Tensor],
+        config: ml_collections.ConfigDict,
     ) -> Mapping[str, Any]:
         """Computes sums over the real items of a validation batch, on each replica for its rows.
 

@@ -12,7 +12,13 @@ import pytest
 
 from pipelines.runs.config import read_config, write_config
 from pipelines.runs.files import write_atomically, write_text
-from pipelines.runs.folder import make_folder
+from pipelines.runs.folder import (
+    locked,
+    make_folder,
+    prepared_hashes,
+    read_prepared,
+    require_unchanged,
+)
 from pipelines.runs.folder import start as start_run
 from pipelines.runs.metrics_log import MetricsLog
 from tests import ROOT
@@ -192,6 +198,44 @@ class StartTest:
         (tmp_path / "notes.txt").write_text("mine")
         start(tmp_path, config())
         assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+class LockTest:
+    def test_the_same_work_waits_for_nobody_and_is_refused(self, tmp_path):
+        with locked(tmp_path):
+            before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+            with pytest.raises(ValueError, match="Another process trains in .* already"):
+                with locked(tmp_path):
+                    pass
+            assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+            with locked(tmp_path, ".lock-export", "exports"):
+                assert len(list(tmp_path.iterdir())) == 2
+        assert not list(tmp_path.iterdir())
+        with locked(tmp_path):
+            pass
+
+    def test_a_lock_file_that_a_killed_process_left_locks_nothing(self, tmp_path):
+        (tmp_path / ".lock").touch()
+        with locked(tmp_path):
+            pass
+
+    def test_a_folder_that_does_not_exist_is_one_sentence(self, tmp_path):
+        with pytest.raises(ValueError, match="nowhere cannot be written: No such file"):
+            with locked(tmp_path / "nowhere"):
+                pass
+
+
+class UnchangedTest:
+    def test_the_file_that_differs_is_named(self, tmp_path):
+        for name in ("a.json", "b.model"):
+            (tmp_path / name).write_text(name)
+        hashes = prepared_hashes(read_prepared(tmp_path, ["a.json", "b.model", "c"]))
+        assert set(hashes) == {"a.json", "b.model"}
+        data = {"set of training images": "7", "number of replicas": 2, **hashes}
+        require_unchanged(tmp_path, data)
+        (tmp_path / "b.model").write_text("another")
+        with pytest.raises(ValueError, match="b.model was changed or replaced"):
+            require_unchanged(tmp_path, data)
 
 
 class ReadConfigTest:

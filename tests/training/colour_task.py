@@ -46,17 +46,19 @@ def check(config):
 def datasets(config, workdir, shard):
     train, validation = (read_images(config.data, split) for split in ("train", "validation"))
     write_text(Path(workdir, "shape.json"), json.dumps(train.pixels.shape[1:]))
-    spec = tf.TensorSpec((None, *train.pixels.shape[1:]), tf.float32)
+    spec = {"images": tf.TensorSpec((None, *train.pixels.shape[1:]), tf.float32)}
 
     def batches(first):
         for number in itertools.count(first):
             random = np.random.default_rng([config.seed, number])
             rows = random.integers(len(train.pixels), size=config.train.batch_size)
-            yield (train.pixels[rows] / np.float32(255))[shard.index :: shard.count]
+            yield {"images": (train.pixels[rows] / np.float32(255))[shard.index :: shard.count]}
 
     return Data(
         lambda first: tf.data.Dataset.from_generator(lambda: batches(first), output_signature=spec),
-        tf.data.Dataset.from_tensor_slices(validation.pixels / np.float32(255)).batch(7),
+        tf.data.Dataset.from_tensor_slices({"images": validation.pixels / np.float32(255)}).batch(
+            7
+        ),
         len(train.pixels) / config.train.batch_size,
         "images",
         {"images": train.fingerprint()},
@@ -65,7 +67,7 @@ def datasets(config, workdir, shard):
 
 def build(config, workdir):
     image = keras.Input(json.loads(Path(workdir, "shape.json").read_text()))
-    x = keras.layers.Dropout(0.2)(keras.layers.Flatten()(image))
+    x = keras.layers.Dropout(0.2, name="dropout")(keras.layers.Flatten()(image))
     layers = [keras.layers.Dense(3, name="student"), keras.layers.Dense(3, name="teacher")]
     layers[1].trainable = False
     return keras.Model(image, [layer(x) for layer in layers])
@@ -77,15 +79,17 @@ def squares(images, colours):
 
 
 def loss(model, batch, config):
-    student, _ = model(batch, training=True)
-    return tf.reduce_sum(squares(batch, student)), tf.cast(tf.shape(batch)[0], tf.float32)
+    images = batch["images"]
+    student, _ = model(images, training=True)
+    return tf.reduce_sum(squares(images, student)), tf.cast(tf.shape(images)[0], tf.float32)
 
 
 def metrics(model, batch, config):
-    _, teacher = model(batch, training=False)
+    images = batch["images"]
+    _, teacher = model(images, training=False)
     return {
-        "squares": tf.reduce_sum(squares(batch, teacher), axis=0),  # of each channel
-        "count": tf.cast(tf.shape(batch)[0], tf.float32),
+        "squares": tf.reduce_sum(squares(images, teacher), axis=0),  # of each channel
+        "count": tf.cast(tf.shape(images)[0], tf.float32),
     }
 
 
@@ -130,7 +134,7 @@ def example(module, config):
 
 
 def show_batch(batches, config, workdir, picture):
-    return f"Colours: {next(iter(batches)).numpy().mean(axis=(1, 2))}"
+    return f"Colours: {next(iter(batches))['images'].numpy().mean(axis=(1, 2))}"
 
 
 __all__ = ["begin", "validation_scorer"]  # These are the defaults of the contract.

@@ -1,4 +1,4 @@
-"""The contract of tasks, by a third one: metrics that are vectors, and a teacher after each step."""
+"""The contract of tasks, by a third one with metrics that are vectors and a teacher."""
 
 import json
 import os
@@ -62,9 +62,9 @@ def draw_images(seed, rows=6):
 
 
 def step(trainer, *batches):
-    dataset = tf.data.Dataset.from_generator(
-        lambda: batches, output_signature=tf.TensorSpec((None, 8, 8, 3))
-    )
+    spec = {"images": tf.TensorSpec((None, 8, 8, 3))}
+    named = [{"images": images} for images in batches]
+    dataset = tf.data.Dataset.from_generator(lambda: named, output_signature=spec)
     return trainer.steps(iter(dataset), tf.constant(len(batches)))
 
 
@@ -109,7 +109,7 @@ class MetricsTest:
     @pytest.mark.parametrize("strategy", [ONE_DEVICE, replicas(3)], ids=["one", "three"])
     def test_sums_of_any_shape_are_added_over_batches_and_replicas(self, folder, strategy):
         trainer, images = make_trainer(folder, strategy), draw_images(5, rows=10)
-        found = trainer.validate(tf.data.Dataset.from_tensor_slices(images).batch(7))
+        found = trainer.validate(tf.data.Dataset.from_tensor_slices({"images": images}).batch(7))
         kernel, bias = weights(trainer, "teacher")
         errors = images.mean(axis=(1, 2)) - (images.reshape(10, -1) @ kernel + bias)
         expected = dict(zip(colour_task.METRICS[1:], (errors**2).mean(axis=0) ** 0.5, strict=True))

@@ -44,11 +44,13 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str =
         name: the confusion matrix and the worst mistakes.
     """
     images = read_described(config, module.described, split)
+    mean, deviation = module.normalization
     batches = evaluation_dataset(
         images,
         config.serve.batch_size,
         image_size(config),
-        *module.normalization,
+        mean,
+        deviation,
         config.serve.crop,
     )
     probabilities = image_scores.predict(module.model, batches, len(images.labels))
