@@ -170,7 +170,7 @@ def _write_synced(path: Path, write) -> None:
 
 
 def _sha256(path: Path, state: Mapping) -> str:
-    """Hashes a file, and a state but for its own hash."""
+    """Hashes a file, and a state without its hash."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     rest = {name: value for name, value in state.items() if name != "sha256"}

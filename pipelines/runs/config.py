@@ -65,7 +65,7 @@ def differences(
 
 
 def is_among(key: str, keys: Collection[str]) -> bool:
-    """Tests whether a key, or a part of the config that holds it, is among others."""
+    """Tests whether a key, or a part of the config that holds it, is among some keys."""
     parts = key.split(".")
     return any(".".join(parts[:length]) in keys for length in range(1, len(parts) + 1))
 

@@ -158,8 +158,8 @@ def require_unchanged(workdir: str | os.PathLike, hashes: Mapping[str, object]) 
     Raises:
         ValueError: naming the first file that differs.
     """
-    for name, found in prepared_hashes(read_prepared(workdir, hashes)).items():
-        if found != hashes[name]:
+    for name, digest in prepared_hashes(read_prepared(workdir, hashes)).items():
+        if digest != hashes[name]:
             raise ValueError(
                 f"{Path(workdir, name)} was changed or replaced: it is not the file that the "
                 "checkpoint was trained with."

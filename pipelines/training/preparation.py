@@ -90,7 +90,7 @@ def prepare(
 
 
 def _read_data(task, config, workdir, workers) -> Data:
-    """Reads the data, in the chief first; the others get the files that it has made of them."""
+    """Reads the data, in the chief first; the other processes get the files it has made of them."""
     in_chief: list[Data] = []
 
     def read():

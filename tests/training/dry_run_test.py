@@ -63,5 +63,5 @@ class DryRunTest:
         state = number(r"state: ([\d.]+) MiB", text)
         # Weights, gradients, two moments and an average of four bytes each.
         assert state == pytest.approx(5 * 4 * trained / 2**20, abs=0.06)
-        assert number(r"at the most: ([\d.]+) MiB", text) > 100
+        assert number(r"at most: ([\d.]+) MiB", text) > 100
         assert number(r"([\d.]+) s a step", text) > 0 and "; 23 steps take 0:" in text

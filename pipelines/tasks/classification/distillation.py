@@ -15,7 +15,7 @@ from pipelines.data.sources import expanded
 
 
 class Distiller(keras.Model):
-    """Holds a student and its teacher, and answers as the student.
+    """A student together with its teacher, that answers as the student.
 
     The variables are the student's alone: the teacher is neither trained nor saved with it.
 
@@ -77,19 +77,21 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
             f"teacher.model={path}, which does not exist."
         )
     scale, shift = np.float32(1.0), np.float32(0.0)
-    classes = own_classes = described["class_names"]
+    classes = teacher_classes = described["class_names"]
     channels = len(described["mean"])
     if Path(path).is_dir():
-        model, image_size, own = load_run(path)
-        own_classes = own["class_names"]
-        if own["channels"] != channels:
+        model, image_size, teacher_described = load_run(path)
+        teacher_classes = teacher_described["class_names"]
+        if teacher_described["channels"] != channels:
             raise ValueError(
                 f"Expected a teacher of images with {channels} channels, received "
-                f"teacher.model={path} of images with {own['channels']}."
+                f"teacher.model={path} of images with {teacher_described['channels']}."
             )
-        deviation, own_deviation = np.float32(described["deviation"]), np.float32(own["deviation"])
-        scale = deviation / own_deviation
-        shift = (np.float32(described["mean"]) - np.float32(own["mean"])) / own_deviation
+        mean, deviation = (np.float32(described[key]) for key in ("mean", "deviation"))
+        new_mean, new_deviation = (
+            np.float32(teacher_described[key]) for key in ("mean", "deviation")
+        )
+        scale, shift = deviation / new_deviation, (mean - new_mean) / new_deviation
     else:
         model, image_size = _load_file(path)
     teacher = Teacher(model, image_size, scale, shift)
@@ -100,11 +102,15 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
             f"Expected a teacher of images with {channels} channels, received "
             f"teacher.model={path}, which does not take them."
         ) from error
-    if own_classes != classes or outputs.shape != (1, len(classes)):
+    if teacher_classes != classes or outputs.shape != (1, len(classes)):
         raise ValueError(
             f"Expected a teacher of the classes {', '.join(classes)}, received "
             f"teacher.model={path} with outputs of shape {tuple(outputs.shape)} for an image"
-            + (f" and the classes {', '.join(own_classes)}." if own_classes != classes else ".")
+            + (
+                f" and the classes {', '.join(teacher_classes)}."
+                if teacher_classes != classes
+                else "."
+            )
         )
     return teacher
 
@@ -151,7 +157,7 @@ def distillation_loss(model: Distiller, images, cross_entropy, config):
     if config.kind == "hard":
         losses = smoothed_cross_entropy(ops.argmax(taught, axis=-1), on_teacher)
     else:
-        wanted = ops.log_softmax(taught / config.temperature)
-        found = ops.log_softmax(on_teacher / config.temperature)
-        losses = ops.sum(ops.exp(wanted) * (wanted - found), axis=-1) * config.temperature**2
+        targets = ops.log_softmax(taught / config.temperature)
+        predicted = ops.log_softmax(on_teacher / config.temperature)
+        losses = ops.sum(ops.exp(targets) * (targets - predicted), axis=-1) * config.temperature**2
     return (1.0 - config.alpha) * cross_entropy(on_labels) + config.alpha * losses

@@ -22,9 +22,9 @@ def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     """Works one example through the module, for the model card."""
     images = read_described(config, module.described, "validation")
     pixels = resize_and_crop(tf.constant(images.image(0)), image_size(config), config.serve.crop)
-    found = module.predict(pixels[None])
-    probability = float(tf.reduce_max(found["probabilities"][0]))
-    name = found["class_name"][0].numpy().decode()
+    outputs = module.predict(pixels[None])
+    probability = float(tf.reduce_max(outputs["probabilities"][0]))
+    name = outputs["class_name"][0].numpy().decode()
     return (
         f"- input: the first image of the validation set, {images.class_names[images.labels[0]]}\n"
         f"- output: {name}, probability {probability:.3f}\n"

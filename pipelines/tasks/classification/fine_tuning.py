@@ -2,7 +2,7 @@
 
 
 def copy_weights(source, target, with_heads: bool = True) -> None:
-    """Gives a model the weights of another of the same kind, in place.
+    """Copies the weights of a model to another of the same architecture.
 
     Learned positions are resized to the target's grid. Heads for another number of classes keep
     their own weights, and so do random states.

@@ -48,16 +48,16 @@ class Translator(tf.Module):
             length penalty) and `truncated` bool `(B,)`.
         """
         source, truncated = self._read(text)
-        found = self._search(source)
+        results = self._search(source)
         return {
-            "translation": self.tokenizer.detokenize(found.token_ids[:, 0]),
-            "score": found.scores[:, 0],
-            "truncated": truncated | _is_cut(found),
+            "translation": self.tokenizer.detokenize(results.token_ids[:, 0]),
+            "score": results.scores[:, 0],
+            "truncated": truncated | _is_cut(results),
         }
 
     @tf.function(input_signature=[TEXT])
     def translate_nbest(self, text):
-        """Gives the best hypotheses of each sentence, best first.
+        """Translates each sentence to several hypotheses, best first.
 
         Args:
             text: string tensor `(B,)`.
@@ -67,13 +67,13 @@ class Translator(tf.Module):
             are fewer than `n`) and `truncated` bool `(B,)`.
         """
         source, truncated = self._read(text)
-        found = self._search(source)
-        shape = tf.shape(found.scores)
-        flat = tf.reshape(found.token_ids, (shape[0] * shape[1], -1))
+        results = self._search(source)
+        shape = tf.shape(results.scores)
+        flat = tf.reshape(results.token_ids, (shape[0] * shape[1], -1))
         return {
             "translations": tf.reshape(self.tokenizer.detokenize(flat), shape),
-            "scores": found.scores,
-            "truncated": truncated | _is_cut(found),
+            "scores": results.scores,
+            "truncated": truncated | _is_cut(results),
         }
 
     @tf.function(input_signature=[TEXT])
@@ -149,7 +149,7 @@ class Translator(tf.Module):
         limits = limits + decode.max_extra
         # A tensor, so that the search drops what has ended; of an empty batch the least int32.
         max_length = tf.maximum(tf.reduce_max(limits), 1)
-        found = decoding.beam_search(
+        results = decoding.beam_search(
             *self.model.start_decoding(source, max_length),
             tf.fill((tf.shape(source)[0],), START_ID),
             max_length,
@@ -158,16 +158,16 @@ class Translator(tf.Module):
         )
         # A source of the end token alone has nothing in it to translate.
         has_words = lengths > 1
-        token_ids = tf.where(has_words[:, None, None], found.token_ids, 0)
-        return found._replace(
-            token_ids=token_ids, scores=tf.where(has_words[:, None], found.scores, 0.0)
+        token_ids = tf.where(has_words[:, None, None], results.token_ids, 0)
+        return results._replace(
+            token_ids=token_ids, scores=tf.where(has_words[:, None], results.scores, 0.0)
         )
 
     def _spell(self, token_ids):
         return tf.where(token_ids == 0, "", self.tokenizer.pieces(token_ids))
 
 
-def _is_cut(found):
-    """Says of each best hypothesis whether it has words and no end."""
-    best = found.token_ids[:, 0]
+def _is_cut(results):
+    """Tests of each best hypothesis whether it has words and no end."""
+    best = results.token_ids[:, 0]
     return tf.reduce_any(best != 0, axis=1) & ~tf.reduce_any(best == END_ID, axis=1)
