@@ -56,9 +56,10 @@ $(VENV_TORCH)/.installed: setup.cfg constraints.txt
 test-torch: $(VENV_TORCH)/.installed  ## Test the library on torch, in .venv-torch, without TensorFlow
 	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python -m pytest $(TORCH_TESTS)
 
-lint: install  ## Check style and formatting
+lint: install  ## Check style, formatting and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
 
 format: install  ## Mend style and formatting
 	$(PYTHON) -m ruff check --fix

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from pipelines.images.keyed_random import fold, integers, normal, uniform
+from pipelines.runs.config import check_ranges
 
 ATTEMPTS = 10  # at a rectangle that fits into the image
 CROP, FLIP, RESIZED_CROP, ERASE, NOISE, MIX, BETA = range(7)  # streams of random numbers
@@ -59,16 +60,14 @@ class Recipe:
 
     def __post_init__(self):
         shares = ("min_area", "flip", "erase", "mix_probability", "switch_probability")
-        ranges = {"repeats": (1, 100), "padding": (0, 10000), "layers": (0, 100)}
-        ranges |= {"magnitude": (0, 10), **dict.fromkeys(shares, (0, 1))}
+        counts = {"repeats": (1, 100), "padding": (0, 10000), "layers": (0, 100)}
+        ranges = counts | {"magnitude": (0, 10), **dict.fromkeys(shares, (0, 1))}
         ranges |= dict.fromkeys(("magnitude_std", "mixup", "cutmix"), (0, 100))
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            whole = high > 100 or name in ("repeats", "layers")
-            if not low <= value <= high or (whole and value != int(value)):
-                kind = "a whole number" if whole else "a number"
+        check_ranges({name: (getattr(self, name), *ends) for name, ends in ranges.items()})
+        for name in counts:
+            if getattr(self, name) != int(getattr(self, name)):
                 raise ValueError(
-                    f"Expected {name} to be {kind} from {low} to {high}, received {name}={value}."
+                    f"Expected {name} to be a whole number, received {name}={getattr(self, name)}."
                 )
         if not set(self.interpolations) <= {"bilinear", "bicubic"} or not self.interpolations:
             raise ValueError(

@@ -32,10 +32,10 @@ def describe(images: Images, workdir: str, start: str = "") -> dict:
         return read_description(workdir)
     mean, deviation = statistics(images)
     description = {
-        "class_names": images.class_names,
+        "class_names": list(images.class_names),
         "channels": images.channels,
-        "mean": mean,
-        "deviation": deviation,
+        "mean": list(mean),
+        "deviation": list(deviation),
     }
     if start:
         first = read_description(expanded(start))
