@@ -24,7 +24,7 @@ def seeds():
 
 def pytest_collection_modifyitems(items):
     """Begins with the files that take longest, so that no core waits for them in the end."""
-    longest = ["layers/conformance", "docs", "training/loop", "training/soak", "jax"]
-    longest += ["training/trainer", "distribution/workers", "serving/serve"]
+    longest = ["docs", "layers/conformance", "training/loop", "training/trainer", "jax"]
+    longest += ["training/soak", "distribution/workers", "serving/serve"]
     rank = {ROOT / "tests" / f"{name}_test.py": index for index, name in enumerate(longest)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
