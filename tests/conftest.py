@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(config, items):
         needing = [item for item in items if item.get_closest_marker("needs_tensorflow")]
         config.hook.pytest_deselected(items=needing)
         items[:] = [item for item in items if item not in needing]
-    longest = ["layers/conformance", "docs", "training/loop", "training/soak", "jax"]
-    longest += ["training/trainer", "distribution/workers", "serving/serve"]
+    longest = ["docs", "layers/conformance", "training/loop", "training/trainer", "jax"]
+    longest += ["training/soak", "distribution/workers", "serving/serve"]
     rank = {ROOT / "tests" / f"{name}_test.py": index for index, name in enumerate(longest)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))

@@ -1,6 +1,7 @@
 """What every public layer and model must do, whatever it computes: point 8 of the layer contract.
 
-Each test runs over all entries of `registry.py`.
+Each test runs over all entries of `registry.py`. What costs most runs over `WHOLES` alone, the
+composites that contain the leaves.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ import kerasformer
 from tests import ROOT
 from tests.backend import gradients, needs_tensorflow, recording, tf
 from tests.layers.entries import B, Padded, Probe, constructor_arguments, padding
-from tests.layers.registry import ENTRIES, Subclassed
+from tests.layers.registry import ENTRIES, WHOLE_LABELS, WHOLES, Subclassed
 
 PUBLIC = [
     value
@@ -30,6 +31,7 @@ PUBLIC = [
 ]
 
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.label)
+each_whole = pytest.mark.parametrize("entry", WHOLES, ids=lambda entry: entry.label)
 built = functools.cache(lambda entry: entry.build())
 
 
@@ -71,6 +73,12 @@ class RegistryTest:
         registered = {type(built(entry)) for entry in ENTRIES}
         missing = [layer.__name__ for layer in PUBLIC if layer not in registered]
         assert not missing, f"add to tests/layers/registry.py: {missing}"
+
+    def test_every_public_layer_is_a_whole_or_inside_one(self):
+        assert WHOLE_LABELS == {entry.label for entry in WHOLES}
+        layers = [built(entry) for entry in WHOLES]
+        inside = {type(child) for layer in layers for _, _, child in descendants(layer)}
+        assert not set(PUBLIC) - inside - set(map(type, layers))
 
     @pytest.mark.parametrize("layer_class", PUBLIC)
     def test_some_entry_sets_each_optional_argument(self, layer_class):
@@ -146,7 +154,19 @@ class ModelTest:
         assert tuple(layer.compute_output_shape(**arguments)) == tuple(eager[0].shape)
 
 
-@each_entry
+@each_whole
+@needs_tensorflow
+class CompilationTest:
+    def test_compiled_by_xla_it_computes_the_same(self, entry):
+        layer, values = built(entry), entry.values()
+
+        def compute(values):
+            return entry.call(layer, values), gradients_of(entry, layer, values)
+
+        assert_close(tf.function(compute, jit_compile=True)(values), compute(values), 1e-4)
+
+
+@each_whole
 class PrecisionTest:
     @pytest.mark.parametrize(
         ("dtype", "error"), [("mixed_bfloat16", 0.05), ("mixed_float16", 0.006)]
@@ -198,15 +218,6 @@ class ComputationTest:
             assert gradient is not None, weight.path
             gradient = ops.convert_to_numpy(gradient)
             assert np.isfinite(gradient).all() and gradient.any(), weight.path
-
-    @needs_tensorflow
-    def test_compiled_by_xla_it_computes_the_same(self, entry):
-        layer, values = built(entry), entry.values()
-
-        def compute(values):
-            return entry.call(layer, values), gradients_of(entry, layer, values)
-
-        assert_close(tf.function(compute, jit_compile=True)(values), compute(values), 1e-4)
 
     def test_inference_is_deterministic_and_training_drops(self, entry):
         layer, values = built(entry), entry.values()
@@ -286,7 +297,7 @@ def train_step(entry, strategy, values):
     return list(zip(*map(strategy.experimental_local_results, weights), strict=True))
 
 
-@each_entry
+@each_whole
 @needs_tensorflow
 class ReplicaTest:
     def test_a_step_on_two_replicas_equals_a_step_on_one(self, entry):
@@ -302,6 +313,8 @@ LOAD_KERAS_FILES = """
 import pathlib, sys
 import numpy as np
 import keras, kerasformer
+for name in sys.argv[2:]:
+    assert keras.saving.get_registered_object(name), name
 for path in pathlib.Path(sys.argv[1]).glob("*.keras"):
     inputs = dict(np.load(path.with_suffix(".inputs.npz")))
     outputs = keras.models.load_model(path)(inputs)
@@ -311,7 +324,7 @@ for path in pathlib.Path(sys.argv[1]).glob("*.keras"):
 LOAD_SAVED_MODEL = """
 import pathlib, sys
 import numpy as np
-from tests.backend import needs_tensorflow, tf
+import tensorflow as tf
 folder = pathlib.Path(sys.argv[1])
 for name, signature in tf.saved_model.load(str(folder / "model")).signatures.items():
     inputs = np.load(folder / f"{name}.inputs.npz").items()
@@ -336,32 +349,33 @@ for entry, outputs in zip(ENTRIES, compute([entry.values() for entry in ENTRIES]
 """
 
 
-def assert_same_in_fresh_process(code, folder, **environment):
-    """Runs code that writes the outputs of every entry, and compares them with those here."""
-    for entry in ENTRIES:
+def assert_same_in_fresh_process(code, folder, entries, *arguments, **environment):
+    """Runs code that writes the outputs of entries, and compares them with those here."""
+    for entry in entries:
         np.savez(folder / f"{entry.name}.inputs.npz", **entry.values())
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    command = [sys.executable, "-c", code, str(folder)]
+    command = [sys.executable, "-c", code, str(folder), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    for entry in ENTRIES:
+    for entry in entries:
         outputs = list(np.load(folder / f"{entry.name}.outputs.npz").values())
         assert_close(outputs, entry.call(built(entry), entry.values()), 1e-4)
 
 
 class FreshProcessTest:
     def test_keras_files_load_where_only_the_library_is_imported(self, tmp_path):
-        for entry in ENTRIES:
+        for entry in WHOLES:
             layer = built(entry)
             model = layer if entry.in_dict else entry.functional(layer)
             model.save(tmp_path / f"{entry.name}.keras")
-        assert_same_in_fresh_process(LOAD_KERAS_FILES, tmp_path)
+        registered = [f"kerasformer>{layer.__name__}" for layer in PUBLIC]
+        assert_same_in_fresh_process(LOAD_KERAS_FILES, tmp_path, WHOLES, *registered)
 
     @needs_tensorflow
     def test_a_saved_model_loads_where_only_tensorflow_is_imported(self, tmp_path):
         module, signatures = tf.Module(), {}
-        module.layers = [built(entry) for entry in ENTRIES]
-        for entry in ENTRIES:
+        module.layers = [built(entry) for entry in WHOLES]
+        for entry in WHOLES:
 
             @tf.function
             def outputs(entry=entry, **tensors):
@@ -371,11 +385,11 @@ class FreshProcessTest:
             specs = {k: tf.TensorSpec(s.open_shape, s.dtype, k) for k, s in entry.inputs.items()}
             signatures[entry.name] = outputs.get_concrete_function(**specs)
         tf.saved_model.save(module, tmp_path / "model", signatures=signatures)
-        assert_same_in_fresh_process(LOAD_SAVED_MODEL, tmp_path)
+        assert_same_in_fresh_process(LOAD_SAVED_MODEL, tmp_path, WHOLES)
 
     @needs_tensorflow
     def test_jax_without_tensorflow_computes_the_same(self, tmp_path):
         for entry in ENTRIES:
             np.savez(tmp_path / f"{entry.name}.weights.npz", *built(entry).get_weights())
         jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-        assert_same_in_fresh_process(BUILD_ON_JAX, tmp_path, **jax)
+        assert_same_in_fresh_process(BUILD_ON_JAX, tmp_path, ENTRIES, **jax)

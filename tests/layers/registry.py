@@ -386,6 +386,34 @@ ENTRIES = [
     ),
 ]
 
+# XLA, two replicas, mixed precision and files in a fresh process cost most to test, and are tested
+# on these alone. Every public layer is one of them or inside one of them.
+WHOLE_LABELS = {
+    "MultiHeadAttention biased",
+    "MultiHeadAttention grouped cross",
+    "MultiHeadAttention stretched",
+    "LearnedPositionEmbedding given",
+    "LearnedGridPositions resized",
+    "SinusoidalPositionEncoding given",
+    "SequencePooling",
+    "PatchExtractor overlap",
+    "PatchEmbedding overlap",
+    "ResNetStem patches",
+    "GatedFeedForward biased",
+    "EncoderBlock modern",
+    "Encoder mixed",
+    "Encoder modern",
+    "Encoder in a grid",
+    "Decoder mixed",
+    "Decoder modern",
+    "Seq2SeqTransformer shared",
+    "Seq2SeqTransformer separate",
+    "VisionTransformer distilled",
+    "VisionTransformer rotary",
+    "VisionTransformer features",
+}
+WHOLES = [entry for entry in ENTRIES if entry.label in WHOLE_LABELS]
+
 
 @keras.saving.register_keras_serializable(package="tests")
 class Subclassed(keras.Model):
