@@ -88,10 +88,10 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
                 f"teacher.model={path} of images with {teacher_described['channels']}."
             )
         mean, deviation = (np.float32(described[key]) for key in ("mean", "deviation"))
-        new_mean, new_deviation = (
+        teacher_mean, teacher_deviation = (
             np.float32(teacher_described[key]) for key in ("mean", "deviation")
         )
-        scale, shift = deviation / new_deviation, (mean - new_mean) / new_deviation
+        scale, shift = deviation / teacher_deviation, (mean - teacher_mean) / teacher_deviation
     else:
         model, image_size = _load_file(path)
     teacher = Teacher(model, image_size, scale, shift)
@@ -103,14 +103,12 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
             f"teacher.model={path}, which does not take them."
         ) from error
     if teacher_classes != classes or outputs.shape != (1, len(classes)):
+        rest = (
+            "" if teacher_classes == classes else f" and the classes {', '.join(teacher_classes)}"
+        )
         raise ValueError(
             f"Expected a teacher of the classes {', '.join(classes)}, received "
-            f"teacher.model={path} with outputs of shape {tuple(outputs.shape)} for an image"
-            + (
-                f" and the classes {', '.join(teacher_classes)}."
-                if teacher_classes != classes
-                else "."
-            )
+            f"teacher.model={path} with outputs of shape {tuple(outputs.shape)} for an image{rest}."
         )
     return teacher
 
