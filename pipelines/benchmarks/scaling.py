@@ -22,6 +22,7 @@ from pipelines.benchmarks.scaling_prediction import Link, predict, record
 from pipelines.configs import cifar10_cpu, multi30k_en_de
 from pipelines.distribution import local_workers, strategies
 from pipelines.distribution.workers import Workers
+from pipelines.training.task import after_step
 from pipelines.training.trainer import Trainer
 
 WARM_UP, STEPS, REDUCTIONS = 2, 2, 10  # Calls that do not count; steps or reductions in a call.
@@ -65,6 +66,8 @@ SUBJECTS = {"cct cifar": ("img", _vision), "translation tiny": ("target tok", _t
 
 class _Task:
     """What a `Trainer` needs of a task."""
+
+    after_step = staticmethod(after_step)
 
     @staticmethod
     def loss(model, batch, config):
