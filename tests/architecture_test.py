@@ -57,7 +57,7 @@ def dotted(node):
 
 
 def inside(name, packages):
-    """Says whether a dotted name is one of the packages or lies in one."""
+    """Tests whether a dotted name is one of the packages or lies in one."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 

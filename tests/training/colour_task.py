@@ -105,7 +105,7 @@ def after_step(model, config):
 
 
 class Colours(tf.Module):
-    """Names the average colour of images, as its teacher knows it."""
+    """Predicts the average colour of images by the weights of the teacher."""
 
     def __init__(self, model):
         super().__init__()
