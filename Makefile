@@ -2,8 +2,10 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 VENV_TORCH := .venv-torch
-# The tests of the library that any backend passes; those marked `needs_tensorflow` stay out.
-TORCH_TESTS := tests/layers tests/models tests/decoding tests/losses_test.py tests/schedules_test.py
+# Files that compute with no backend but Keras's; their tests marked `needs_tensorflow` stay out.
+TORCH_TESTS := $(addprefix tests/, layers/conformance_test.py layers/feed_forward_test.py \
+	layers/embeddings/prefix_test.py models/vit_variants_test.py decoding/search_test.py \
+	schedules_test.py)
 BAZEL ?= bazel
 DEMO := runs/make_demo
 

@@ -106,6 +106,7 @@ class BeamSearchTest:
 
     @pytest.mark.parametrize("rules", [{}, {"no_repeat_ngram": 1, "prefix": (5, 0, 4)}])
     @pytest.mark.parametrize("beam_size, n, count", [(1, 1, 19), (3, 2, 23)])
+    @needs_tensorflow
     def test_dropping_what_has_stopped_changes_nothing(self, beam_size, n, count, rules):
         toy, limits = Toy(batch=count, seed=4), np.arange(count) * 7 % 13
         toy.tables[::3, ..., END] -= 3.0  # so that some go on while others end
@@ -114,6 +115,7 @@ class BeamSearchTest:
             options["prefix"] = np.array([rules["prefix"]] * count) * (limits[:, None] % 2)
         check_equal(beam(toy, tf.constant(11), **options), beam(toy, 11, **options))
 
+    @needs_tensorflow
     def test_what_has_stopped_leaves_the_batch_and_the_context(self):
         rows = []
 

@@ -11,7 +11,7 @@ from kerasformer.decoding import beam_search, greedy_search, sample
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models.transformer import Seq2SeqTransformer
 from kerasformer.schedules import WarmUpCosine
-from tests.backend import tf
+from tests.backend import needs_tensorflow, tf
 
 VOCABULARY, TARGET_VOCABULARY, LAYERS, HIDDEN, HEADS, INNER = 17, 19, 2, 12, 3, 13
 START = 1
@@ -136,6 +136,7 @@ class DecodingTest:
 
     # Outside a graph Keras warns of a softmax over one key, in the first step.
     @pytest.mark.filterwarnings("ignore:You are using a softmax")
+    @needs_tensorflow
     def test_a_cache_that_grows_gives_the_same_translations(self):
         model, start = make_model(), np.full(2, START, "int32")
 
