@@ -7,18 +7,18 @@ def smoothed_cross_entropy(labels, logits, label_smoothing=0.0):
     """Computes the cross-entropy of each label under a smoothed target distribution.
 
     The target puts `1 - e + e/V` on the label and `e/V` on each other id, `e = label_smoothing`,
-    so that the loss of a label `y` is `logsumexp(z) - (1 - e) z_y - e mean(z)`. No one-hot labels,
-    no smoothed targets and no log-probabilities of the size of the logits are made: the backward
-    pass makes one array of that size, the gradient.
+    so the loss of a label `y` is `logsumexp(z) - (1 - e) z_y - e mean(z)`. This needs no one-hot
+    labels, smoothed targets or log-probabilities of the size of the logits. The backward pass
+    makes one array of that size, the gradient.
 
     Args:
-        labels: int tensor `(B, T)`, or any shape.
+        labels: int tensor `(B, T)`, or any shape. All are ids of the vocabulary, padding too.
         logits: float tensor `(B, T, V)`: the shape of `labels` and the vocabulary.
         label_smoothing: float in `[0, 1)`.
 
     Returns:
-        float32 tensor `(B, T)`, in nats. Padding counts like any label: weight it by 0. Its
-        gradient, written by hand, has no derivative of its own.
+        float32 tensor `(B, T)`, in nats. No id is special here, so multiply the losses of padding
+        by 0. The gradient is written by hand and cannot be differentiated again.
 
     Raises:
         ValueError: for a `label_smoothing` outside `[0, 1)`.
@@ -46,7 +46,7 @@ def smoothed_cross_entropy(labels, logits, label_smoothing=0.0):
 def _row_losses(logits, labels, label_smoothing):
     """Computes the loss `(R,)` of logits `(R, V)`, with a gradient written by hand."""
     indices = ops.stack([ops.arange(ops.shape(labels)[0], dtype="int32"), labels], axis=1)
-    on_label, everywhere = 1.0 - label_smoothing, label_smoothing / logits.shape[-1]
+    on_label, on_each = 1.0 - label_smoothing, label_smoothing / logits.shape[-1]
 
     @ops.custom_gradient
     def loss(logits):
@@ -61,8 +61,8 @@ def _row_losses(logits, labels, label_smoothing):
             if upstream is None:
                 (upstream,) = args
             upstream = upstream[:, None]
-            full = (ops.exp(logits - normalizer) - everywhere) * upstream
-            at_labels = ops.exp(label_logits - normalizer) - everywhere - on_label
+            full = (ops.exp(logits - normalizer) - on_each) * upstream
+            at_labels = ops.exp(label_logits - normalizer) - on_each - on_label
             return ops.scatter_update(full, indices, (at_labels * upstream)[:, 0])
 
         return value[:, 0], gradient

@@ -1,5 +1,6 @@
-"""Learning rates that rise during a warm-up and then fall. Steps count from 1 inside a schedule:
-Keras's step 0 is the first update.
+"""Learning rates that rise during a warm-up and then fall.
+
+Inside a schedule steps count from 1: Keras's step 0, the first update, is `t = 1`.
 """
 
 import keras
@@ -7,7 +8,7 @@ from keras import ops
 
 
 class _WarmUpSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Stores the arguments and counts the steps; `_rate(t)` is the formula, `t >= 1` a float."""
+    """Calls `_rate(t)`, the formula of a subclass, with the step `t` as a float from 1."""
 
     _arguments = ()
 

@@ -41,7 +41,7 @@ def train_sentencepiece(
     """Trains a SentencePiece model; the same sentences always give the same bytes.
 
     Args:
-        sentences: iterable of str, read once; sentences of more than 64 KiB teach nothing.
+        sentences: iterable of str, read once; sentences of more than 64 KiB are left out.
         vocabulary_size: int. Number of ids, among them pad 0, start 1, end 2, unknown 3 and,
             with `byte_fallback`, the 256 bytes.
         kind: str. `"unigram"` or `"bpe"`.
@@ -87,11 +87,11 @@ def train_sentencepiece(
             eos_id=END_ID,
             unk_id=UNKNOWN_ID,
             max_sentence_length=1 << 16,
-            num_threads=4,  # sums are split by it: another number could give another model
+            num_threads=4,  # fixed, because sums over other threads could give another model
             minloglevel=2,
         )
     except RuntimeError as error:
-        if problems:  # raised by the iterable; the trainer hands on no more than its text
+        if problems:  # raised by the iterable; the trainer passes on its message alone
             raise problems[0] from None
         raise ValueError(_training_error(str(error), vocabulary_size)) from None
     return model.getvalue()
@@ -144,7 +144,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[str]:
 
 
 class SentencePieceTokenizer(tf.Module):
-    """Turns text into token ids and back, with the same ids in Python and in a TensorFlow graph.
+    """Turns text into token ids and back, the same in Python and in a TensorFlow graph.
 
     `encode` and `decode` are the Python side; `tokenize`, `detokenize` and `pieces` work on
     tensors, in eager mode, in a `tf.function` and in a SavedModel. A SavedModel holds the model
@@ -220,10 +220,10 @@ class SentencePieceTokenizer(tf.Module):
         """Joins token ids, `(B, T)` or lists of any length, to texts without the special tokens."""
         dropped = (PAD_ID, START_ID, END_ID)
         rows = [[int(i) for i in row if i not in dropped] for row in ids]
-        for wrong in (i for row in rows for i in row if not 0 <= i < self.vocabulary_size):
+        for unknown in (i for row in rows for i in row if not 0 <= i < self.vocabulary_size):
             raise ValueError(
                 f"Expected ids from 0 to vocabulary_size - 1={self.vocabulary_size - 1}, "
-                f"received id={wrong}."
+                f"received id={unknown}."
             )
         return [self.processor.decode(row) if row else "" for row in rows]
 
@@ -244,9 +244,9 @@ class SentencePieceTokenizer(tf.Module):
         return tf.gather(tf.constant(self.vocabulary), token_ids)
 
     def _in_graph(self) -> tf_text.SentencepieceTokenizer:
-        # Made anew where it is used, so that it belongs to the graph at hand. Kept as an attribute
-        # it dies with TensorFlow's caches, which every setting of the random seed clears, and of
-        # two in one SavedModel the second answers with the model of the first
+        # Made at each use, so that it belongs to the graph at hand. As an attribute it would be
+        # lost with TensorFlow's caches, which setting the random seed clears. And of two in one
+        # SavedModel, the second would use the model of the first
         # (https://github.com/tensorflow/text/issues/1304).
         return tf_text.SentencepieceTokenizer(self.proto, out_type=tf.int32)
 
@@ -311,7 +311,7 @@ def _training_error(message: str, vocabulary_size: int) -> str:
 
 def _processor(proto: bytes) -> sentencepiece.SentencePieceProcessor:
     try:
-        if isinstance(proto, bytes) and proto:  # nothing at all would count as a model
+        if isinstance(proto, bytes) and proto:  # because no bytes at all would pass as a model
             return sentencepiece.SentencePieceProcessor(model_proto=proto)
     except RuntimeError:
         pass

@@ -17,6 +17,7 @@ from kerasformer import decoding, schedules
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import Seq2SeqTransformer
 from tests import ROOT
+from tests.layers.mixers import dot_product_test
 
 if keras.backend.backend() == "jax":
     import jax
@@ -99,6 +100,8 @@ def test_jax_without_tensorflow_computes_the_same(tmp_path):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
+    for draw_mask in dot_product_test.MASKS.values():
+        dot_product_test.test_the_kernel_equals_the_reference(2, draw_mask, True)
     with np.load(folder / "weights.npz") as arrays:
         computed = results([arrays[name] for name in arrays.files])
     with pytest.raises(ValueError, match="Expected max_length of type int outside TensorFlow"):

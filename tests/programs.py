@@ -1,9 +1,11 @@
 """Several commands of `apps`, each as from a shell, for the time of loading TensorFlow once.
 
-A process loads it and copies itself for each command. That is enough for a program that says what
-is wrong, or what its flags are; one that trains is better started by itself.
+One process loads it and copies itself for each command, for all tests of a worker. It never uses
+TensorFlow itself, so that a copy may do anything that the program does.
 """
 
+import atexit
+import functools
 import json
 import os
 import runpy
@@ -15,6 +17,20 @@ from apps import program, tasks  # noqa: F401  What the programs load, before th
 from tests import ROOT
 
 
+@functools.cache
+def server() -> subprocess.Popen:
+    """Starts the process that is copied; it ends with its input."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.programs"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(process.communicate)
+    return process
+
+
 def run(*commands: list, folder: str | os.PathLike = ROOT) -> list[subprocess.CompletedProcess]:
     """Runs commands one after the other in a folder.
 
@@ -23,37 +39,39 @@ def run(*commands: list, folder: str | os.PathLike = ROOT) -> list[subprocess.Co
         folder: where they run.
     """
     commands = [[str(word) for word in command] for command in commands]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.programs", json.dumps(commands)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    print(json.dumps([str(folder), environment, commands]), file=server().stdin, flush=True)
+    results = json.loads(server().stdout.readline())
     return [
-        subprocess.CompletedProcess(command, *one)
-        for command, one in zip(commands, found, strict=True)
+        subprocess.CompletedProcess(command, *result)
+        for command, result in zip(commands, results, strict=True)
     ]
 
 
-def main(commands):
-    found = []
-    for name, *arguments in commands:
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            pid = os.fork()
-            if not pid:
-                os.dup2(out.fileno(), 1)
-                os.dup2(err.fileno(), 2)
-                sys.argv = [name, *arguments]
-                runpy.run_module(f"apps.{name}", run_name="__main__", alter_sys=True)
-                return
-            _, status = os.waitpid(pid, 0)
-            texts = [file.seek(0) or file.read() for file in (out, err)]
-            found.append([os.waitstatus_to_exitcode(status), *texts])
-    print(json.dumps(found))
+def become(name, arguments, folder, environment, out, err):
+    """Runs a program in this process, which is a copy."""
+    for number, file in enumerate((open(os.devnull), out, err)):
+        os.dup2(file.fileno(), number)
+    os.chdir(folder)
+    os.environ.update(environment)
+    sys.argv = [name, *arguments]
+    runpy.run_module(f"apps.{name}", run_name="__main__", alter_sys=True)
+
+
+def main():
+    for line in sys.stdin:
+        folder, environment, commands = json.loads(line)
+        results = []
+        for name, *arguments in commands:
+            with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+                pid = os.fork()
+                if not pid:
+                    return become(name, arguments, folder, environment, out, err)
+                _, status = os.waitpid(pid, 0)
+                texts = [file.seek(0) or file.read() for file in (out, err)]
+                results.append([os.waitstatus_to_exitcode(status), *texts])
+        print(json.dumps(results), flush=True)
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main()

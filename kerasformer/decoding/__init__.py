@@ -19,22 +19,27 @@ step, along axes but the first whose size a graph does not know at the start.
 
 `Rules` are keyword arguments of all three:
 
-- `end_id`: int. The token that finishes a hypothesis.
+- `end_id`: int, 2 by default. The token that finishes a hypothesis.
+- `start_id`, `pad_id`: int, 1 and 0 by default. They are never generated, unless one of them is
+  `end_id` too. Any two of the three, or all, may be the same id. `pad_id` need not be in the
+  vocabulary.
 - `min_length`: int. How many tokens a hypothesis must have before its end token.
 - `length_limit`: int tensor `(B,)` or None. A `max_length` for each sentence. A hypothesis that
   reaches either is closed as it stands, without an end token.
-- `prefix`: int tensor `(B, P)` or None. The tokens that hypotheses must begin with, padded with 0
-  on the right; a 0 forces nothing. Overrides the other rules; its log-probability counts.
+- `prefix`: int tensor `(B, P)` or None. The tokens that hypotheses must begin with, without the
+  start token. A `pad_id` in it, on the right or elsewhere, forces nothing. Overrides the other
+  rules; its log-probability counts.
 - `no_repeat_ngram`: int. With n > 0, no n-gram occurs twice in a hypothesis.
 
-The pad id 0 and the start id 1 are never generated. Forbidding a token does not scale up the
-others: scores are made of the model's own log-probabilities, computed in float32.
+Forbidding a token does not scale up the others: scores are made of the model's own
+log-probabilities, computed in float32.
 
 All three return `Hypotheses`, `n` for each sentence, best first:
 
-- `token_ids`: int32 `(B, n, max_length)` without the start token, with the end token, then 0.
+- `token_ids`: int32 `(B, n, max_length)` without the start token, with the end token, then
+  `pad_id`.
 - `scores`: float32 `(B, n)`. Log-probability, which beam search divides by the length penalty;
-  -inf marks an empty place: the rules leave fewer than `n` hypotheses.
+  -inf marks an empty row: the rules leave fewer than `n` hypotheses.
 - `lengths`: int32 `(B, n)`, the end token included.
 """
 

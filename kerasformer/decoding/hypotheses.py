@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kerasformer.decoding.next_token import IMPOSSIBLE, PAD_ID, START_ID, Rules, Tensor
+from kerasformer.decoding.next_token import IMPOSSIBLE, Rules, Tensor
 
 Hypotheses = collections.namedtuple("Hypotheses", "token_ids scores lengths")
 
@@ -15,28 +15,29 @@ def begin(
     copies: int, state: Any, start_ids: Tensor, max_length: int | Tensor, rules: Rules
 ) -> tuple[Tensor, Any, Rules]:
     """Returns start ids, state and rules for `R` rows; `length_limit` becomes a tensor."""
-    end_id, min_length, _, prefix, size = rules
+    min_length, prefix = rules.min_length, rules.prefix
     fits = keras.backend.backend() == "tensorflow" or not ops.is_tensor(max_length)
     require(fits, "max_length of type int outside TensorFlow", max_length)
     if isinstance(max_length, int):  # A tensor's value is not known here.
         require(max_length >= 1, "max_length >= 1", max_length)
         require(min_length <= max_length, f"min_length <= max_length={max_length}", min_length)
-    require(end_id > START_ID, f"end_id > {START_ID}", end_id)
     require(min_length >= 0, "min_length >= 0", min_length)
-    require(size >= 0, "no_repeat_ngram >= 0", size)
+    require(rules.no_repeat_ngram >= 0, "no_repeat_ngram >= 0", rules.no_repeat_ngram)
 
-    def rows(x):
+    def repeat(x):
         x = ops.convert_to_tensor(x)
         return x if copies == 1 else ops.repeat(x, copies, axis=0)
 
-    start_ids = rows(ops.cast(start_ids, "int32"))
+    start_ids = repeat(ops.cast(start_ids, "int32"))
     limits = ops.full_like(start_ids, max_length)
     if rules.length_limit is not None:
-        limits = ops.minimum(limits, rows(ops.cast(rules.length_limit, "int32")))
+        limits = ops.minimum(limits, repeat(ops.cast(rules.length_limit, "int32")))
     if prefix is not None:
-        prefix = rows(ops.pad(ops.cast(prefix, "int32"), ((0, 0), (0, max_length))))
+        padding = ((0, 0), (0, max_length))
+        prefix = ops.pad(ops.cast(prefix, "int32"), padding, constant_values=rules.pad_id)
+        prefix = repeat(prefix)
     rules = rules._replace(length_limit=limits, prefix=prefix)
-    return start_ids, keras.tree.map_structure(rows, state), rules
+    return start_ids, keras.tree.map_structure(repeat, state), rules
 
 
 def require(fits: bool, expected: str, value: object) -> None:
@@ -49,7 +50,16 @@ def require(fits: bool, expected: str, value: object) -> None:
         raise ValueError(f"Expected {expected}, received {expected.split()[0]}={value!r}.")
 
 
-def collect(token_ids: Tensor, scores: Tensor) -> Hypotheses:
-    """Counts the tokens of hypotheses, and empties those that the rules left out."""
-    token_ids = ops.where(scores[:, :, None] > IMPOSSIBLE, token_ids, PAD_ID)
-    return Hypotheses(token_ids, scores, ops.sum(ops.cast(token_ids != PAD_ID, "int32"), axis=-1))
+def collect(token_ids: Tensor, scores: Tensor, limits: Tensor, rules: Rules) -> Hypotheses:
+    """Counts the tokens of hypotheses `(B, n, T)`, and fills up with padding what lies behind them.
+
+    A hypothesis ends with its first end token, or at the limit (`limits` is `(B, n)` or `(B, 1)`)
+    when it has none. One that the rules left out, of score -inf, has no tokens.
+    """
+    ends = ops.cast(ops.equal(token_ids, rules.end_id), "int32")
+    has_ended = ops.cumsum(ends, axis=-1) > ends
+    positions = ops.arange(ops.shape(token_ids)[-1], dtype="int32")
+    exists = (scores > IMPOSSIBLE)[:, :, None]
+    is_token = exists & (positions < limits[:, :, None]) & ops.logical_not(has_ended)
+    token_ids = ops.where(is_token, token_ids, rules.pad_id)
+    return Hypotheses(token_ids, scores, ops.sum(ops.cast(is_token, "int32"), axis=-1))

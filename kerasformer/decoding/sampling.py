@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kerasformer.decoding.hypotheses import Hypotheses, begin, collect, require
-from kerasformer.decoding.next_token import PAD_ID, Rules, Tensor, constrain, draw, gather
+from kerasformer.decoding.next_token import Rules, Tensor, batch_gather, constrain, draw
 
 
 def greedy_search(
@@ -19,8 +19,8 @@ def greedy_search(
         step: function `(token_ids, state, context) -> (logits, state)`, see the module.
         state, context: nested structures of tensors with first axis `B`.
         start_ids: int tensor `(B,)`. The first token that `step` gets for each sentence.
-        max_length: int, or scalar int32 tensor of at least 1 (see the module). Most tokens of a
-            hypothesis, the end token included.
+        max_length: int, or scalar int32 tensor of at least 1 (see the module). How many tokens a
+            hypothesis may have, the end token included.
         **rules: the fields of `Rules`.
 
     Returns:
@@ -32,8 +32,8 @@ def greedy_search(
     >>> from kerasformer import decoding
     >>> def count_down(token_ids, state, context):
     ...     return 9.0 * keras.ops.one_hot(token_ids - 1, 7), state
-    >>> found = decoding.greedy_search(count_down, (), (), keras.ops.array([6, 4]), 5)
-    >>> keras.ops.convert_to_numpy(found.token_ids).tolist()
+    >>> best = decoding.greedy_search(count_down, (), (), keras.ops.array([6, 4]), 5)
+    >>> keras.ops.convert_to_numpy(best.token_ids).tolist()
     [[[5, 4, 3, 2, 0]], [[3, 2, 0, 0, 0]]]
     """
     return sample(step, state, context, start_ids, max_length, seed=0, top_k=1, **rules)
@@ -71,25 +71,27 @@ def sample(
     require(temperature > 0, "temperature > 0", temperature)
     require(top_k is None or top_k >= 1, "top_k >= 1 or None", top_k)
     require(top_p is None or 0 < top_p <= 1, "top_p in (0, 1] or None", top_p)
-    last, state, rules = begin(num_samples, state, start_ids, max_length, Rules(**rules))
+    last_ids, state, rules = begin(num_samples, state, start_ids, max_length, Rules(**rules))
     # Drawn before the loop, inside which a seed generator cannot move on with every backend.
-    uniform = keras.random.uniform((ops.shape(last)[0], max_length), seed=seed)
-    places = ops.arange(max_length)
+    uniform = keras.random.uniform((ops.shape(last_ids)[0], max_length), seed=seed)
+    positions = ops.arange(max_length)
 
-    def advance(active, position, last, token_ids, scores, state):
-        logits, state = step(last, state, context)
+    def advance(active, position, last_ids, token_ids, scores, state):
+        logits, state = step(last_ids, state, context)
         log_probs = constrain(logits, token_ids, position, rules)
-        drawn = draw(log_probs, ops.take(uniform, position, axis=1), temperature, top_k, top_p)
-        last = ops.where(active, drawn, PAD_ID)
-        scores = ops.where(active, scores + gather(log_probs, last[:, None])[:, 0], scores)
-        token_ids = ops.where(places == position, last[:, None], token_ids)
-        active = active & (position + 1 < rules.length_limit) & (last != rules.end_id)
-        return active, position + 1, last, token_ids, scores, state
+        last_ids = draw(log_probs, ops.take(uniform, position, axis=1), temperature, top_k, top_p)
+        drawn_log_probs = batch_gather(log_probs, last_ids[:, None])[:, 0]
+        scores = ops.where(active, scores + drawn_log_probs, scores)
+        token_ids = ops.where(positions == position, last_ids[:, None], token_ids)
+        active = active & (position + 1 < rules.length_limit) & (last_ids != rules.end_id)
+        return active, position + 1, last_ids, token_ids, scores, state
 
-    token_ids = ops.zeros((ops.shape(last)[0], max_length), dtype="int32")
-    scores = ops.zeros_like(last, dtype="float32")
-    loop = (rules.length_limit > 0, ops.zeros((), dtype="int32"), last, token_ids, scores, state)
-    token_ids, scores = ops.while_loop(lambda active, *_: ops.any(active), advance, loop)[3:5]
+    limits, start = rules.length_limit, ops.zeros((), dtype="int32")
+    token_ids = ops.zeros((ops.shape(last_ids)[0], max_length), dtype="int32")
+    scores = ops.zeros_like(last_ids, dtype="float32")
+    variables = (limits > 0, start, last_ids, token_ids, scores, state)
+    token_ids, scores = ops.while_loop(lambda active, *_: ops.any(active), advance, variables)[3:5]
     scores, order = ops.top_k(ops.reshape(scores, (-1, num_samples)), num_samples)
     token_ids = ops.reshape(token_ids, (-1, num_samples, max_length))
-    return collect(gather(token_ids, order), scores)
+    limits = ops.reshape(limits, (-1, num_samples))
+    return collect(batch_gather(token_ids, order), scores, limits, rules)

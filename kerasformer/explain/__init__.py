@@ -1,6 +1,6 @@
-"""Attention looked at: which words or parts of an image a model read, as arrays and pictures.
+"""Shows what a model attends to, words or parts of an image, as arrays and pictures.
 
-`alignment`, `rollout` and `grid_maps` are `keras.ops` alone and belong in a graph; the others
+`alignment`, `rollout` and `grid_maps` use `keras.ops` alone and work inside a graph. The others
 work on NumPy arrays. Letters: `B` batch, `N` heads, `T` (target) length, `S` source length.
 """
 

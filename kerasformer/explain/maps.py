@@ -12,14 +12,14 @@ def alignment(scores: Sequence[Any], layer: int = -2) -> Any:
     Args:
         scores: list of float tensors `(B, N, T, S)`, the attention probabilities of each block, as
             `Decoder` returns them.
-        layer: int. Which of them. The last but one aligns words best in a trained translator; of
-            a single layer, that one is taken.
+        layer: int. Index of the layer. The default is the last but one, because it aligns words
+            best in a trained translator; where there is a single layer, it means that layer.
 
     Returns:
         float32 tensor `(B, T, S)`.
 
     Raises:
-        ValueError: when there is no such layer.
+        ValueError: when no layer has this index.
 
     Example:
 
@@ -51,8 +51,9 @@ def rollout(scores: Sequence[Any]) -> Any:
             first block first, as `Encoder` returns them.
 
     Returns:
-        float32 tensor `(B, T, T)`: row `t` says what output `t` holds of each input, and sums to
-        one. For words, `word_alignment` takes a matrix of it; for images, `grid_maps` takes it.
+        float32 tensor `(B, T, T)`: row `t` is the share of each input in output `t`, and sums to
+        one. For words, pass the matrix of one example to `word_alignment`; for images, pass the
+        whole tensor to `grid_maps`.
 
     Example:
 
@@ -73,20 +74,21 @@ def rollout(scores: Sequence[Any]) -> Any:
 
 
 def grid_maps(attention: Any, grid_size: Sequence[int], num_prefix_tokens: int = 0) -> Any:
-    """Lays what was read from each patch of an image out as a picture.
+    """Arranges the attention to the patches of an image as a map of the image.
 
     Args:
         attention: float tensor `(..., T, T)`, `T = num_prefix_tokens + rows * columns`: a rollout
             `(B, T, T)`, or `(B, 1, T)` times a pool's weights, or one block's `(B, N, T, T)`.
         grid_size: tuple of int. Rows and columns of the patches.
-        num_prefix_tokens: int. Tokens before the patches. The first of them, the class token, is
-            the reader; without any, all patches are, on average.
+        num_prefix_tokens: int. Tokens before the patches. The map shows the attention of the
+            first of them, the class token. Without prefix tokens it shows the mean over patches.
 
     Returns:
-        float32 tensor `(..., rows, columns)`; what is missing to one, the prefix tokens were given.
+        float32 tensor `(..., rows, columns)`. A map sums to one, less the attention to the prefix
+        tokens.
 
     Raises:
-        ValueError: when the attention is not that of such a grid.
+        ValueError: when the attention is over another number of positions.
 
     Example:
 
@@ -102,5 +104,6 @@ def grid_maps(attention: Any, grid_size: Sequence[int], num_prefix_tokens: int =
             f"num_prefix_tokens={num_prefix_tokens}, received {attention.shape[-1]}."
         )
     attention = ops.cast(attention, "float32")
-    read = attention[..., 0, :] if num_prefix_tokens else ops.mean(attention, axis=-2)
-    return ops.reshape(read[..., num_prefix_tokens:], (*ops.shape(read)[:-1], rows, columns))
+    attention = attention[..., 0, :] if num_prefix_tokens else ops.mean(attention, axis=-2)
+    shape = (*ops.shape(attention)[:-1], rows, columns)
+    return ops.reshape(attention[..., num_prefix_tokens:], shape)

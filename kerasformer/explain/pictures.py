@@ -11,10 +11,10 @@ import numpy as np
 from kerasformer.explain.words import readable
 
 PICTURES = (".png", ".pdf", ".svg")
-CELL = 0.34  # inches a row or column takes
-PANEL = 2.5  # inches an image takes
-LONGEST_LABEL = 32  # characters
-MOST_LABELS = 96  # of a side; of more, every second, third ... is written
+CELL_SIZE = 0.34  # inches of a row or column
+PANEL_SIZE = 2.5  # inches of an image
+MAX_LABEL_LENGTH = 32  # characters
+MAX_LABELS = 96  # of a side; of more, every second or third or ... is written
 
 
 def draw_grid_maps(
@@ -23,16 +23,16 @@ def draw_grid_maps(
     path: str | os.PathLike,
     titles: Sequence[str] = (),
 ) -> None:
-    """Draws an image, and beside it once more under each map, the brighter the more attention.
+    """Draws an image, and beside it the image under each map, brighter where attention is higher.
 
     Args:
         image: uint8 array `(height, width, channels)`, 1 or 3 channels, or floats from 0 to 1.
-        maps: float array `(rows, columns)`, or some of them `(maps, rows, columns)`.
-        path: str or path. Its ending says which kind of picture: `.png`, `.pdf`, `.svg`.
-        titles: str for each map, or none at all.
+        maps: float array `(rows, columns)`, or several `(maps, rows, columns)`.
+        path: str or path. It ends in `.png`, `.pdf` or `.svg`.
+        titles: one str for each map, or none.
 
     Raises:
-        ValueError: for arrays of other shapes, and for an ending that is no kind of picture.
+        ValueError: for arrays of other shapes, and for a path with another ending.
         ImportError: where matplotlib is missing.
     """
     image, maps = np.asarray(image), np.array(maps, "float32", ndmin=3)
@@ -46,15 +46,15 @@ def draw_grid_maps(
     white = 255 if image.dtype == np.uint8 else 1
     columns = math.ceil(math.sqrt(1 + len(maps)))
     lines = math.ceil((1 + len(maps)) / columns)
-    figure = _new_figure((PANEL * columns, PANEL * lines * height / width), path)
-    for place in range(1 + len(maps)):
-        axes = figure.add_subplot(lines, columns, place + 1)
+    figure = _new_figure((PANEL_SIZE * columns, PANEL_SIZE * lines * height / width), path)
+    for index in range(1 + len(maps)):
+        axes = figure.add_subplot(lines, columns, index + 1)
         axes.imshow(image, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
         axes.set_axis_off()
-        if place:
-            axes.imshow(maps[place - 1], cmap="inferno", alpha=0.6, **style)
-        if place and titles:
-            axes.set_title(readable(titles[place - 1], LONGEST_LABEL), parse_math=False)
+        if index:
+            axes.imshow(maps[index - 1], cmap="inferno", alpha=0.6, **style)
+        if index and titles:
+            axes.set_title(readable(titles[index - 1], MAX_LABEL_LENGTH), parse_math=False)
     _save(figure, Path(path))
 
 
@@ -65,20 +65,21 @@ def draw_alignment(
     path: str | os.PathLike,
     title: str | None = None,
 ) -> None:
-    """Draws an alignment: targets down, sources across, the darker the more attention.
+    """Draws an alignment: targets down, sources across, darker where attention is higher.
 
-    The rows and columns may be words or anything else that has labels. The picture grows with
-    them; the file appears when it is complete, and replaces one that was there.
+    Rows and columns may be words or anything else that has labels. The picture grows with their
+    number. The file appears when it is complete, and replaces one of the same name.
 
     Args:
         matrix: float array `(targets, sources)` of numbers from 0 to 1.
         source_words: str for each column.
         target_words: str for each row.
-        path: str or path. Its ending says which kind of picture: `.png`, `.pdf`, `.svg`.
+        path: str or path. It ends in `.png`, `.pdf` or `.svg`.
         title: str or `None`. Text above the picture.
 
     Raises:
-        ValueError: when the labels do not fit, the matrix is empty, or the ending is no picture's.
+        ValueError: when labels and matrix differ in size, the matrix is empty, or the path has
+            another ending.
         ImportError: where matplotlib is missing.
     """
     matrix = np.asarray(matrix, "float32")
@@ -88,7 +89,7 @@ def draw_alignment(
             f"Expected matrix of shape (target words, source words)={expected}, neither of them 0, "
             f"received matrix.shape={matrix.shape}."
         )
-    height, width = (CELL * min(max(side, 6), MOST_LABELS) for side in matrix.shape)
+    height, width = (CELL_SIZE * min(max(side, 6), MAX_LABELS) for side in matrix.shape)
     figure = _new_figure((width, height), path)
     axes = figure.add_axes((0, 0, 1, 1))  # labels lie outside; the saved box grows around them
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
@@ -96,7 +97,7 @@ def draw_alignment(
     _label(axes.set_xticks, source_words, rotation=60, ha="left", rotation_mode="anchor")
     _label(axes.set_yticks, target_words)
     axes.tick_params(length=0)
-    if max(expected) <= MOST_LABELS:
+    if max(expected) <= MAX_LABELS:
         axes.set_xticks(np.arange(1, expected[1]) - 0.5, minor=True)
         axes.set_yticks(np.arange(1, expected[0]) - 0.5, minor=True)
         axes.grid(which="minor", color="0.92", linewidth=0.8)
@@ -108,7 +109,7 @@ def draw_alignment(
 
 
 def _new_figure(size, path):
-    """Makes an empty figure of a size in inches, when its file's name is one for pictures."""
+    """Makes an empty figure of a size in inches, unless its path is not that of a picture."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -121,15 +122,18 @@ def _new_figure(size, path):
 
 
 def _label(set_ticks, labels, **style):
-    places = range(0, len(labels), -(-len(labels) // MOST_LABELS))
+    positions = range(0, len(labels), -(-len(labels) // MAX_LABELS))
     # Without parse_math=False a word of dollar signs would be read as a formula.
     set_ticks(
-        places, [readable(labels[i], LONGEST_LABEL) for i in places], parse_math=False, **style
+        positions,
+        [readable(labels[i], MAX_LABEL_LENGTH) for i in positions],
+        parse_math=False,
+        **style,
     )
 
 
 def _save(figure, path):
-    """Writes the figure under another name and renames it, so that no half a picture is left."""
+    """Writes the figure under another name and renames it, so that no half-written file is left."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Attention between the words of two sentences, from that between their pieces."""
+"""Attention between the words of two sentences, made from that between their pieces."""
 
 import re
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ def merge_pieces(pieces: Sequence[str], marker: str = "▁") -> tuple[list[str],
     """Joins the subword pieces of a sentence to words.
 
     Byte pieces such as `<0xE2>` become the characters that they spell, and an unknown piece
-    becomes `⁇`. Start, end and padding (`<pad>` or an empty string) belong to no word.
+    becomes `⁇`. Start, end and padding (`<pad>` or an empty string) are part of no word.
 
     Args:
         pieces: sequence of str.
-        marker: str. What a piece begins with that begins a word.
+        marker: str. The beginning of each piece that begins a word.
 
     Returns:
         Tuple of the words, and for each word the list of the indices of its pieces.
@@ -34,7 +34,7 @@ def merge_pieces(pieces: Sequence[str], marker: str = "▁") -> tuple[list[str],
             continue
         byte = BYTE.fullmatch(piece)
         text = "⁇" if piece == UNKNOWN else piece.replace(marker, " ")
-        # A marker that stands alone goes with the word behind it.
+        # A marker that stands alone belongs to the word after it.
         if not spelled or (piece.startswith(marker) and spelled[-1].strip()):
             spelled.append(b"")
             groups.append([])
@@ -53,10 +53,9 @@ def word_alignment(
 ) -> tuple[np.ndarray, list[str], list[str]]:
     """Turns the alignment of pieces into an alignment of words.
 
-    A source word gets the sum over its pieces, a target word the mean over its pieces. What is no
-    part of a word is left out: the start and end tokens and padding. Since a decoder rests much of
-    its attention on the end token, each row is then scaled to sum to one again; a row that has
-    nothing but the end token stays zero.
+    A source word gets the sum over its pieces, a target word the mean over its pieces. Start and
+    end tokens and padding are left out. Each row is then scaled to sum to one again, because a
+    decoder often attends mostly to the end token. A row that attends to nothing else stays zero.
 
     Args:
         alignment: float array `(T, S)`.
@@ -68,7 +67,7 @@ def word_alignment(
         words.
 
     Raises:
-        ValueError: when the pieces are not as many as rows and columns.
+        ValueError: when the numbers of pieces are not those of rows and columns.
 
     Example:
 
@@ -96,14 +95,14 @@ def word_alignment(
 
 
 def _membership(groups, length):
-    """Returns a 0/1 array `(len(groups), length)` of which index is in which group."""
+    """Returns an array `(len(groups), length)`, 1 where an index is in a group and else 0."""
     matrix = np.zeros((len(groups), length), "float32")
     for row, group in enumerate(groups):
         matrix[row, group] = 1
     return matrix
 
 
-def readable(text, longest):
+def readable(text: str, max_length: int) -> str:
     """Drops what cannot be drawn (control characters, lone surrogates) and shortens the rest."""
     text = "".join(character for character in text if character.isprintable())
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"

@@ -12,13 +12,15 @@ from kerasformer.layers.feed_forward import FeedForward as FeedForward
 from kerasformer.layers.feed_forward import GatedFeedForward as GatedFeedForward
 from kerasformer.layers.mixers.attention import MultiHeadAttention as MultiHeadAttention
 from kerasformer.layers.pooling import AttentionPooling as AttentionPooling
+from kerasformer.layers.pooling import MeanPooling as MeanPooling
 from kerasformer.layers.pooling import SequencePooling as SequencePooling
+from kerasformer.layers.pooling import TokenPooling as TokenPooling
 from kerasformer.layers.positions.grids import LearnedGridPositions as LearnedGridPositions
 from kerasformer.layers.positions.grids import SinusoidalGridPositions as SinusoidalGridPositions
+from kerasformer.layers.positions.rotary import RotaryEmbedding as RotaryEmbedding
 from kerasformer.layers.positions.sequences import (
     LearnedPositionEmbedding as LearnedPositionEmbedding,
 )
-from kerasformer.layers.positions.sequences import RotaryEmbedding as RotaryEmbedding
 from kerasformer.layers.positions.sequences import (
     SinusoidalPositionEncoding as SinusoidalPositionEncoding,
 )

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import get_activation, serialize_activation
+from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -16,6 +17,9 @@ class FeedForward(keras.layers.Layer):
         activation: str or callable. `"relu"`, `"gelu"` (exact), `"gelu_tanh"`, `"silu"`, ...
         dropout: float in `[0, 1)`. Rate at which inner activations are dropped.
         use_bias: bool. Whether both products add a bias.
+        kernel_initializer: Keras initializer, its name or its config, for both kernels.
+        bias_initializer: Keras initializer, its name or its config, for both biases.
+        seed: int or `None`. Seed of the dropout.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -45,6 +49,9 @@ class FeedForward(keras.layers.Layer):
         activation="relu",
         dropout=0.0,
         use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -53,12 +60,15 @@ class FeedForward(keras.layers.Layer):
         self.activation = activation
         self.dropout = dropout
         self.use_bias = use_bias
+        self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
+        self.seed = seed
         self.supports_masking = True
         self.activation_function = get_activation(activation)
         self.inner_dense = self._dense(self._inner_products * intermediate_dim, "inner_dense")
         self.output_dense = self._dense(hidden_dim, "output_dense")
         self.dropout_layer = keras.layers.Dropout(
-            dropout, name="dropout_layer", dtype=self.dtype_policy
+            dropout, seed=seed, name="dropout_layer", dtype=self.dtype_policy
         )
 
     def build(self, inputs_shape):
@@ -73,7 +83,14 @@ class FeedForward(keras.layers.Layer):
         return self.activation_function(x)
 
     def _dense(self, units, name):
-        return keras.layers.Dense(units, use_bias=self.use_bias, name=name, dtype=self.dtype_policy)
+        return keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=clone_initializer(self.kernel_initializer),
+            bias_initializer=clone_initializer(self.bias_initializer),
+            name=name,
+            dtype=self.dtype_policy,
+        )
 
     def compute_output_shape(self, inputs_shape):
         return (*inputs_shape[:-1], self.hidden_dim)
@@ -86,6 +103,9 @@ class FeedForward(keras.layers.Layer):
             "activation": serialize_activation(self.activation),
             "dropout": self.dropout,
             "use_bias": self.use_bias,
+            "kernel_initializer": serialize_initializer(self.kernel_initializer),
+            "bias_initializer": serialize_initializer(self.bias_initializer),
+            "seed": self.seed,
         }
 
 
@@ -99,7 +119,7 @@ class GatedFeedForward(FeedForward):
         activation: str or callable, of the gate.
         dropout: float in `[0, 1)`. Rate at which inner activations are dropped.
         use_bias: bool. Whether the products add a bias.
-        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
+        **kwargs: the other arguments of `FeedForward`, `name` and `dtype` included.
 
     Call arguments:
         inputs: float tensor `(B, T, input_dim)`.

@@ -1,7 +1,6 @@
-"""Pooling by attention: one vector for a sequence, weighted by what the sequence holds.
+"""Pooling: layers that turn a sequence into one vector, or into one for each head.
 
-Pooling by class token is `sequence[:, 0]`, and by mean `keras.layers.GlobalAveragePooling1D`, which
-honours masks too. Letters: `B` batch, `T` length.
+Letters: `B` batch, `T` length.
 """
 
 import keras
@@ -14,8 +13,120 @@ from kerasformer.layers.residual import Residual
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
+class TokenPooling(keras.layers.Layer):
+    """Takes the first token of a sequence, the class token, or the first ones.
+
+    Args:
+        num_tokens: int or `None`. How many tokens to take, one for each head that follows; `None`
+            for the first alone.
+        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: float tensor `(B, T, hidden_dim)`.
+
+    Returns:
+        Float tensor `(B, hidden_dim)`, or `(B, num_tokens, hidden_dim)`.
+
+    Masking: the first tokens are taken to be real. Produces no mask.
+
+    Raises:
+        ValueError: when `num_tokens` is not positive.
+
+    Example:
+
+    >>> x = ops.ones((2, 5, 3))
+    >>> tuple(TokenPooling()(x).shape), tuple(TokenPooling(num_tokens=2)(x).shape)
+    ((2, 3), (2, 2, 3))
+
+    References:
+        - [Dosovitskiy et al., 2020](https://arxiv.org/abs/2010.11929), equation 4
+        - [Touvron et al., 2020](https://arxiv.org/abs/2012.12877), section 4, two tokens
+    """
+
+    def __init__(self, num_tokens=None, **kwargs):
+        super().__init__(**kwargs)
+        if num_tokens is not None and num_tokens < 1:
+            raise ValueError(
+                f"Expected num_tokens of at least 1 or None, received num_tokens={num_tokens}."
+            )
+        self.num_tokens = num_tokens
+        self.supports_masking = True
+
+    def build(self, inputs_shape):
+        """Makes nothing: there are no weights."""
+
+    def call(self, inputs):
+        return inputs[:, 0] if self.num_tokens is None else inputs[:, : self.num_tokens]
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
+
+    def compute_output_shape(self, inputs_shape):
+        batch, _, hidden_dim = inputs_shape
+        return (batch, *([self.num_tokens] if self.num_tokens else []), hidden_dim)
+
+    def get_config(self):
+        return {**super().get_config(), "num_tokens": self.num_tokens}
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+class MeanPooling(keras.layers.Layer):
+    """Averages a sequence over its real positions.
+
+    Args:
+        num_prefix_tokens: int. Tokens at the start that are left out.
+        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: float tensor `(B, T, hidden_dim)`.
+        mask: boolean tensor `(B, T)`, `True` = real, or `None`. Keras fills it by itself.
+
+    Returns:
+        Float tensor `(B, hidden_dim)`.
+
+    Masking: hidden positions get no weight, and a row without any real one gives zeros. Produces
+    no mask.
+
+    Example:
+
+    >>> x = ops.array([[[9.0], [1.0], [3.0]]])
+    >>> float(MeanPooling(num_prefix_tokens=1)(x)[0, 0])
+    2.0
+
+    References:
+        - [He et al., 2021](https://arxiv.org/abs/2111.06377), appendix A.1
+    """
+
+    def __init__(self, num_prefix_tokens=0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_prefix_tokens = num_prefix_tokens
+        self.supports_masking = True
+
+    def build(self, inputs_shape):
+        """Makes nothing: there are no weights."""
+
+    def call(self, inputs, *, mask=None):
+        x = inputs[:, self.num_prefix_tokens :] if self.num_prefix_tokens else inputs
+        if mask is None:
+            return ops.mean(x, axis=1)
+        dtype = keras.backend.result_type(x.dtype, "float32")
+        real = ops.cast(mask[:, self.num_prefix_tokens :, None], dtype)
+        total = ops.sum(ops.where(real > 0, ops.cast(x, dtype), 0.0), axis=1)
+        return ops.cast(total / ops.maximum(ops.sum(real, axis=1), 1.0), x.dtype)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
+
+    def compute_output_shape(self, inputs_shape):
+        return (inputs_shape[0], inputs_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "num_prefix_tokens": self.num_prefix_tokens}
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
 class SequencePooling(keras.layers.Layer):
-    """Averages a sequence with weights that it gives itself: `softmax(x g)ᵀ x`.
+    """Averages a sequence with weights that depend on it: `softmax(x g)ᵀ x`.
 
     The vector `g` is learned. The paper's linear layer has a bias too, which the softmax cancels.
 
@@ -51,7 +162,7 @@ class SequencePooling(keras.layers.Layer):
     def build(self, inputs_shape):
         self.score_dense.build(inputs_shape)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs, *, mask=None):
         weights = ops.cast(self.weights_of(inputs, mask), inputs.dtype)
         return ops.matmul(weights[:, None], inputs)[:, 0]
 
@@ -76,7 +187,7 @@ class SequencePooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kerasformer")
 class AttentionPooling(keras.layers.Layer):
-    """Lets one learned query, the probe, look at a sequence: the MAP head of ViT-G.
+    """Attends from one learned query, the probe, to a sequence: the MAP head of ViT-G.
 
     `x = attention(probe, inputs)`, then `x + feed_forward(norm(x))`. The probe itself is not
     added.
@@ -146,22 +257,22 @@ class AttentionPooling(keras.layers.Layer):
         self.attention.build((None, 1, self.hidden_dim), inputs_shape)
         self.feed_forward.build((None, 1, self.hidden_dim))
 
-    def call(self, inputs, mask=None, training=None):
-        x, _ = self._attend(inputs, mask, training)
+    def call(self, inputs, *, mask=None, training=None):
+        x = self._attend(inputs, mask, training=training)
         return self.feed_forward(x, training=training)[:, 0]
 
     def weights_of(self, inputs, mask=None):
         """Returns the attention to the positions, the mean of the heads, float `(B, T)`."""
-        return ops.mean(self._attend(inputs, mask)[1][:, :, 0], axis=1)
+        _, scores = self._attend(inputs, mask, return_attention_scores=True)
+        return ops.mean(scores[:, :, 0], axis=1)
 
-    def _attend(self, inputs, mask, training=None):
-        # The probe has a batch of one, and broadcasts: it is projected once.
+    def _attend(self, inputs, mask, **options):
+        # The probe has a batch of one and broadcasts, so it is projected once.
         return self.attention(
             ops.cast(self.probe, self.compute_dtype),
             inputs,
             context_mask=mask,
-            return_attention_scores=True,
-            training=training,
+            **options,
         )
 
     def compute_mask(self, inputs, previous_mask=None):

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kerasformer.layers.children import child_seed, deserialize_child, serialize_child
+
 NORMALIZATIONS = {
     "layer": keras.layers.LayerNormalization,
     "rms": keras.layers.RMSNormalization,
@@ -60,7 +62,7 @@ def drop_rows(inputs, rate, seed):
         - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), stochastic depth
     """
     shape = (ops.shape(inputs)[0], *[1] * (len(inputs.shape) - 1))
-    # float32, for numbers of 16 bits are too coarse for the small rates of the first blocks.
+    # float32, because numbers of 16 bits are too coarse for the small rates of the first blocks.
     is_kept = ops.greater_equal(keras.random.uniform(shape, dtype="float32", seed=seed), rate)
     return inputs * ops.cast(ops.cast(is_kept, "float32") / (1.0 - rate), inputs.dtype)
 
@@ -68,11 +70,11 @@ def drop_rows(inputs, rate, seed):
 class StochasticDepth(keras.layers.Layer):
     """Applies `drop_rows` while a model trains, with a random state that checkpoints hold."""
 
-    def __init__(self, rate, **kwargs):
+    def __init__(self, rate, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.rate = rate
         self.supports_masking = True
-        self.seed_generator = keras.random.SeedGenerator()
+        self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, inputs_shape):
         """Makes nothing: there are no weights."""
@@ -102,6 +104,7 @@ class Residual(keras.layers.Layer):
             example alone; what is kept is divided by `1 - stochastic_depth`.
         layer_scale: float or `None`. What a learned vector `(hidden_dim,)` starts at that
             multiplies the branch; `None` for no such vector.
+        seed: int or `None`. From it dropout and stochastic depth derive a random stream each.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -141,6 +144,7 @@ class Residual(keras.layers.Layer):
         dropout=0.0,
         stochastic_depth=0.0,
         layer_scale=None,
+        seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -156,15 +160,22 @@ class Residual(keras.layers.Layer):
         self.dropout = dropout
         self.stochastic_depth = stochastic_depth
         self.layer_scale = layer_scale
+        self.seed = seed
         self.supports_masking = True
         self.norm = make_normalization(normalization, epsilon, "norm", self.dtype_policy)
         self.dropout_layer = keras.layers.Dropout(
-            dropout, name="dropout_layer", dtype=self.dtype_policy
+            dropout,
+            seed=child_seed(seed, "dropout_layer"),
+            name="dropout_layer",
+            dtype=self.dtype_policy,
         )
         self.stochastic_depth_layer = None
         if stochastic_depth:
             self.stochastic_depth_layer = StochasticDepth(
-                stochastic_depth, name="stochastic_depth_layer", dtype=self.dtype_policy
+                stochastic_depth,
+                seed=child_seed(seed, "stochastic_depth_layer"),
+                name="stochastic_depth_layer",
+                dtype=self.dtype_policy,
             )
 
     def build(self, inputs_shape, context_shape=None):
@@ -206,30 +217,26 @@ class Residual(keras.layers.Layer):
             outputs = self.norm(outputs)
         return (outputs, *others) if others else outputs
 
-    def compute_output_spec(self, *args, **kwargs):
-        # Traced, for the sublayer decides how many tensors come out, and not the shapes alone.
-        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+    # Traced, because the sublayer decides how many tensors come out, and not the shapes alone.
+    compute_output_spec = keras.Operation.compute_output_spec
 
     def compute_output_shape(self, inputs_shape, context_shape=None):
         return inputs_shape
 
     def get_config(self):
-        sublayer = keras.saving.serialize_keras_object(self.sublayer)
-        # Its weights are made by the `build` above, under the name of this layer.
-        sublayer.pop("build_config", None)
         return {
             **super().get_config(),
-            "sublayer": sublayer,
+            "sublayer": serialize_child(self.sublayer),
             "norm_first": self.norm_first,
             "normalization": self.normalization,
             "epsilon": self.epsilon,
             "dropout": self.dropout,
             "stochastic_depth": self.stochastic_depth,
             "layer_scale": self.layer_scale,
+            "seed": self.seed,
         }
 
     @classmethod
     def from_config(cls, config):
         """Makes the layer, its sublayer included, from what `get_config` returned."""
-        sublayer = keras.saving.deserialize_keras_object(config["sublayer"])
-        return cls(**{**config, "sublayer": sublayer})
+        return cls(**{**config, "sublayer": deserialize_child(config["sublayer"])})

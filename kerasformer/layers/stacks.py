@@ -6,72 +6,42 @@ length, `S` context length, `N` heads, `R` decoded rows.
 
 import keras
 
-from kerasformer.layers.blocks import BlockArguments, DecoderBlock, EncoderBlock
+from kerasformer.layers.block_arguments import BlockArguments
+from kerasformer.layers.blocks import DecoderBlock, EncoderBlock
+from kerasformer.layers.children import child_seed
 from kerasformer.layers.residual import make_normalization
 
 
-class _Stack(BlockArguments):
-    """Stacks blocks; a pre-norm stack ends with one more normalisation."""
-
-    _block_class = None
-
-    def __init__(self, num_layers, hidden_dim, num_heads, intermediate_dim, **kwargs):
-        super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
-        self.num_layers = num_layers
-        self.blocks = [self._block(index) for index in range(num_layers)]
-        self.final_norm = (
-            make_normalization(self.normalization, self.epsilon, "final_norm", self.dtype_policy)
-            if self.norm_first
-            else None
-        )
-
-    def _block(self, index):
-        arguments = self.block_arguments()
-        # Linear from 0 in the first block to the rate in the last, as Huang et al. found best.
-        arguments["stochastic_depth"] *= index / max(self.num_layers - 1, 1)
-        return self._block_class(**arguments, name=f"block_{index}", dtype=self.dtype_policy)
-
-    def build(self, *shapes):
-        for block in self.blocks:
-            block.build(*shapes)
-        if self.final_norm is not None:
-            self.final_norm.build(shapes[0])
-
-    def _finish(self, x):
-        return x if self.final_norm is None else self.final_norm(x)
-
-    def get_config(self):
-        return {**super().get_config(), "num_layers": self.num_layers}
-
-
 @keras.saving.register_keras_serializable(package="kerasformer")
-class Encoder(_Stack):
+class Encoder(BlockArguments):
     """Applies a stack of encoder blocks: a sequence into a sequence.
+
+    A pre-norm stack ends with one more normalisation. With a causal mask, or a mixer that is causal
+    by itself, it is the decoder-only model of language models, and decodes by `step`.
 
     Args:
         num_layers: int. Number of blocks.
         hidden_dim: int. Size of the sequence.
-        num_heads: int. Number of query heads.
-        intermediate_dim: int. Inner size of the feed-forward layers.
+        num_heads: int or `None`. Number of query heads; `None` beside a mixer.
+        intermediate_dim: int or `None`. Inner size of the feed-forward layers; `None` for none.
+        mixer: Keras layer, list of layers or `None`. What mixes the positions of each block, see
+            `EncoderBlock`; those of a list take turns, and block `i` gets `mixer[i % len(mixer)]`.
         **kwargs: the other arguments of `EncoderBlock`, `name` and `dtype` included;
             `stochastic_depth` is the rate of the last block and falls linearly to 0 in the first.
 
     Call arguments:
         inputs: float tensor `(B, T, hidden_dim)`.
-        mask: boolean tensor `(B, T)`, `True` = real.
-        inputs_mask: boolean tensor `(B, T)`, what Keras fills; `mask`, if given, replaces it.
-        attention_mask: boolean tensor `(B, T, T)` or `(B, N, T, T)`, `True` = attend.
-        use_causal_mask: bool. Whether a position may not look at later ones.
-        positions: int tensor `(T,)`, `(B, T)` or `(1 or B, T, A)`, for `use_rotary`; `None` means
-            `0..T-1`.
+        mask, inputs_mask, attention_mask, use_causal_mask, positions: as in `EncoderBlock`.
         return_attention_scores: bool. Whether to return `(outputs, scores)`.
 
     Returns:
         Float tensor `(B, T, hidden_dim)`; with `return_attention_scores=True` a tuple of it and
         a list with the attention probabilities `(B, N, T, T)` of each block.
 
-    Masking: the mask hides keys and is kept; Keras fills it by itself, as `mask` when `inputs`
-    is the only tensor, as `inputs_mask` when there are other tensors.
+    Masking: as in `EncoderBlock`.
+
+    Raises:
+        ValueError: as `EncoderBlock`, or for a list of no mixers or of more than `num_layers`.
 
     Example:
 
@@ -79,19 +49,68 @@ class Encoder(_Stack):
     >>> encoder = Encoder(num_layers=2, hidden_dim=6, num_heads=3, intermediate_dim=7)
     >>> tuple(encoder(ops.ones((2, 5, 6))).shape)
     (2, 5, 6)
+    >>> cache = encoder.init_cache(batch_size=2, max_length=9)
+    >>> outputs, cache = encoder.step(ops.ones((2, 5, 6)), cache, ops.array([0, 0]))  # a prompt
+    >>> outputs, cache = encoder.step(ops.ones((2, 1, 6)), cache, ops.array([5, 5]))  # a token
+    >>> tuple(outputs.shape)
+    (2, 1, 6)
 
     References:
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1
     """
 
-    _block_class = EncoderBlock
+    block_class = EncoderBlock
+
+    def __init__(
+        self,
+        num_layers,
+        hidden_dim,
+        num_heads=None,
+        intermediate_dim=None,
+        *,
+        mixer=None,
+        **kwargs,
+    ):
+        super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
+        self.num_layers = num_layers
+        # How many blocks have mixers of different kinds: `None` where the mixer is no list.
+        self.num_mixers = len(mixer) if isinstance(mixer, (list, tuple)) else None
+        mixers = [mixer] if self.num_mixers is None else mixer
+        if not 1 <= len(mixers) <= max(num_layers, 1):
+            raise ValueError(
+                "Expected a list of 1 to num_layers mixers, received "
+                f"len(mixer)={len(mixers)} and num_layers={num_layers}."
+            )
+        self.blocks = [
+            self._make_block(index, mixers[index % len(mixers)]) for index in range(num_layers)
+        ]
+        self.final_norm = (
+            make_normalization(self.normalization, self.epsilon, "final_norm", self.dtype_policy)
+            if self.norm_first
+            else None
+        )
+
+    def _make_block(self, index, mixer):
+        arguments = self.block_arguments()
+        # Linear from 0 in the first block to the rate in the last, as Huang et al. found best.
+        arguments["stochastic_depth"] *= index / max(self.num_layers - 1, 1)
+        name = f"block_{index}"
+        arguments["seed"] = child_seed(self.seed, name)
+        return self.block_class(**arguments, mixer=mixer, name=name, dtype=self.dtype_policy)
 
     def build(self, inputs_shape):
-        super().build(inputs_shape)
+        self._build_blocks(inputs_shape)
+
+    def _build_blocks(self, *shapes):
+        for block in self.blocks:
+            block.build(*shapes)
+        if self.final_norm is not None:
+            self.final_norm.build(shapes[0])
 
     def call(
         self,
         inputs,
+        *,
         mask=None,
         inputs_mask=None,
         attention_mask=None,
@@ -99,45 +118,99 @@ class Encoder(_Stack):
         positions=None,
         return_attention_scores=False,
     ):
-        x, all_scores = inputs, []
+        return self._apply_blocks(
+            inputs,
+            return_attention_scores=return_attention_scores,
+            mask=inputs_mask if mask is None else mask,
+            attention_mask=attention_mask,
+            use_causal_mask=use_causal_mask,
+            positions=positions,
+        )
+
+    def _apply_blocks(self, x, *context, return_attention_scores, **keywords):
+        all_scores = []
         for block in self.blocks:
-            x, scores = block(
-                x,
-                mask=inputs_mask if mask is None else mask,
-                attention_mask=attention_mask,
-                use_causal_mask=use_causal_mask,
-                positions=positions,
-                return_attention_scores=True,
-            )
-            all_scores.append(scores)
+            x = block(x, *context, return_attention_scores=return_attention_scores, **keywords)
+            if return_attention_scores:
+                x, scores = x
+                all_scores.append(scores)
         x = self._finish(x)
         return (x, all_scores) if return_attention_scores else x
 
+    def _finish(self, x):
+        return x if self.final_norm is None else self.final_norm(x)
+
+    def step(self, inputs, cache, positions):
+        """Reads the next tokens of each row; `cache` holds an entry a block.
+
+        Args:
+            inputs: float tensor `(R, T, hidden_dim)`: one new token a row, or a whole prompt, as in
+                `EncoderBlock.step`.
+            cache: list from `init_cache` or from the step before.
+            positions: int tensor `(R,)`, the position of each row's first token of these.
+
+        Returns:
+            Tuple of the outputs `(R, T, hidden_dim)` and the new cache.
+        """
+        return self._step_blocks(inputs, cache, positions, [()] * self.num_layers)
+
+    def _step_blocks(self, x, cache, positions, contexts):
+        new_cache = []
+        for block, block_cache, context in zip(self.blocks, cache, contexts, strict=True):
+            x, block_cache = block.step(x, block_cache, positions, *context)
+            new_cache.append(block_cache)
+        return self._finish(x), new_cache
+
+    def init_cache(self, batch_size, max_length):
+        """Makes the empty cache of `step`, an entry a block.
+
+        Args:
+            batch_size: int or scalar int tensor. Number of rows, `R`.
+            max_length: int. Number of tokens that it has room for; 0 for one that will grow.
+
+        Returns:
+            A list of what the blocks return.
+        """
+        return [block.init_cache(batch_size, max_length) for block in self.blocks]
+
+    def grow_cache(self, cache):
+        """Makes room for one more token of each row in a cache."""
+        return [block.grow_cache(x) for block, x in zip(self.blocks, cache, strict=True)]
+
+    def get_config(self):
+        mixers = [block.get_config()["mixer"] for block in self.blocks[: self.num_mixers or 1]]
+        return {
+            **super().get_config(),
+            "num_layers": self.num_layers,
+            "mixer": mixers if self.num_mixers else (mixers or [None])[0],
+        }
+
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class Decoder(_Stack):
+class Decoder(Encoder):
     """Applies a stack of decoder blocks: a sequence and a context into a sequence.
+
+    A pre-norm stack ends with one more normalisation.
 
     Args:
         num_layers: int. Number of blocks.
         hidden_dim: int. Size of the sequence.
         num_heads: int. Number of query heads.
-        intermediate_dim: int. Inner size of the feed-forward layers.
+        intermediate_dim: int or `None`. Inner size of the feed-forward layers; `None` for none.
+        mixer: Keras layer, list of layers or `None`. What stands for self-attention in each block,
+            see `DecoderBlock`; those of a list take turns.
         **kwargs: the other arguments of `EncoderBlock`, `name` and `dtype` included;
             `stochastic_depth` is the rate of the last block and falls linearly to 0 in the first.
 
     Call arguments:
-        inputs: float tensor `(B, T, hidden_dim)`.
-        context: float tensor `(B, S, context_dim)`.
-        inputs_mask: boolean tensor `(B, T)`, `True` = real.
-        context_mask: boolean tensor `(B, S)`, `True` = real.
+        inputs, context, inputs_mask, context_mask: as in `DecoderBlock`.
         return_attention_scores: bool. Whether to return `(outputs, scores)`.
 
     Returns:
         Float tensor `(B, T, hidden_dim)`; with `return_attention_scores=True` a tuple of it and
         a list with the probabilities `(B, N, T, S)` of each block's attention to the context.
 
-    Masking: both masks hide keys; Keras fills them by itself; `inputs_mask` is kept.
+    Masking: as in `DecoderBlock`.
 
     Example:
 
@@ -150,56 +223,48 @@ class Decoder(_Stack):
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1
     """
 
-    _block_class = DecoderBlock
+    block_class = DecoderBlock
+
+    def __init__(
+        self, num_layers, hidden_dim, num_heads, intermediate_dim=None, *, mixer=None, **kwargs
+    ):
+        super().__init__(num_layers, hidden_dim, num_heads, intermediate_dim, mixer=mixer, **kwargs)
 
     def build(self, inputs_shape, context_shape):
-        super().build(inputs_shape, context_shape)
+        self._build_blocks(inputs_shape, context_shape)
 
     def call(
         self,
         inputs,
         context,
+        *,
         inputs_mask=None,
         context_mask=None,
         return_attention_scores=False,
     ):
-        x, all_scores = inputs, []
-        for block in self.blocks:
-            x, scores = block(
-                x,
-                context,
-                inputs_mask=inputs_mask,
-                context_mask=context_mask,
-                return_attention_scores=True,
-            )
-            all_scores.append(scores)
-        x = self._finish(x)
-        return (x, all_scores) if return_attention_scores else x
+        return self._apply_blocks(
+            inputs,
+            context,
+            return_attention_scores=return_attention_scores,
+            inputs_mask=inputs_mask,
+            context_mask=context_mask,
+        )
 
     def step(self, inputs, cache, positions, context_cache, context_mask=None):
-        """Decodes one new token a row; `cache` and `context_cache` hold an entry a block.
+        """Reads the next tokens of each row; both caches hold an entry a block.
 
         Args:
-            inputs: float tensor `(R, 1, hidden_dim)`.
-            cache: list from `init_cache`.
-            positions: int tensor `(R,)`, the position of each row's token.
+            inputs: float tensor `(R, T, hidden_dim)`, `R` a multiple of `B`, batch-major.
+            cache: list from `init_cache` or from the step before.
+            positions: int tensor `(R,)`, the position of each row's first token of these.
             context_cache: list from `project_context`.
             context_mask: boolean tensor `(B, S)` or `None`.
 
         Returns:
-            Tuple of the outputs `(R, 1, hidden_dim)` and the new cache.
+            Tuple of the outputs `(R, T, hidden_dim)` and the new cache.
         """
-        x, new_cache = inputs, []
-        for block, block_cache, block_context in zip(
-            self.blocks, cache, context_cache, strict=True
-        ):
-            x, block_cache = block.step(x, block_cache, positions, block_context, context_mask)
-            new_cache.append(block_cache)
-        return self._finish(x), new_cache
-
-    def init_cache(self, batch_size, max_length):
-        """Makes the empty cache of `step` for `batch_size` rows of `max_length` tokens."""
-        return [block.init_cache(batch_size, max_length) for block in self.blocks]
+        contexts = [(block_context, context_mask) for block_context in context_cache]
+        return self._step_blocks(inputs, cache, positions, contexts)
 
     def project_context(self, context):
         """Computes each block's keys and values of the context once for all steps."""

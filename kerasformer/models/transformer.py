@@ -7,7 +7,9 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
+from kerasformer.layers.children import child_seed
 from kerasformer.layers.embeddings.tokens import TokenEmbedding
+from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 from kerasformer.layers.masks import padding_mask
 from kerasformer.layers.positions.sequences import SinusoidalPositionEncoding
 from kerasformer.layers.stacks import Decoder, Encoder
@@ -63,16 +65,29 @@ class Seq2SeqTransformer(keras.Model):
         norm_first: bool. Pre-norm, or the paper's post-norm.
         position_layout: str. Layout of the sinusoids, see `SinusoidalPositionEncoding`.
         position_start: int. Position of the first token, 0 or 1.
-        **kwargs: passed to `keras.Model` (`name`, `dtype`, ...).
+        start_id: int. The id that each target begins with, see `special_ids`.
+        end_id: int. The id that each target ends with, see `special_ids`.
+        pad_id: int. The id of padding on either side. It may be `start_id` too.
+        use_logits_bias: bool. Whether the logits get a bias, one number for each target id.
+        embeddings_initializer: Keras initializer, its name or its config, for the vectors of both
+            sides; `None` means `N(0, 1/hidden_dim)`.
+        seed: int or `None`. From it each dropout derives a random stream of its own.
+        name: str or `None`. Name of the model.
+        trainable: bool. Whether training changes the weights.
+        dtype: str, dtype policy or `None`. Dtype of the computation.
+        **block_arguments: the other arguments of `EncoderBlock`, for the blocks of both stacks,
+            such as `epsilon` or `use_bias`; but no `mixer`.
 
     Call arguments:
         inputs: dict of int tensors: `"source"` `(B, S)`, and `"target"` `(B, T)`, the target
-            behind its start token. Id 0 is padding.
+            behind its start token. Both are padded on the right.
 
     Returns:
         float32 logits `(B, T, V)`: row `t` predicts the token after `target[:, :t + 1]`.
 
-    Masking: made from the ids by hand, passed on by hand; padding of either side changes nothing.
+    Masking: a target ends with its last token other than `pad_id`, and its first token is always
+    real, so that `start_id` and `pad_id` may be the same; logits carry this mask. In a source each
+    `pad_id` is padding. What stands in the padding of one side does not reach the other tokens.
 
     Raises:
         ValueError: when sizes or sharing contradict each other, or for an unknown variant.
@@ -105,14 +120,28 @@ class Seq2SeqTransformer(keras.Model):
         norm_first=False,
         position_layout="interleaved",
         position_start=0,
-        **kwargs,
+        start_id=1,
+        end_id=2,
+        pad_id=0,
+        use_logits_bias=False,
+        embeddings_initializer=None,
+        seed=None,
+        name=None,
+        trainable=True,
+        dtype=None,
+        **block_arguments,
     ):
-        super().__init__(**kwargs)
+        super().__init__(name=name, trainable=trainable, dtype=dtype)
         if share_embeddings and target_vocabulary_size not in (None, vocabulary_size):
             raise ValueError(
                 "Expected one vocabulary with share_embeddings=True, received "
                 f"vocabulary_size={vocabulary_size} and "
                 f"target_vocabulary_size={target_vocabulary_size}."
+            )
+        if "mixer" in block_arguments:
+            raise ValueError(
+                "Expected no mixer, because a decoder's must be causal and an encoder's need not, "
+                f"received mixer={block_arguments['mixer']!r}."
             )
         self.vocabulary_size = vocabulary_size
         self.num_layers = num_layers
@@ -129,42 +158,69 @@ class Seq2SeqTransformer(keras.Model):
         self.norm_first = norm_first
         self.position_layout = position_layout
         self.position_start = position_start
+        self.start_id = start_id
+        self.end_id = end_id
+        self.pad_id = pad_id
+        self.use_logits_bias = use_logits_bias
+        self.embeddings_initializer = embeddings_initializer
+        self.seed = seed
+        self.block_arguments = block_arguments
+        self._make_embeddings()
+        self._make_stacks()
 
-        target_size = target_vocabulary_size or vocabulary_size
-        policy = self.dtype_policy
-        self.target_embedding = TokenEmbedding(
-            target_size, hidden_dim, name="target_embedding", dtype=policy
+    def _make_embeddings(self):
+        target_size = self.target_vocabulary_size or self.vocabulary_size
+        # The bias belongs to the embedding that is read backwards.
+        self.target_embedding = self._embedding(
+            target_size, "target_embedding", self.use_logits_bias and self.tie_output
         )
         self.source_embedding = self.output_embedding = self.target_embedding
-        if not share_embeddings:
-            self.source_embedding = TokenEmbedding(
-                vocabulary_size, hidden_dim, name="source_embedding", dtype=policy
-            )
-        if not tie_output:
-            self.output_embedding = TokenEmbedding(
-                target_size, hidden_dim, name="output_embedding", dtype=policy
+        if not self.share_embeddings:
+            self.source_embedding = self._embedding(self.vocabulary_size, "source_embedding")
+        if not self.tie_output:
+            self.output_embedding = self._embedding(
+                target_size, "output_embedding", self.use_logits_bias
             )
         self.positions = SinusoidalPositionEncoding(
-            position_layout, position_start, name="positions", dtype=policy
+            self.position_layout,
+            self.position_start,
+            name="positions",
+            dtype=self.dtype_policy,
         )
-        self.dropout_layer = keras.layers.Dropout(dropout, name="dropout_layer", dtype=policy)
-        self.encoder = self._stack(Encoder, "encoder")
-        self.decoder = self._stack(Decoder, "decoder")
+        self.dropout_layer = keras.layers.Dropout(
+            self.dropout,
+            seed=child_seed(self.seed, "dropout_layer"),
+            name="dropout_layer",
+            dtype=self.dtype_policy,
+        )
 
-    def _stack(self, stack_class, name):
-        return stack_class(
-            self.num_layers,
+    def _embedding(self, vocabulary_size, name, use_logits_bias=False):
+        return TokenEmbedding(
+            vocabulary_size,
             self.hidden_dim,
-            self.num_heads,
-            self.intermediate_dim,
-            dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            activation_dropout=self.activation_dropout,
-            activation=self.activation,
-            norm_first=self.norm_first,
+            mask_zero=False,  # Not by value: `compute_mask` makes the mask of the target.
+            use_logits_bias=use_logits_bias,
+            embeddings_initializer=clone_initializer(self.embeddings_initializer),
             name=name,
             dtype=self.dtype_policy,
         )
+
+    def _make_stacks(self):
+        arguments = {
+            "num_layers": self.num_layers,
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+            "intermediate_dim": self.intermediate_dim,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "activation_dropout": self.activation_dropout,
+            "activation": self.activation,
+            "norm_first": self.norm_first,
+            **self.block_arguments,
+            "dtype": self.dtype_policy,
+        }
+        self.encoder = Encoder(**arguments, seed=child_seed(self.seed, "encoder"), name="encoder")
+        self.decoder = Decoder(**arguments, seed=child_seed(self.seed, "decoder"), name="decoder")
 
     @classmethod
     def from_variant(cls, variant, vocabulary_size, **overrides):
@@ -187,6 +243,18 @@ class Seq2SeqTransformer(keras.Model):
             )
         return cls(vocabulary_size, **{**VARIANTS[variant], **overrides})
 
+    @property
+    def special_ids(self):
+        """The ids of start, end and padding, as rules of the searches of `kerasformer.decoding`.
+
+        Example:
+
+        >>> model = Seq2SeqTransformer(7, 1, 4, 2, 3, start_id=6, end_id=0, pad_id=6)
+        >>> model.special_ids
+        {'start_id': 6, 'end_id': 0, 'pad_id': 6}
+        """
+        return {"start_id": self.start_id, "end_id": self.end_id, "pad_id": self.pad_id}
+
     def build(self, inputs_shape=None):
         sequence_shape = (None, None, self.hidden_dim)
         self.target_embedding.build((None, None))
@@ -206,15 +274,15 @@ class Seq2SeqTransformer(keras.Model):
         """Reads the source.
 
         Args:
-            source: int tensor `(B, S)`, id 0 is padding.
+            source: int tensor `(B, S)`, padded with `pad_id`.
             training: bool or `None`. Whether dropout is active.
 
         Returns:
             Tuple of the context `(B, S, hidden_dim)` and its mask `(B, S)`.
         """
-        if not self.built:  # for `start_decoding` on a model that was never called
+        if not self.built:  # When `start_decoding` comes before the first call.
             self.build()
-        mask = padding_mask(source)
+        mask = padding_mask(source, self.pad_id)
         x = self.dropout_layer(self.positions(self.source_embedding(source)), training=training)
         return self.encoder(x, mask=mask, training=training), mask
 
@@ -222,7 +290,7 @@ class Seq2SeqTransformer(keras.Model):
         """Predicts the token after each target token.
 
         Args:
-            target: int tensor `(B, T)` that begins with the start token; id 0 is padding.
+            target: int tensor `(B, T)` that begins with the start token, padded with `pad_id`.
             context: float tensor `(B, S, hidden_dim)` from `encode`.
             context_mask: boolean tensor `(B, S)` from `encode`.
             training: bool or `None`. Whether dropout is active.
@@ -233,16 +301,18 @@ class Seq2SeqTransformer(keras.Model):
             list of each block's attention to the context `(B, N, T, S)`.
         """
         x = self.dropout_layer(self.positions(self.target_embedding(target)), training=training)
-        x, scores = self.decoder(
+        x = self.decoder(
             x,
             context,
-            inputs_mask=padding_mask(target),
+            inputs_mask=self._target_mask(target),
             context_mask=context_mask,
-            return_attention_scores=True,
+            return_attention_scores=return_attention_scores,
             training=training,
         )
-        logits = self.output_embedding(x, reverse=True)
-        return (logits, scores) if return_attention_scores else logits
+        if return_attention_scores:
+            x, scores = x
+            return self.output_embedding(x, reverse=True), scores
+        return self.output_embedding(x, reverse=True)
 
     def start_decoding(self, source, max_length):
         """Prepares the cached search for translations of a batch.
@@ -253,25 +323,32 @@ class Seq2SeqTransformer(keras.Model):
         TensorFlow, it grows with the translations.
 
         Args:
-            source: int tensor `(B, S)`, id 0 is padding.
+            source: int tensor `(B, S)`, padded with `pad_id`.
             max_length: int, or scalar int32 tensor. The longest translation, end token included;
                 the search is given the same.
 
         Returns:
-            Tuple `(step, state, context)` as the searches of `kerasformer.decoding` take it.
+            Tuple `(step, state, context)` as the searches of `kerasformer.decoding` take it. They
+            also take `**special_ids`, when these are other than the defaults.
+
+        Example:
+
+        >>> from kerasformer import decoding
+        >>> model = Seq2SeqTransformer(7, 1, 4, 2, 3, start_id=6, end_id=0, pad_id=6)
+        >>> source, start_ids = ops.array([[3, 5, 0]]), ops.array([model.start_id])
+        >>> begin = (*model.start_decoding(source, max_length=4), start_ids, 4)
+        >>> tuple(decoding.beam_search(*begin, **model.special_ids).token_ids.shape)
+        (1, 1, 4)
         """
         context, context_mask = self.encode(source, training=False)
         grows, batch = ops.is_tensor(max_length), ops.shape(source)[0]
-        cache = self.decoder.init_cache(batch, 1 if grows else max_length)
-        if grows:  # From no place, in a way that leaves a graph open about how many there will be.
-            nothing = ops.nonzero(ops.zeros((1,)))[0]
-            cache = keras.tree.map_structure(lambda x: ops.take(x, nothing, axis=2), cache)
+        cache = self.decoder.init_cache(batch, 0 if grows else max_length)
         state = (cache, ops.zeros((batch,), dtype="int32"))
 
         def step(token_ids, state, context):
             cache, positions = state
             if grows:
-                cache = keras.tree.map_structure(_add_place, cache)
+                cache = self.decoder.grow_cache(cache)
             logits, cache = self.decode_step(token_ids, cache, positions, *context)
             return logits, (cache, positions + 1)
 
@@ -294,14 +371,28 @@ class Seq2SeqTransformer(keras.Model):
         x, cache = self.decoder.step(x, cache, positions, context_cache, context_mask)
         return self.output_embedding(x, reverse=True)[:, 0], cache
 
-    def compute_output_spec(self, *args, **kwargs):
-        # Traced, for the logits are float32 under any dtype policy.
-        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+    def _target_mask(self, target):
+        """Marks the tokens `(B, T)` up to the last that is not padding, and the first in any case.
+
+        The decoding step looks at every token so far, whatever its id. So does this mask.
+        """
+        is_token = ops.cast(padding_mask(target, self.pad_id), "int32")
+        # 1, 2, 3, ..., summed up because the length of a symbolic target may be unknown.
+        positions = ops.cumsum(ops.ones_like(is_token), axis=1)
+        length = ops.max(positions * is_token, axis=1, keepdims=True)
+        return positions <= ops.maximum(length, 1)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return self._target_mask(inputs["target"])
+
+    # Traced, because the logits are float32 under any dtype policy.
+    compute_output_spec = keras.Operation.compute_output_spec
 
     def compute_output_shape(self, inputs_shape):
         return (*inputs_shape["target"], self.output_embedding.vocabulary_size)
 
     def get_config(self):
+        stack = self.encoder.get_config()
         return {
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,
@@ -319,9 +410,11 @@ class Seq2SeqTransformer(keras.Model):
             "norm_first": self.norm_first,
             "position_layout": self.position_layout,
             "position_start": self.position_start,
+            "start_id": self.start_id,
+            "end_id": self.end_id,
+            "pad_id": self.pad_id,
+            "use_logits_bias": self.use_logits_bias,
+            "embeddings_initializer": serialize_initializer(self.embeddings_initializer),
+            "seed": self.seed,
+            **{name: stack[name] for name in self.block_arguments},
         }
-
-
-def _add_place(cache):
-    """Makes room for one more token in `(R, G, T, K)`."""
-    return ops.pad(cache, ((0, 0), (0, 0), (0, 1), (0, 0)))

@@ -54,7 +54,7 @@ class State:
 
     @classmethod
     def resumed(cls, saved: dict, metric: str, data: Mapping[str, str | int]) -> "State":
-        """Reads the state of a checkpoint, to resume with perhaps another metric and data."""
+        """Reads the state of a checkpoint, to go on with a metric and data that may be others."""
         names = {field.name for field in dataclasses.fields(cls)}
         values = {name: value for name, value in saved.items() if name in names}
         state = cls(**{**values, "data": data, "period": Period(**saved["period"])})

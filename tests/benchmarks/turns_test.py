@@ -1,15 +1,13 @@
 """The benchmark: who is timed, in which order, what is made of it, and the program."""
 
 import json
-import subprocess
-import sys
 import time
 
 import pytest
 
 from pipelines.benchmarks import turns
 from pipelines.benchmarks.turns import Side, Work
-from tests import ROOT
+from tests import programs
 
 
 def make_sleep(seconds, seen=None):
@@ -88,15 +86,9 @@ class ChooseSidesTest:
             turns.choose_sides(self.WORKS, ["hub"], ["ours"])
 
 
-def run_bench(*arguments):
-    root = ROOT
-    program = (sys.executable, "-m", "apps.bench", *arguments)
-    return subprocess.run(program, cwd=root, capture_output=True, text=True)
-
-
 class ProgramTest:
     def test_each_line_of_output_is_a_record(self):
-        done = run_bench("--work=cifar_forward", "--peers=keras-hub")
+        (done,) = programs.run(["bench", "--work=cifar_forward", "--peers=keras-hub"])
         records = [json.loads(line) for line in done.stdout.splitlines()]
         assert [r["peer"] for r in records] == [
             "kerasformer",
@@ -107,7 +99,7 @@ class ProgramTest:
         assert all(record["work"] == "vit cifar forward" for record in records)
 
     def test_unknown_work_is_one_clear_line(self):
-        done = run_bench("--work=train_tiny,sleep")
+        (done,) = programs.run(["bench", "--work=train_tiny,sleep"])
         assert (done.returncode, done.stdout) == (1, "")
         (line,) = done.stderr.splitlines()
         assert line.startswith("error: Expected work to be among ['train_tiny', ")

@@ -1,4 +1,4 @@
-"""What the searches choose with: the largest of many, shares of odds, places of rows."""
+"""What the searches choose with: the largest of many, shares of odds, rows of a batch."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from kerasformer.decoding import next_token
 @pytest.mark.parametrize("size", [997, 1000, 4096])
 def test_a_large_vocabulary_is_ranked_like_a_small_one(size):
     ties = np.random.default_rng(0).normal(size=(101, size)).round(1).astype("float32")
-    found = next_token.largest(ops.convert_to_tensor(ties), 5)
+    found = next_token.fast_top_k(ops.convert_to_tensor(ties), 5)
     for part, expected in zip(found, ops.top_k(ties, 5), strict=True):
         np.testing.assert_array_equal(part, expected)
 
@@ -27,15 +27,17 @@ def test_a_nucleus_is_the_fewest_largest_that_make_up_the_share(top_p):
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (3, 5, 2)])
-def test_gather_takes_from_each_sentence_its_own(shape):
+def test_a_batch_gather_takes_from_each_sentence_by_its_own_indices(shape):
     values = np.random.default_rng(2).normal(size=shape)
     indices = np.array([[4, 4], [0, 1], [2, 0]], "int32")
-    found = next_token.gather(ops.convert_to_tensor(values), ops.convert_to_tensor(indices))
-    expected = [row[places] for row, places in zip(values, indices, strict=True)]
+    found = next_token.batch_gather(ops.convert_to_tensor(values), ops.convert_to_tensor(indices))
+    expected = [row[taken] for row, taken in zip(values, indices, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_repeated_ngrams_are_the_tokens_that_would_end_one_again():
     tokens = np.array([[5, 6, 5, 7, 5, 0], [3, 3, 3, 3, 3, 0]], "int32")
     found = next_token.repeated_ngrams(ops.convert_to_tensor(tokens), ops.array(5), 2)
-    assert [set(row) - {0} for row in ops.convert_to_numpy(found).tolist()] == [{6, 7}, {3}]
+    last_tokens, is_repeated = map(ops.convert_to_numpy, found)
+    rows = zip(last_tokens, is_repeated, strict=True)
+    assert [set(row[mask]) for row, mask in rows] == [{6, 7}, {3}]

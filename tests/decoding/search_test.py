@@ -5,10 +5,10 @@ import functools
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer import decoding
+from tests.backend import needs_tensorflow, tf
 from tests.decoding.slow_search import END, EVERYTHING, Toy, ngrams, penalty, slow
 
 PENALTIES = [("wu", 0.6), ("wu", -0.5), ("length", 1.0), ("length", -0.5), ("wu", 0.0), (None, 1.0)]
@@ -181,22 +181,58 @@ class RulesTest:
         assert 1 not in found.token_ids
         np.testing.assert_array_equal((found.token_ids != 0).sum(axis=-1), found.lengths)
 
-    def test_other_end_token_ends(self):
-        toy = Toy()
-        toy.tables = toy.tables[..., [0, 1, 5, 3, 4, 2, 6], :][..., [0, 1, 5, 3, 4, 2, 6]]
-        found, expected = beam(toy, 11, end_id=5), beam(Toy(), 11)
-        np.testing.assert_array_equal(found.lengths, expected.lengths)
-        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
-
     def test_impossible_option_is_named(self):
         for search, options in [
-            (greedy, {"no_repeat_ngram": -1, "end_id": 1, "min_length": 12}),
+            (greedy, {"no_repeat_ngram": -1, "min_length": 12}),
             (beam, {"beam_size": 0, "num_hypotheses": 5, "length_penalty": "gnmt"}),
             (sample, {"num_samples": 0, "temperature": 0.0, "top_k": 0, "top_p": 1.1}),
         ]:
             for name, value in options.items():
                 with pytest.raises(ValueError, match=f"received {name}={value!r}"):
                     search(Toy(), 11, **{name: value})
+
+
+# Of the toy (pad 0, start 1, end 2): which of its tokens an id is when it is read and when it is
+# predicted, and the ids of start, end and padding.
+VOCABULARIES = {
+    "permuted": ([3, 5, 2, 0, 6, 1, 4], [3, 5, 2, 0, 6, 1, 4], (5, 2, 3)),
+    "start is padding, end is 0": ([2, 3, 4, 5, 6, 1], [2, 3, 4, 5, 6, 1], (5, 0, 5)),
+    "start is padding, end is 1": ([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6], (0, 1, 0)),
+    "start is end": ([6, 5, 1, 4, 3, 0], [6, 5, 2, 4, 3, 0], (2, 2, 5)),
+    "one id for all three": ([3, 1, 4, 5, 6], [3, 2, 4, 5, 6], (1, 1, 1)),
+    "padding outside the vocabulary": ([3, 4, 5, 6, 1, 2], [3, 4, 5, 6, 1, 2], (4, 5, -1)),
+}
+
+
+class SpecialIdsTest:
+    @pytest.mark.parametrize("read, predicted, ids", VOCABULARIES.values(), ids=list(VOCABULARIES))
+    @pytest.mark.parametrize(
+        "rules",
+        [{}, {"min_length": 3, "no_repeat_ngram": 1, "prefix": [[5, 0, 4], [0, 6, 0], [0, 0, 0]]}],
+        ids=["free", "ruled"],
+    )
+    def test_what_the_special_tokens_are_called_does_not_matter(self, read, predicted, ids, rules):
+        toy, renamed = Toy(seed=3), Toy(seed=3)
+        toy.tables[..., :2] = -50.0  # so that leaving these out changes no probability
+        renamed.tables = toy.tables[..., read, :][..., predicted]
+        renamed.vocabulary, renamed.start_id, pad_id = len(read), ids[0], ids[2]
+        new_ids = np.full(7, pad_id)
+        new_ids[predicted] = np.arange(len(predicted))
+        new_ids[0] = pad_id
+        limits = np.array([7, 5, 2])
+        options = {"length_limit": limits, **rules}
+        new_rules = dict(zip(("start_id", "end_id", "pad_id"), ids, strict=True)) | options
+        if rules:
+            new_rules["prefix"] = new_ids[np.array(rules["prefix"])]
+        for search, choice in [
+            (greedy, {}),
+            (beam, {"beam_size": 3, "num_hypotheses": 3}),
+            (sample, {"num_samples": 5, "top_k": 7}),  # in the order of probability, not of ids
+        ]:
+            expected = search(toy, 7, **choice, **options)
+            found = search(renamed, 7, **choice, **new_rules)
+            check_equal(found, expected._replace(token_ids=new_ids[expected.token_ids]))
+            assert np.all(expected.lengths >= 1)
 
 
 class GreedySearchTest:
@@ -267,6 +303,7 @@ class SampleTest:
             assert len(set(ngrams(tokens, 2))) == length - 1
 
 
+@needs_tensorflow
 class GraphTest:
     """Searches inside `tf.function`, as an exported model runs them."""
 

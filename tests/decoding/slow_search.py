@@ -10,6 +10,8 @@ EVERYTHING = 10**9
 class Toy:
     """A random model whose logits depend on all tokens so far, so on the state and its order."""
 
+    start_id = 1
+
     def __init__(self, batch=3, vocabulary=7, length=11, seed=0):
         self.batch, self.vocabulary = batch, vocabulary
         shape = (batch, length + 1, vocabulary, vocabulary)
@@ -19,7 +21,8 @@ class Toy:
         """Returns what a search is given first; a sentence is known by its context alone."""
         logits = np.zeros((self.batch, self.vocabulary), "float32")
         state = {"logits": logits, "place": [np.zeros(self.batch, "int32")]}
-        return self.step, state, {"tables": (self.tables,)}, np.ones(self.batch, "int32")
+        start_ids = np.full(self.batch, self.start_id, "int32")
+        return self.step, state, {"tables": (self.tables,)}, start_ids
 
     def step(self, token_ids, state, context):
         (tables,), place = context["tables"], state["place"][0]

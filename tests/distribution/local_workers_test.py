@@ -110,7 +110,7 @@ class SignalTest:
             server.settimeout(LONG)
             code += f"connection = socket.create_connection({server.getsockname()}); stay()"
             program = (
-                "import sys\nfrom pipelines import local_workers\n"
+                "import sys\nfrom pipelines.distribution import local_workers\n"
                 f"sys.exit(local_workers.run({command(code)!r}, {count}))"
             )
             starter = stack.enter_context(
@@ -131,7 +131,9 @@ class SignalTest:
         assert starter.returncode == 143
 
     def test_none_outlives_the_one_that_started_it(self):
-        follows = "from pipelines import local_workers; local_workers.follow_parent(); "
+        follows = (
+            "from pipelines.distribution import local_workers; local_workers.follow_parent(); "
+        )
         with self.started(follows) as (starter, connections):
             starter.kill()
             self.assert_all_end(connections)

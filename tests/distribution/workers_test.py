@@ -141,7 +141,7 @@ def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("both")
     (folder / "run").mkdir()
     command = [sys.executable, "-m", "tests.distribution.workers_test", str(folder)]
-    program = "import sys\nfrom pipelines import local_workers\n"
+    program = "import sys\nfrom pipelines.distribution import local_workers\n"
     program += f"sys.exit(local_workers.run({command}, {COUNT}))"
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as starter:
         trainer = make_trainer(TransformedDigits())

@@ -3,8 +3,6 @@
 The classifier is small and untrained; what its answers must be is asked of it in this process.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -17,7 +15,7 @@ from PIL import Image
 from kerasformer.models import VisionTransformer
 from pipelines.exported.pixels import predict
 from pipelines.tasks.classification.classifier import Classifier
-from tests import ROOT, programs
+from tests import programs
 
 NAMES = ["cat", "dog", "wug"]
 
@@ -50,15 +48,6 @@ def files(tmp_path):
         paths.append(str(tmp_path / name))
         Image.fromarray(pixels).save(paths[-1])
     return paths
-
-
-def run_program(program, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"apps.{program}", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
 
 
 class PredictTest:
@@ -119,7 +108,7 @@ class PredictTest:
 class ProgramTest:
     def test_files_are_classified_and_drawn(self, exported, signatures, files, tmp_path, capsys):
         picture = tmp_path / "seen.png"
-        done = run_program("predict", f"--model={exported}", *files, f"--attention={picture}")
+        (done,) = programs.run(["predict", f"--model={exported}", *files, f"--attention={picture}"])
         predict(signatures, files, pictures=None)
         assert (done.returncode, done.stdout) == (0, capsys.readouterr().out), done.stderr
         drawn = sorted(path.name for path in tmp_path.glob("seen*"))
@@ -146,7 +135,7 @@ class ProgramTest:
 
     def test_a_preview_is_drawn_instead_of_training(self, tmp_path):
         picture = tmp_path / "grid.png"
-        done = run_program("train", "--config=demo_digits", f"--preview={picture}")
+        (done,) = programs.run(["train", "--config=demo_digits", f"--preview={picture}"])
         assert done.returncode == 0, done.stderr
         pixels = matplotlib.image.imread(picture)
         assert min(pixels.shape[:2]) > 100 and pixels.std() > 0.05

@@ -24,7 +24,7 @@ def photograph(height, width):
 
 
 def is_even(counts):
-    """Says whether counts could be those of equally likely outcomes, by chi-square."""
+    """Returns whether counts could be those of equally likely outcomes, by chi-square."""
     expected = np.mean(counts)
     degrees = len(counts) - 1
     return np.sum((counts - expected) ** 2) / expected < degrees + 4 * (2 * degrees) ** 0.5

@@ -1,5 +1,7 @@
 """Blocks against the arithmetic of their own sublayers, written out."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -185,6 +187,140 @@ class DropoutTest:
         assert_close(block(*self.inputs(kind), training=True), expected)
 
 
+@keras.saving.register_keras_serializable(package="kerasformer_test")
+class TokenMLP(keras.layers.Layer):
+    """Mixes positions by one matrix: all that a mixer needs."""
+
+    def build(self, inputs_shape):
+        self.kernel = self.add_weight(shape=(inputs_shape[1], inputs_shape[1]))
+
+    def call(self, inputs):
+        return ops.einsum("bth,ts->bsh", inputs, self.kernel)
+
+
+def recurrent(**options):
+    return keras.layers.LSTM(HIDDEN, return_sequences=True, **options)
+
+
+class MixerTest:
+    @pytest.mark.parametrize("norm_first", [True, False])
+    @pytest.mark.parametrize("make_mixer", [TokenMLP, recurrent])
+    def test_it_stands_where_attention_stood(self, make_mixer, norm_first):
+        block = EncoderBlock(
+            HIDDEN, None, INNER, mixer=make_mixer(), norm_first=norm_first, epsilon=0.01
+        )
+        block.build((None, LENGTH, HIDDEN))
+        x = add(sequence(), block.self_attention, block.self_attention.sublayer)
+        assert_close(block(sequence()), add(x, block.feed_forward, block.feed_forward.sublayer))
+
+    def test_it_is_a_pattern_which_each_block_copies_and_none_builds(self):
+        pattern = recurrent(name="pattern", dropout=0.1)
+        blocks = [EncoderBlock(HIDDEN, mixer=pattern, dtype="mixed_bfloat16") for _ in range(2)]
+        for block in blocks:
+            block.build((None, None, HIDDEN))
+            assert block.self_attention.sublayer.name == "mixer"
+            assert block.self_attention.sublayer.compute_dtype == "bfloat16"
+        assert np.any(blocks[0].get_weights()[0] != blocks[1].get_weights()[0])
+        assert not pattern.built and pattern.name == "pattern"
+        names = ["kernel", "recurrent_kernel", "bias", "norm/gamma", "norm/beta"]
+        for weight, name in zip(blocks[0].weights, names, strict=True):
+            assert weight.path.endswith(name)
+
+    def test_a_mask_reaches_a_mixer_that_takes_one(self):
+        block, mask = EncoderBlock(HIDDEN, None, INNER, mixer=recurrent()), padding(LENGTH)
+        mask[1] = [True, False, True, True, False]
+        block.build((None, None, HIDDEN))
+        mixer = block.self_attention.sublayer
+        x = add(sequence(), block.self_attention, lambda x: mixer(x, mask=mask))
+        x = add(x, block.feed_forward, block.feed_forward.sublayer)
+        assert_close(block(sequence(), mask=mask), x)
+        masked = keras.layers.Masking()(sequence() * mask[..., np.newaxis])
+        outputs = block(masked)
+        assert_close(outputs, block(np.array(masked), mask=mask))
+        assert np.abs(outputs - block(np.array(masked))).max() > 1e-3
+
+    def test_a_mask_passes_by_a_mixer_that_takes_none(self):
+        mixer = TokenMLP()
+        mixer.supports_masking = True
+        block = EncoderBlock(HIDDEN, None, INNER, mixer=mixer)
+        outputs = block(sequence(), mask=padding(LENGTH))
+        np.testing.assert_array_equal(outputs, block(sequence()))
+        pooled = keras.layers.GlobalAveragePooling1D()(outputs)
+        assert_close(pooled[1], np.mean(outputs[1, : LENGTH - 2], axis=0))
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("attention_mask", np.ones((BATCH, LENGTH, LENGTH), bool)),
+            ("use_causal_mask", True),
+            ("positions", np.arange(LENGTH)),
+            ("return_attention_scores", True),
+        ],
+    )
+    def test_a_keyword_that_it_lacks_is_refused(self, name, value):
+        block = EncoderBlock(HIDDEN, None, INNER, mixer=recurrent())
+        message = f"call takes {name}, received mixer=LSTM and a value for {name}"
+        with pytest.raises(ValueError, match=message):
+            block(sequence(), **{name: value})
+
+    def test_before_a_context_it_stands_for_causal_self_attention(self):
+        block = DecoderBlock(HIDDEN, HEADS, INNER, mixer=recurrent(), key_dim=10)
+        cross, mask = block.cross_attention.sublayer, padding(LENGTH)
+        block.build((None, None, HIDDEN), (None, None, CONTEXT_DIM))
+        mixer = block.self_attention.sublayer
+        x = add(sequence(), block.self_attention, lambda x: mixer(x, mask=mask))
+        x = add(x, block.cross_attention, lambda x: cross(x, context()))
+        x = add(x, block.feed_forward, block.feed_forward.sublayer)
+        assert_close(block(sequence(), context(), inputs_mask=mask), x)
+        # Attention as a mixer takes the causal mask, as if there were no mixer.
+        block = DecoderBlock(HIDDEN, HEADS, INNER, mixer=MultiHeadAttention(HIDDEN, HEADS))
+        plain = DecoderBlock(HIDDEN, HEADS, INNER)
+        expected = plain(sequence(), context())
+        block(sequence(), context())
+        block.set_weights(plain.get_weights())
+        assert_close(block(sequence(), context()), expected)
+
+    def test_without_a_feed_forward_layer_only_the_mixer_acts(self):
+        block = EncoderBlock(HIDDEN, HEADS)
+        block.build((None, None, HIDDEN))
+        expected = add(sequence(), block.self_attention, block.self_attention.sublayer)
+        assert_close(block(sequence()), expected)
+        assert not any("feed_forward" in weight.path for weight in block.weights)
+
+    def test_the_arguments_make_the_same_block_again(self):
+        block = EncoderBlock(HIDDEN, mixer=recurrent(activation="relu"), seed=3)
+        again = EncoderBlock.from_config(json.loads(json.dumps(block.get_config())))
+        assert again.get_config() == block.get_config()
+        block.build((None, None, HIDDEN))
+        again.build((None, None, HIDDEN))
+        again.set_weights(block.get_weights())
+        np.testing.assert_array_equal(again(sequence()), block(sequence()))
+
+    @pytest.mark.parametrize(
+        ("use", "message"),
+        [
+            (lambda: EncoderBlock(HIDDEN, 3, mixer=TokenMLP()), "mixer, received num_heads=3"),
+            (lambda: EncoderBlock(HIDDEN, key_dim=5, mixer=TokenMLP()), "received key_dim=5"),
+            (lambda: EncoderBlock(HIDDEN, use_rotary=True, mixer=TokenMLP()), "use_rotary=True"),
+            (lambda: DecoderBlock(HIDDEN, 3, use_rotary=True, mixer=TokenMLP()), "use_rotary=True"),
+            (lambda: DecoderBlock(HIDDEN, None, mixer=TokenMLP()), "received num_heads=None"),
+            (lambda: EncoderBlock(HIDDEN), "received num_heads=None and mixer=None"),
+            (lambda: EncoderBlock(HIDDEN, mixer="lstm"), "Keras layer, received mixer='lstm'"),
+            (
+                lambda: EncoderBlock(HIDDEN, mixer=keras.layers.LSTM(HIDDEN))(sequence()),
+                rf"returns \(B, T, 12\), received mixer=LSTM and outputs of shape=\(2, {HIDDEN}",
+            ),
+            (
+                lambda: EncoderBlock(HIDDEN, mixer=TokenMLP()).init_cache(2, 3),
+                "step and grow_cache .* received mixer=TokenMLP without init_cache",
+            ),
+        ],
+    )
+    def test_what_contradicts_itself_is_named(self, use, message):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
 class ArgumentsTest:
     arguments = {
         "hidden_dim": HIDDEN,
@@ -201,9 +337,13 @@ class ArgumentsTest:
         "key_dim": 10,
         "use_bias": False,
         "use_rotary": True,
+        "rotary_max_wavelength": 101.0,
+        "rotary_scaling": ("ntk", 2.0),
         "use_gate": True,
         "stochastic_depth": 0.4,
         "layer_scale": 0.7,
+        "kernel_initializer": "he_normal",
+        "bias_initializer": "ones",
     }
 
     @pytest.mark.parametrize("kind", [EncoderBlock, DecoderBlock])
@@ -219,10 +359,24 @@ class ArgumentsTest:
         assert isinstance(block.feed_forward.sublayer, GatedFeedForward)
         names = ["num_heads", "num_key_value_heads", "key_dim"]
         self.takes(block.self_attention.sublayer, *names, dropout=0.2, use_rotary=True)
+        self.takes(block.self_attention.sublayer, "rotary_max_wavelength", "rotary_scaling")
         if kind is DecoderBlock:
             self.takes(block.cross_attention.sublayer, *names, dropout=0.2, use_rotary=False)
         for residual in residuals:
             self.takes(residual.sublayer, "hidden_dim", "use_bias")
+            self.takes(residual.sublayer, "kernel_initializer", "bias_initializer")
+
+    @pytest.mark.parametrize("kind", [EncoderBlock, DecoderBlock])
+    def test_each_source_of_randomness_derives_a_seed_of_its_own(self, kind):
+        rates = ("dropout", "attention_dropout", "activation_dropout", "stochastic_depth")
+        blocks = [kind(HIDDEN, HEADS, INNER, **dict.fromkeys(rates, 0.5), seed=7) for _ in range(2)]
+        states = [[v.numpy().tolist() for v in block.non_trainable_variables] for block in blocks]
+        assert states[0] == states[1]
+        assert (
+            len(np.unique(states[0], axis=0))
+            == len(states[0])
+            == (6 if kind is EncoderBlock else 9)
+        )
 
     def takes(self, layer, *names, **others):
         expected = {name: self.arguments[name] for name in names} | others

@@ -1,9 +1,12 @@
 """What every public layer and model must do, whatever it computes: point 8 of the layer contract.
 
-Each test runs over all entries of `registry.py`.
+Each test runs over all entries of `registry.py`. What costs most runs over `WHOLES` alone, the
+composites that contain the leaves.
 """
 
+import contextlib
 import functools
+import gc
 import inspect
 import json
 import os
@@ -13,12 +16,13 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from keras import ops
 
 import kerasformer
 from tests import ROOT
+from tests.backend import gradients, needs_tensorflow, recording, tf
 from tests.layers.entries import B, Padded, Probe, constructor_arguments, padding
-from tests.layers.registry import ENTRIES, Subclassed
+from tests.layers.registry import ENTRIES, WHOLE_LABELS, WHOLES, Subclassed
 
 PUBLIC = [
     value
@@ -27,6 +31,7 @@ PUBLIC = [
 ]
 
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.label)
+each_whole = pytest.mark.parametrize("entry", WHOLES, ids=lambda entry: entry.label)
 built = functools.cache(lambda entry: entry.build())
 
 
@@ -40,7 +45,7 @@ def descendants(layer):
 
 
 def arrays(outputs):
-    return [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(outputs)]
+    return [ops.convert_to_numpy(x) for x in keras.tree.flatten(outputs)]
 
 
 def assert_close(actual, expected, tolerance=1e-5):
@@ -48,12 +53,14 @@ def assert_close(actual, expected, tolerance=1e-5):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance, strict=True)
 
 
-def gradients(entry, layer, values, training=False):
-    """Computes outputs, and gradients of a sum that no normalisation keeps constant."""
-    with tf.GradientTape() as tape:
-        outputs = entry.call(layer, values, training=training)
-        total = sum(tf.reduce_sum(tf.sin(x)) for x in keras.tree.flatten(outputs))
-    return outputs, tape.gradient(total, [v.value for v in layer.trainable_variables])
+def gradients_of(entry, layer, values, training=False):
+    """Computes gradients of a sum that no normalisation keeps constant."""
+
+    def total():
+        outputs = keras.tree.flatten(entry.call(layer, values, training=training))
+        return sum(ops.sum(ops.sin(x)) for x in outputs)
+
+    return gradients(total, layer.trainable_variables)
 
 
 def rows(values, start, stop):
@@ -66,6 +73,12 @@ class RegistryTest:
         registered = {type(built(entry)) for entry in ENTRIES}
         missing = [layer.__name__ for layer in PUBLIC if layer not in registered]
         assert not missing, f"add to tests/layers/registry.py: {missing}"
+
+    def test_every_public_layer_is_a_whole_or_inside_one(self):
+        assert WHOLE_LABELS == {entry.label for entry in WHOLES}
+        layers = [built(entry) for entry in WHOLES]
+        inside = {type(child) for layer in layers for _, _, child in descendants(layer)}
+        assert not set(PUBLIC) - inside - set(map(type, layers))
 
     @pytest.mark.parametrize("layer_class", PUBLIC)
     def test_some_entry_sets_each_optional_argument(self, layer_class):
@@ -119,7 +132,8 @@ class ModelTest:
         target = np.ones(model(values).shape, "float32")
         if model.trainable_weights:
             model.compile("sgd", keras.losses.MeanSquaredError(), run_eagerly=True)
-            assert np.isfinite(model.train_on_batch(values, target))
+            with recording():
+                assert np.isfinite(model.train_on_batch(values, target))
         model.save(tmp_path / "model.keras")
         assert_close(keras.models.load_model(tmp_path / "model.keras")(values), model(values), 0)
 
@@ -128,7 +142,7 @@ class ModelTest:
         symbolic = entry.functional(layer).outputs
         eager = keras.tree.flatten(entry.call(layer, entry.values()))
         for output, expected in zip(eager, symbolic, strict=True):
-            assert output.dtype == expected.dtype
+            assert keras.backend.standardize_dtype(output.dtype) == expected.dtype
             for size, said in zip(output.shape, expected.shape, strict=True):
                 assert said in (None, size)
 
@@ -140,7 +154,19 @@ class ModelTest:
         assert tuple(layer.compute_output_shape(**arguments)) == tuple(eager[0].shape)
 
 
-@each_entry
+@each_whole
+@needs_tensorflow
+class CompilationTest:
+    def test_compiled_by_xla_it_computes_the_same(self, entry):
+        layer, values = built(entry), entry.values()
+
+        def compute(values):
+            return entry.call(layer, values), gradients_of(entry, layer, values)
+
+        assert_close(tf.function(compute, jit_compile=True)(values), compute(values), 1e-4)
+
+
+@each_whole
 class PrecisionTest:
     @pytest.mark.parametrize(
         ("dtype", "error"), [("mixed_bfloat16", 0.05), ("mixed_float16", 0.006)]
@@ -151,7 +177,8 @@ class PrecisionTest:
         for _, attribute, child in descendants(layer):
             assert child.dtype_policy == layer.dtype_policy, attribute
         outputs = keras.tree.flatten(entry.call(layer, values))
-        assert outputs[0].dtype == (entry.output_dtype or layer.compute_dtype)
+        dtype = keras.backend.standardize_dtype(outputs[0].dtype)
+        assert dtype == (entry.output_dtype or layer.compute_dtype)
         exact = arrays(entry.call(built(entry), values))
         for actual, expected in zip(arrays(outputs), exact, strict=True):
             actual = actual.astype("float32")
@@ -159,20 +186,38 @@ class PrecisionTest:
             assert np.linalg.norm(actual - expected) < error * np.linalg.norm(expected)
 
 
+@pytest.fixture
+def short_collections():
+    """Spares what is alive the collection of garbage that Keras runs for each quantised layer."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@each_entry
+class QuantizationTest:
+    def test_quantised_to_8_bits_it_computes_nearly_the_same(self, entry, short_collections):
+        """Whoever reads the weights of a layer that Keras can quantise must notice."""
+        layer = entry.build()
+        exact = arrays(entry.call(layer, entry.values()))
+        for child in {id(child): child for _, _, child in descendants(layer)}.values():
+            with contextlib.suppress(NotImplementedError):
+                child.quantize("int8")
+            is_known = isinstance(child, (keras.layers.Dense, keras.layers.EinsumDense))
+            assert child.quantization_mode == ("int8" if is_known else None)
+        for actual, expected in zip(arrays(entry.call(layer, entry.values())), exact, strict=True):
+            assert np.linalg.norm(actual - expected) <= 0.03 * np.linalg.norm(expected)
+
+
 @each_entry
 class ComputationTest:
     def test_gradient_reaches_every_weight(self, entry):
         layer = built(entry)
-        _, found = gradients(entry, layer, entry.values(), training=True)
+        found = gradients_of(entry, layer, entry.values(), training=True)
         for weight, gradient in zip(layer.trainable_variables, found, strict=True):
             assert gradient is not None, weight.path
-            gradient = tf.convert_to_tensor(gradient).numpy()
+            gradient = ops.convert_to_numpy(gradient)
             assert np.isfinite(gradient).all() and gradient.any(), weight.path
-
-    def test_compiled_by_xla_it_computes_the_same(self, entry):
-        layer, values = built(entry), entry.values()
-        compiled = tf.function(lambda values: gradients(entry, layer, values), jit_compile=True)
-        assert_close(compiled(values), gradients(entry, layer, values), 1e-4)
 
     def test_inference_is_deterministic_and_training_drops(self, entry):
         layer, values = built(entry), entry.values()
@@ -195,7 +240,7 @@ def masked_call(entry, values):
     hidden = {name: padding(values[name]) for name in {"inputs", "context"} & set(values)}
     hidden = hidden if entry.mask in ("kept", "used") else {}
     by_hand = {"attention_mask", "position_bias"} & set(values)
-    options = {"mask": tf.constant(hidden["inputs"])} if by_hand else {}
+    options = {"mask": ops.convert_to_tensor(hidden["inputs"])} if by_hand else {}
     values = values | {name: Padded(mask)(values[name]) for name, mask in hidden.items()}
     return keras.tree.flatten(entry.call(built(entry), values, **options))[0]
 
@@ -221,7 +266,7 @@ class MaskTest:
         changed = dict(values)
         for name in {"inputs", "context"} & set(values):
             changed[name] = values[name] + 3.0 * ~padding(values[name])[..., None]
-        before, after = masked_call(entry, values), masked_call(entry, changed)
+        before, after = arrays([masked_call(entry, values), masked_call(entry, changed)])
         real = entry.mask_behind(values, before.shape[1])
         real = np.ones(B, bool) if entry.mask == "used" else real
         np.testing.assert_array_equal(before[real], after[real])
@@ -238,7 +283,7 @@ def train_step(entry, strategy, values):
 
     def replica_step(values):
         entry.call(layer, values, training=True)
-        _, found = gradients(entry, layer, values)
+        found = gradients_of(entry, layer, values)
         if found:
             optimizer.apply(found, layer.trainable_variables)
         return [tf.identity(weight.value) for weight in layer.weights]
@@ -252,7 +297,8 @@ def train_step(entry, strategy, values):
     return list(zip(*map(strategy.experimental_local_results, weights), strict=True))
 
 
-@each_entry
+@each_whole
+@needs_tensorflow
 class ReplicaTest:
     def test_a_step_on_two_replicas_equals_a_step_on_one(self, entry):
         two = tf.distribute.MirroredStrategy(
@@ -267,10 +313,13 @@ LOAD_KERAS_FILES = """
 import pathlib, sys
 import numpy as np
 import keras, kerasformer
+for name in sys.argv[2:]:
+    assert keras.saving.get_registered_object(name), name
 for path in pathlib.Path(sys.argv[1]).glob("*.keras"):
     inputs = dict(np.load(path.with_suffix(".inputs.npz")))
     outputs = keras.models.load_model(path)(inputs)
-    np.savez(path.with_suffix(".outputs.npz"), *keras.tree.flatten(outputs))
+    outputs = map(keras.ops.convert_to_numpy, keras.tree.flatten(outputs))
+    np.savez(path.with_suffix(".outputs.npz"), *outputs)
 """
 LOAD_SAVED_MODEL = """
 import pathlib, sys
@@ -288,7 +337,7 @@ import pathlib, sys
 sys.modules["tensorflow"] = None
 import jax
 import numpy as np
-from tests.registry import ENTRIES
+from tests.layers.registry import ENTRIES
 folder, layers = pathlib.Path(sys.argv[1]), []
 for entry in ENTRIES:
     layers.append(entry.make(name=entry.name))
@@ -300,31 +349,33 @@ for entry, outputs in zip(ENTRIES, compute([entry.values() for entry in ENTRIES]
 """
 
 
-def assert_same_in_fresh_process(code, folder, **environment):
-    """Runs code that writes the outputs of every entry, and compares them with those here."""
-    for entry in ENTRIES:
+def assert_same_in_fresh_process(code, folder, entries, *arguments, **environment):
+    """Runs code that writes the outputs of entries, and compares them with those here."""
+    for entry in entries:
         np.savez(folder / f"{entry.name}.inputs.npz", **entry.values())
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    command = [sys.executable, "-c", code, str(folder)]
+    command = [sys.executable, "-c", code, str(folder), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    for entry in ENTRIES:
+    for entry in entries:
         outputs = list(np.load(folder / f"{entry.name}.outputs.npz").values())
         assert_close(outputs, entry.call(built(entry), entry.values()), 1e-4)
 
 
 class FreshProcessTest:
     def test_keras_files_load_where_only_the_library_is_imported(self, tmp_path):
-        for entry in ENTRIES:
+        for entry in WHOLES:
             layer = built(entry)
             model = layer if entry.in_dict else entry.functional(layer)
             model.save(tmp_path / f"{entry.name}.keras")
-        assert_same_in_fresh_process(LOAD_KERAS_FILES, tmp_path)
+        registered = [f"kerasformer>{layer.__name__}" for layer in PUBLIC]
+        assert_same_in_fresh_process(LOAD_KERAS_FILES, tmp_path, WHOLES, *registered)
 
+    @needs_tensorflow
     def test_a_saved_model_loads_where_only_tensorflow_is_imported(self, tmp_path):
         module, signatures = tf.Module(), {}
-        module.layers = [built(entry) for entry in ENTRIES]
-        for entry in ENTRIES:
+        module.layers = [built(entry) for entry in WHOLES]
+        for entry in WHOLES:
 
             @tf.function
             def outputs(entry=entry, **tensors):
@@ -334,10 +385,11 @@ class FreshProcessTest:
             specs = {k: tf.TensorSpec(s.open_shape, s.dtype, k) for k, s in entry.inputs.items()}
             signatures[entry.name] = outputs.get_concrete_function(**specs)
         tf.saved_model.save(module, tmp_path / "model", signatures=signatures)
-        assert_same_in_fresh_process(LOAD_SAVED_MODEL, tmp_path)
+        assert_same_in_fresh_process(LOAD_SAVED_MODEL, tmp_path, WHOLES)
 
+    @needs_tensorflow
     def test_jax_without_tensorflow_computes_the_same(self, tmp_path):
         for entry in ENTRIES:
             np.savez(tmp_path / f"{entry.name}.weights.npz", *built(entry).get_weights())
         jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-        assert_same_in_fresh_process(BUILD_ON_JAX, tmp_path, **jax)
+        assert_same_in_fresh_process(BUILD_ON_JAX, tmp_path, ENTRIES, **jax)

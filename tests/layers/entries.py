@@ -115,7 +115,9 @@ class Entry:
     def mask_behind(self, values, length):
         """Returns the mask that outputs of a length should carry, or None."""
         if self.mask == "made":
-            return values["target" if self.in_dict else "inputs"] != 0
+            pad_id = getattr(self.make, "keywords", {}).get("pad_id", 0)
+            is_token = values["target" if self.in_dict else "inputs"] != pad_id
+            return np.cumsum(is_token[:, ::-1], axis=1)[:, ::-1] > 0
         if self.mask != "kept":
             return None
         real = padding(values["inputs"])
@@ -133,7 +135,8 @@ def constructor_arguments(layer_class):
     for base in layer_class.__mro__:
         if base.__module__.startswith("kerasformer.") and "__init__" in vars(base):
             for parameter in list(inspect.signature(base.__init__).parameters.values())[1:]:
-                if parameter.kind is not parameter.VAR_KEYWORD:
+                is_kerass = parameter.name in ("name", "trainable", "dtype")
+                if parameter.kind is not parameter.VAR_KEYWORD and not is_kerass:
                     arguments.setdefault(parameter.name, parameter.default)
     return arguments
 

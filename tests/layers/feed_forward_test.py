@@ -83,6 +83,23 @@ class FeedForwardTest:
         assert again.get_config() == layer.get_config()
 
 
+@pytest.mark.parametrize("kind", [FeedForward, GatedFeedForward])
+class ArgumentsTest:
+    def test_initializers_reach_both_products(self, kind):
+        initializers = {"kernel_initializer": "ones", "bias_initializer": "ones"}
+        layer = kind(HIDDEN, INNER, use_bias=True, **initializers)
+        layer.build((None, None, INPUT_DIM))
+        assert all(np.all(weight == 1) for weight in layer.get_weights())
+
+    def test_equal_seeds_drop_equally(self, kind):
+        first, second = (
+            with_random_weights(kind(HIDDEN, INNER, dropout=0.5, seed=7)) for _ in range(2)
+        )
+        drawn = first(example(), training=True)
+        np.testing.assert_array_equal(drawn, second(example(), training=True))
+        assert np.any(drawn != first(example(), training=True))
+
+
 class ActivationTest:
     def test_the_two_forms_of_gelu_differ(self):
         x = np.linspace(-3, 3, 13, dtype="float32")

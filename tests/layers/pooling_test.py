@@ -6,7 +6,12 @@ import pytest
 from keras import ops
 
 from kerasformer.layers.mixers.attention import MultiHeadAttention
-from kerasformer.layers.pooling import AttentionPooling, SequencePooling
+from kerasformer.layers.pooling import (
+    AttentionPooling,
+    MeanPooling,
+    SequencePooling,
+    TokenPooling,
+)
 
 BATCH, LENGTH, HIDDEN, HEADS, INTERMEDIATE = 2, 5, 6, 3, 7
 MASK = np.array([[True, True, False, True, False], [True] * LENGTH])
@@ -28,7 +33,43 @@ LAYERS = {
     "sequence": SequencePooling,
     "attention": lambda **arguments: AttentionPooling(HIDDEN, HEADS, INTERMEDIATE, **arguments),
 }
+MEANS = {
+    "mean": MeanPooling,
+    "mean behind a prefix": lambda: MeanPooling(num_prefix_tokens=1),
+}
 each_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+
+
+class TokenPoolingTest:
+    def test_it_takes_the_first_token_or_the_first_ones(self):
+        x = example()
+        np.testing.assert_array_equal(TokenPooling()(x), x[:, 0])
+        np.testing.assert_array_equal(TokenPooling(2)(x), x[:, :2])
+        np.testing.assert_array_equal(TokenPooling(1)(x), x[:, :1])
+
+    def test_no_token_at_all_is_refused(self):
+        with pytest.raises(ValueError, match="received num_tokens=0"):
+            TokenPooling(0)
+
+
+@pytest.mark.parametrize("make", MEANS.values(), ids=MEANS)
+class MeanPoolingTest:
+    def test_it_averages_what_is_real_behind_the_prefix(self, make):
+        layer, x = make(), example()
+        first = layer.num_prefix_tokens
+        np.testing.assert_allclose(layer(x), x[:, first:].mean(axis=1), rtol=1e-5, atol=1e-6)
+        expected = [
+            row[first:][real[first:]].mean(axis=0) for row, real in zip(x, MASK, strict=True)
+        ]
+        np.testing.assert_allclose(layer(x, mask=MASK), expected, rtol=1e-5, atol=1e-6)
+
+    def test_hidden_positions_change_nothing_and_a_row_of_them_gives_zeros(self, make):
+        layer, x = make(), example()
+        mask = np.array([[False] * LENGTH, [True] * 3 + [False] * 2])
+        before = np.array(layer(x, mask=mask))
+        x[~mask] = np.inf
+        np.testing.assert_array_equal(layer(x, mask=mask), before)
+        assert np.all(before[0] == 0) and np.all(before[1] != 0)
 
 
 class SequencePoolingTest:

@@ -38,6 +38,23 @@ def vision(make_stem, dtype=None, **arguments):
     return models.VisionTransformer(stem=stem, dtype=dtype, **arguments)
 
 
+def vision_of_parts(dtype=None, **arguments):
+    """Makes a `VisionTransformer` of given layers, with a register and two heads."""
+    return models.VisionTransformer(
+        patch_size=2,
+        num_prefix_tokens=3,
+        positions=layers.LearnedGridPositions((3, 5), 3, name="positions", dtype=dtype),
+        pool=layers.TokenPooling(2, name="pool", dtype=dtype),
+        heads=[
+            keras.layers.Dense(V, autocast=False, name=f"head_{index}", dtype=dtype)
+            for index in range(2)
+        ],
+        epsilon=1e-5,
+        dtype=dtype,
+        **arguments,
+    )
+
+
 part = functools.partial
 sequence = {"inputs": Spec((B, T, HIDDEN))}
 pair = {**sequence, "context": Spec((B, S, CONTEXT_DIM))}
@@ -57,11 +74,14 @@ grouped_attention = part(layers.MultiHeadAttention, HIDDEN, use_bias=False, drop
 block = {"hidden_dim": HIDDEN, "num_heads": N, "intermediate_dim": INTERMEDIATE}
 # A rate so small that no gradient is left out.
 scaled = {"stochastic_depth": 1e-3, "layer_scale": 0.5}
-post_norm = {
-    **block,
+# Patterns, of which every block makes a copy.
+mixer = layers.MultiHeadAttention(HIDDEN, N, dropout=0.1)
+rotary_mixer = layers.MultiHeadAttention(HIDDEN, N, use_rotary=True)
+mixed = {
+    "hidden_dim": HIDDEN,
+    "intermediate_dim": INTERMEDIATE,
     "norm_first": False,
     "dropout": 0.1,
-    "attention_dropout": 0.1,
     "activation_dropout": 0.1,
 }
 modern = {
@@ -73,7 +93,13 @@ modern = {
     "activation": "silu",
     "use_bias": False,
     "use_rotary": True,
+    "rotary_max_wavelength": 100.0,
+    "rotary_scaling": ("linear", 2.0),
     "use_gate": True,
+    "attention_dropout": 1e-3,
+    "kernel_initializer": keras.initializers.RandomNormal(stddev=0.1),
+    "bias_initializer": "ones",
+    "seed": 5,
 }
 pixels = {"image_size": (6, 10), "num_layers": 1, "num_classes": V, **block}
 model = {"vocabulary_size": V, "num_layers": 1, **block}
@@ -89,6 +115,12 @@ separate = {
     "norm_first": True,
     "position_layout": "tensor2tensor",
     "position_start": 1,
+    "start_id": V - 1,
+    "end_id": 0,
+    "pad_id": V - 1,
+    "use_logits_bias": True,
+    "embeddings_initializer": "glorot_normal",
+    "seed": 5,
 }
 
 ENTRIES = [
@@ -99,6 +131,20 @@ ENTRIES = [
     Entry("MultiHeadAttention grouped", grouped_attention, sequence, causal),
     Entry("MultiHeadAttention grouped cross", grouped_attention, pair, scored),
     Entry("MultiHeadAttention rotary", part(attention, use_rotary=True), sequence),
+    Entry(
+        "MultiHeadAttention stretched",
+        part(
+            attention,
+            use_rotary=True,
+            rotary_max_wavelength=500.0,
+            rotary_scaling=("ntk", 3.0),
+            kernel_initializer="he_normal",
+            bias_initializer=keras.initializers.RandomNormal(stddev=0.1),
+            dropout=0.1,
+            seed=3,
+        ),
+        sequence | {"attention_mask": Spec((T, T), "mask")},
+    ),
     Entry(
         "MultiHeadAttention rotary in a grid",
         part(attention, use_rotary=True),
@@ -114,7 +160,9 @@ ENTRIES = [
     ),
     Entry(
         "TokenEmbedding reversed",
-        part(layers.TokenEmbedding, V, HIDDEN),
+        part(
+            layers.TokenEmbedding, V, HIDDEN, use_logits_bias=True, embeddings_initializer="zeros"
+        ),
         sequence,
         {"reverse": True},
         output_dtype="float32",
@@ -125,7 +173,11 @@ ENTRIES = [
         part(layers.SinusoidalPositionEncoding, layout="concatenated", start=1),
         sequence | any_positions,
     ),
-    Entry("LearnedPositionEmbedding", part(layers.LearnedPositionEmbedding, MAX_LENGTH), sequence),
+    Entry(
+        "LearnedPositionEmbedding",
+        part(layers.LearnedPositionEmbedding, MAX_LENGTH, embeddings_initializer="zeros"),
+        sequence,
+    ),
     Entry(
         "LearnedPositionEmbedding given",
         part(layers.LearnedPositionEmbedding, MAX_LENGTH),
@@ -134,12 +186,21 @@ ENTRIES = [
     Entry("RotaryEmbedding", layers.RotaryEmbedding, heads, mask="none"),
     Entry(
         "RotaryEmbedding given",
-        part(layers.RotaryEmbedding, max_wavelength=100.0),
+        part(layers.RotaryEmbedding, max_wavelength=100.0, scaling=("linear", 2.0)),
         heads | any_positions,
         mask="none",
     ),
     Entry("RotaryEmbedding in a grid", layers.RotaryEmbedding, heads | any_places, mask="none"),
-    Entry("LearnedGridPositions", part(layers.LearnedGridPositions, (2, 3), 1), grid),
+    Entry(
+        "LearnedGridPositions",
+        part(
+            layers.LearnedGridPositions,
+            (2, 3),
+            1,
+            keras.initializers.RandomUniform(-0.5, 0.5, seed=7),
+        ),
+        grid,
+    ),
     Entry(
         "LearnedGridPositions resized",
         part(layers.LearnedGridPositions, (3, 5), 1),
@@ -163,6 +224,9 @@ ENTRIES = [
             activation=keras.activations.elu,
             dropout=0.1,
             use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
+            bias_initializer="ones",
+            seed=5,
         ),
         sequence,
     ),
@@ -176,11 +240,14 @@ ENTRIES = [
             activation="gelu_tanh",
             dropout=0.1,
             use_bias=True,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
+            bias_initializer="ones",
+            seed=5,
         ),
         sequence,
     ),
     Entry("Residual pre-norm", part(residual, attention, normalization="rms"), sequence),
-    Entry("Residual scaled", part(residual, attention, **scaled), sequence),
+    Entry("Residual scaled", part(residual, attention, **scaled, seed=5), sequence),
     Entry(
         "Residual post-norm",
         part(
@@ -193,28 +260,33 @@ ENTRIES = [
         sequence,
     ),
     Entry("Residual cross", part(residual, attention), pair),
-    Entry("EncoderBlock post-norm", part(layers.EncoderBlock, **post_norm), sequence, scored),
+    Entry("EncoderBlock mixed", part(layers.EncoderBlock, mixer=mixer, **mixed), sequence, scored),
     Entry("EncoderBlock modern", part(layers.EncoderBlock, **modern), sequence | any_mask),
-    Entry("DecoderBlock post-norm", part(layers.DecoderBlock, **post_norm), pair, scored),
+    Entry(
+        "DecoderBlock mixed",
+        part(layers.DecoderBlock, num_heads=N, mixer=rotary_mixer, **mixed),
+        pair,
+        scored,
+    ),
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
-    Entry("Encoder post-norm", part(layers.Encoder, 2, **post_norm), sequence),
+    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[mixer, rotary_mixer], **mixed), sequence),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
     Entry("Encoder in a grid", part(layers.Encoder, 2, **modern), sequence | any_places),
-    Entry("Decoder post-norm", part(layers.Decoder, 2, **post_norm), pair),
+    Entry("Decoder mixed", part(layers.Decoder, 2, num_heads=N, mixer=mixer, **mixed), pair),
     Entry("Decoder modern", part(layers.Decoder, 2, **modern), pair, scored),
     Entry("PatchExtractor", part(layers.PatchExtractor, (3, 2)), images, mask="none"),
     Entry("PatchExtractor overlap", part(layers.PatchExtractor, 4, 3, "same"), images, mask="none"),
     Entry("PatchEmbedding", part(layers.PatchEmbedding, HIDDEN, (3, 2)), images, mask="none"),
     Entry(
         "PatchEmbedding overlap",
-        part(layers.PatchEmbedding, HIDDEN, 5, 2, padding="same", use_bias=False),
+        part(layers.PatchEmbedding, HIDDEN, 5, 2, "same", False, "he_normal", "ones"),
         images,
         mask="none",
     ),
     Entry("ConvolutionalStem", part(layers.ConvolutionalStem, HIDDEN), images, mask="none"),
     Entry(
         "ConvolutionalStem deep",
-        part(layers.ConvolutionalStem, HIDDEN, num_layers=2, kernel_size=5, strides=2, width=7),
+        part(layers.ConvolutionalStem, HIDDEN, 2, 5, 2, 7, kernel_initializer="lecun_normal"),
         images,
         mask="none",
     ),
@@ -226,12 +298,18 @@ ENTRIES = [
     ),
     Entry(
         "ResNetStem patches",
-        part(layers.ResNetStem, HIDDEN, (1, 1), 8, patch_size=(1, 2), groups=2, epsilon=1e-5),
+        part(layers.ResNetStem, HIDDEN, (1, 1), 8, (1, 2), 2, 1e-5, kernel_initializer="he_normal"),
         images,
         mask="none",
     ),
     Entry("PrefixTokens", layers.PrefixTokens, sequence),
-    Entry("PrefixTokens two", part(layers.PrefixTokens, num_tokens=2), sequence),
+    Entry("PrefixTokens two", part(layers.PrefixTokens, 2, tokens_initializer="zeros"), sequence),
+    Entry("TokenPooling", layers.TokenPooling, sequence, mask="used"),
+    Entry("TokenPooling two", part(layers.TokenPooling, num_tokens=2), sequence, mask="used"),
+    Entry("MeanPooling", layers.MeanPooling, sequence, mask="used"),
+    Entry(
+        "MeanPooling prefix", part(layers.MeanPooling, num_prefix_tokens=1), sequence, mask="used"
+    ),
     Entry("SequencePooling", layers.SequencePooling, sequence, mask="used"),
     Entry(
         "AttentionPooling",
@@ -299,7 +377,42 @@ ENTRIES = [
         mask="none",
         output_dtype="float32",
     ),
+    Entry(
+        "VisionTransformer of parts",
+        part(vision_of_parts, **pixels | {"num_classes": None}),
+        images,
+        mask="none",
+        output_dtype="float32",
+    ),
 ]
+
+# XLA, two replicas, mixed precision and files in a fresh process cost most to test, and are tested
+# on these alone. Every public layer is one of them or inside one of them.
+WHOLE_LABELS = {
+    "MultiHeadAttention biased",
+    "MultiHeadAttention grouped cross",
+    "MultiHeadAttention stretched",
+    "LearnedPositionEmbedding given",
+    "LearnedGridPositions resized",
+    "SinusoidalPositionEncoding given",
+    "SequencePooling",
+    "PatchExtractor overlap",
+    "PatchEmbedding overlap",
+    "ResNetStem patches",
+    "GatedFeedForward biased",
+    "EncoderBlock modern",
+    "Encoder mixed",
+    "Encoder modern",
+    "Encoder in a grid",
+    "Decoder mixed",
+    "Decoder modern",
+    "Seq2SeqTransformer shared",
+    "Seq2SeqTransformer separate",
+    "VisionTransformer distilled",
+    "VisionTransformer rotary",
+    "VisionTransformer features",
+}
+WHOLES = [entry for entry in ENTRIES if entry.label in WHOLE_LABELS]
 
 
 @keras.saving.register_keras_serializable(package="tests")

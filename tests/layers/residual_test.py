@@ -203,6 +203,21 @@ class BranchTest:
             np.testing.assert_array_equal(second(x, training=True), expected)
 
 
+class SeedTest:
+    def test_equal_seeds_draw_equally_and_each_source_for_itself(self):
+        rates = {"dropout": 0.5, "stochastic_depth": 0.5}
+        layers = [Residual(keras.layers.Dense(HIDDEN), **rates, seed=seed) for seed in (7, 7, 8)]
+        states = []
+        for layer in layers:
+            layer.build((None, None, HIDDEN))
+            states.append([v.numpy().tolist() for v in layer.non_trainable_variables])
+        assert states[0] == states[1] != states[2]
+        assert states[0][0] != states[0][1]
+        again = Residual.from_config(layers[0].get_config())
+        again.build((None, None, HIDDEN))
+        assert [v.numpy().tolist() for v in again.non_trainable_variables] == states[0]
+
+
 class DropRowsTest:
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
     def test_small_rates_are_kept_to_in_16_bits(self, dtype):

@@ -1,11 +1,14 @@
 """Stacks of blocks: what flows through them, and what may not."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from kerasformer.layers.embeddings.tokens import TokenEmbedding
+from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.positions.sequences import SinusoidalPositionEncoding
 from kerasformer.layers.stacks import Decoder, Encoder
 
@@ -129,6 +132,140 @@ class CompositionTest:
             names = [weight.path for weight in make_stack(kind, **options).weights]
             has_one = any("final_norm" in name for name in names)
             assert has_one == options.get("norm_first", True)
+
+    @pytest.mark.parametrize("length", [2, LENGTH])
+    def test_several_tokens_at_once_equal_one_by_one(self, options, length):
+        decoder = make_stack(Decoder, **options)
+        expected = decoder(sequence(), context())
+        context_cache = decoder.project_context(context())
+        cache, outputs = decoder.init_cache(BATCH, LENGTH + 2), []
+        for start in range(0, LENGTH, length):
+            positions = ops.full((BATCH,), start, dtype="int32")
+            tokens = ops.array(sequence()[:, start : start + length])
+            x, cache = decoder.step(tokens, cache, positions, context_cache)
+            outputs.append(x)
+        assert_close(ops.concatenate(outputs, axis=1), expected)
+
+
+@keras.saving.register_keras_serializable(package="kerasformer_test")
+class RunningSum(keras.layers.Layer):
+    """A mixer that remembers a sum, so that its cache has no length."""
+
+    def build(self, inputs_shape):
+        self.width = inputs_shape[-1]
+
+    def call(self, inputs, use_causal_mask=True):
+        return ops.cumsum(inputs, axis=1)
+
+    def init_cache(self, batch_size, max_length):
+        return {"sum": ops.zeros((batch_size, 1, self.width))}
+
+    def step(self, inputs, cache, positions):
+        outputs = cache["sum"] + ops.cumsum(inputs, axis=1)
+        return outputs, {"sum": outputs[:, -1:]}
+
+    def grow_cache(self, cache):
+        return cache
+
+
+class MixerTest:
+    def test_mixers_take_turns(self):
+        mixers = [MultiHeadAttention(HIDDEN, HEADS, use_rotary=True), RunningSum()]
+        encoder = Encoder(3, HIDDEN, None, INNER, mixer=mixers)
+        x = sequence()
+        outputs = encoder(x, use_causal_mask=True)
+        kinds = [type(block.self_attention.sublayer) for block in encoder.blocks]
+        assert kinds == [MultiHeadAttention, RunningSum, MultiHeadAttention]
+        for block in encoder.blocks:
+            x = block(x, use_causal_mask=True)
+        assert_close(outputs, encoder.final_norm(x))
+        description = keras.saving.serialize_keras_object(encoder)
+        again = keras.saving.deserialize_keras_object(json.loads(json.dumps(description)))
+        assert again.get_config() == encoder.get_config()
+        again.set_weights(encoder.get_weights())
+        np.testing.assert_array_equal(again(sequence(), use_causal_mask=True), outputs)
+
+    @pytest.mark.parametrize("mixers", [[], [RunningSum() for _ in range(LAYERS + 1)]])
+    def test_a_list_of_none_or_of_too_many_is_refused(self, mixers):
+        message = rf"received len\(mixer\)={len(mixers)} and num_layers={LAYERS}"
+        with pytest.raises(ValueError, match=message):
+            Encoder(LAYERS, HIDDEN, mixer=mixers)
+
+    @pytest.mark.parametrize(
+        ("chunks", "grows"), [([1] * LENGTH, False), ([LENGTH], True), ([3, 1, 1], True)]
+    )
+    def test_each_mixer_keeps_a_cache_of_its_own_kind(self, chunks, grows):
+        mixers = [RunningSum(), MultiHeadAttention(HIDDEN, HEADS, use_rotary=True)]
+        encoder = Encoder(LAYERS, HIDDEN, None, INNER, mixer=mixers)
+        expected = encoder(sequence(), use_causal_mask=True)
+        cache, outputs, start = encoder.init_cache(BATCH, 0 if grows else LENGTH + 2), [], 0
+        for length in chunks:
+            for _ in range(length if grows else 0):
+                cache = encoder.grow_cache(cache)
+            tokens = ops.array(sequence()[:, start : start + length])
+            x, cache = encoder.step(tokens, cache, ops.full((BATCH,), start, dtype="int32"))
+            outputs.append(x)
+            start += length
+        assert_close(ops.concatenate(outputs, axis=1), expected)
+
+    def test_prompts_of_different_lengths_go_on_where_they_ended(self):
+        encoder = make_stack(Encoder, use_rotary=True)
+        expected = encoder(sequence(), use_causal_mask=True)
+        prompts, lengths = sequence()[:, :4], np.array([4, 2])
+        prompts[1, 2:] = 100.0  # padding
+        outputs, cache = encoder.step(
+            ops.array(prompts), encoder.init_cache(BATCH, LENGTH), ops.zeros((BATCH,), "int32")
+        )
+        tokens = ops.array(sequence()[[0, 1], lengths][:, np.newaxis])
+        after, _ = encoder.step(tokens, cache, ops.array(lengths))
+        assert_close(outputs[0], expected[0, :4])
+        assert_close(outputs[1, :2], expected[1, :2])
+        assert_close(after[:, 0], np.array(expected)[[0, 1], lengths])
+
+    def test_a_recurrent_encoder_trains_and_loads(self, tmp_path):
+        token_ids = np.random.default_rng(1).integers(1, VOCABULARY, (256, LENGTH))
+        token_ids[::2, LENGTH - 2 :] = 0
+        inputs = keras.Input((LENGTH,), dtype="int32")
+        x = TokenEmbedding(VOCABULARY, HIDDEN)(inputs)
+        mixer = keras.layers.LSTM(HIDDEN, return_sequences=True, unroll=True)
+        encoder = Encoder(1, HIDDEN, None, INNER, mixer=mixer)
+        model = keras.Model(inputs, keras.layers.Dense(VOCABULARY)(encoder(x)))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
+        model.compile(keras.optimizers.Adam(0.01), loss)
+        # The task is to remember the token before.
+        labels = np.pad(token_ids, ((0, 0), (1, 0)))[:, :-1]
+        losses = model.fit(token_ids, labels, epochs=5, verbose=0).history["loss"]
+        assert losses[-1] < 0.7 * losses[0]
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(again(token_ids), model(token_ids))
+
+    def test_weights_of_one_initializer_start_apart(self):
+        initializer = keras.initializers.RandomNormal(stddev=0.02)
+        encoder = Encoder(LAYERS, HIDDEN, HEADS, INNER, kernel_initializer=initializer)
+        encoder.build((None, None, HIDDEN))
+        kernels = [w.numpy() for w in encoder.weights if w.path.endswith("kernel")]
+        assert len({kernel.std().round(4) for kernel in kernels}) > 1
+        for kernel, other in zip(kernels, kernels[4:], strict=False):
+            assert kernel.shape == other.shape and np.any(kernel != other)
+            assert abs(kernel.std() - 0.02) < 0.005
+
+    def test_equal_seeds_drop_equally_in_every_block(self):
+        first, second = (make_stack(Encoder, dropout=0.5, seed=7) for _ in range(2))
+        x = np.ones((BATCH, LENGTH, HIDDEN), "float32")
+        np.testing.assert_array_equal(first(x, training=True), second(x, training=True))
+        states = [v.numpy().tolist() for v in first.non_trainable_variables]
+        assert len(np.unique(states, axis=0)) == len(states) == 2 * LAYERS
+
+    def test_mixers_that_take_a_seed_get_one_each_and_keep_it(self):
+        mixer = keras.layers.LSTM(HIDDEN, return_sequences=True, dropout=0.5)
+        encoder = Encoder(LAYERS, HIDDEN, mixer=mixer, seed=5)
+        again = Encoder.from_config(encoder.get_config())
+        seeds = [
+            [block.self_attention.sublayer.get_config()["seed"] for block in stack.blocks]
+            for stack in (encoder, again)
+        ]
+        assert seeds[0] == seeds[1] and len({None, *seeds[0]}) == LAYERS + 1
 
 
 class PerturbationTest:

@@ -10,7 +10,13 @@ from keras import ops
 
 from kerasformer.layers.embeddings.patches import PatchEmbedding
 from kerasformer.layers.embeddings.stems import ConvolutionalStem
-from kerasformer.layers.positions.grids import grid_positions, resize_grid
+from kerasformer.layers.mixers.attention import MultiHeadAttention
+from kerasformer.layers.pooling import MeanPooling, SequencePooling, TokenPooling
+from kerasformer.layers.positions.grids import (
+    SinusoidalGridPositions,
+    grid_positions,
+    resize_grid,
+)
 from kerasformer.models.vit import VisionTransformer
 
 BATCH, HEIGHT, WIDTH, CLASSES, HIDDEN, HEADS, INNER, LAYERS = 2, 6, 9, 7, 12, 3, 13, 2
@@ -103,6 +109,107 @@ class CompositionTest:
         with_patches = make_model(patch_size=None, stem=PatchEmbedding(HIDDEN, 3))
         assert_close(with_patches(images()), make_model()(images()))
         assert np.isfinite(model(images(8, 12))).all()
+
+
+def head(classes=CLASSES, name="head_0"):
+    return keras.layers.Dense(classes, name=name)
+
+
+# Arguments that name parts, and the same parts as layers.
+PARTS = {
+    "class": ({}, {"pool": TokenPooling(), "num_prefix_tokens": 1}),
+    "distilled": (
+        {"distillation": True},
+        {"pool": TokenPooling(2), "num_prefix_tokens": 2, "heads": [head(), head(name="head_1")]},
+    ),
+    "mean": (
+        {"pool": "mean", "positions": "sinusoidal"},
+        {"pool": MeanPooling(), "positions": SinusoidalGridPositions(GRID)},
+    ),
+    "sequence": (
+        {"pool": "sequence", "positions": "none"},
+        {"pool": SequencePooling(), "positions": None, "heads": [head()]},
+    ),
+}
+
+
+class PartsTest:
+    @pytest.mark.parametrize(("named", "given"), PARTS.values(), ids=PARTS)
+    def test_a_part_may_be_a_name_or_the_layer_that_it_names(self, named, given, tmp_path):
+        named = make_model(**named)
+        model = make_model(num_classes=None if "heads" in given else CLASSES, **given)
+        model.set_weights(named.get_weights())
+        both = {"return_both_heads": named.distillation}
+        np.testing.assert_array_equal(model(images(), **both), named(images(), **both))
+        np.testing.assert_array_equal(model.features(images()), named.features(images()))
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(again(images()), model(images()))
+        assert json.dumps(again.get_config()) == json.dumps(model.get_config())
+
+    def test_every_head_reads_the_one_vector_of_a_pool(self):
+        heads = [head(5), head(7, "head_1")]
+        model = make_model(num_classes=None, pool="mean", heads=heads)
+        features = model.features(images())
+        outputs = model(images(), return_both_heads=True)
+        for output, one in zip(outputs, heads, strict=True):
+            np.testing.assert_array_equal(output, one(features))
+        assert model.compute_output_shape((BATCH, HEIGHT, WIDTH, 3)) == (BATCH, 5)
+
+    def test_registers_are_seen_by_patches_and_read_by_no_head(self):
+        model = make_model(num_prefix_tokens=4)
+        before = np.array(model(images()))
+        sequence = model.encode(images())
+        assert sequence.shape[1] == 4 + 6
+        np.testing.assert_array_equal(before, model.head(sequence[:, 0]))
+        (tokens,) = model.prefix_tokens.get_weights()
+        tokens[3, 0] += 1
+        model.prefix_tokens.set_weights([tokens])
+        assert np.all(np.array(model(images())) != before)
+
+    def test_the_mean_leaves_the_prefix_tokens_out(self):
+        model = make_model(num_classes=None, pool="mean", num_prefix_tokens=1)
+        assert_close(model(images()), np.mean(model.encode(images())[:, 1:], axis=1))
+
+    def test_the_encoder_may_see_a_part_of_what_is_embedded(self):
+        """As a masked autoencoder shows it visible patches alone."""
+        model = make_model()
+        x = model.embed(images())
+        assert_close(model.encoder(x), model.encode(images()))
+        visible = ops.take(x, [0, 2, 5], axis=1)  # the class token and two patches
+        changed = images()
+        changed[:, :3, :3] += 1  # the first patch, which is hidden
+        assert_close(
+            model.encoder(visible), model.encoder(ops.take(model.embed(changed), [0, 2, 5], 1))
+        )
+
+    def test_an_argument_of_the_encoder_reaches_it(self):
+        arguments = {"normalization": "rms", "use_gate": True, "num_key_value_heads": 1}
+        model = make_model(**arguments)
+        assert arguments.items() <= model.encoder.get_config().items()
+        assert arguments.items() <= model.get_config().items()
+        again = VisionTransformer.from_config(json.loads(json.dumps(model.get_config())))
+        assert [w.shape for w in again.encoder.weights] == []
+        again.build()
+        again.set_weights(model.get_weights())
+        np.testing.assert_array_equal(again(images()), model(images()))
+
+    def test_a_mixer_reaches_the_encoder_and_sees_the_grid(self, tmp_path):
+        mixer = MultiHeadAttention(HIDDEN, HEADS, use_rotary=True)
+        named = make_model(positions="rotary")
+        model = VisionTransformer(
+            (HEIGHT, WIDTH), LAYERS, HIDDEN, None, INNER, CLASSES, 3, positions=None, mixer=mixer
+        )
+        model.build()
+        model.set_weights(named.get_weights())
+        np.testing.assert_array_equal(model(images()), named(images()))
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(again(images()), model(images()))
+
+    def test_rotary_attention_sees_the_grid_however_it_is_asked_for(self):
+        named, model = make_model(positions="rotary"), make_model(positions=None, use_rotary=True)
+        np.testing.assert_array_equal(model(images()), named(images()))
 
 
 class PerturbationTest:
@@ -211,12 +318,13 @@ class DropTest:
 class ArgumentsTest:
     def test_each_reaches_its_part(self):
         arguments = {"attention_dropout": 0.2, "stochastic_depth": 0.3, "layer_scale": 0.4}
-        arguments |= {"dropout": 0.1, "activation": "gelu_tanh"}
+        arguments |= {"dropout": 0.1, "activation": "gelu_tanh", "epsilon": 1e-3}
         model = make_model(pool="attention", **arguments)
         sizes = {"num_layers": LAYERS, "num_heads": HEADS, "intermediate_dim": INNER}
         assert (arguments | sizes).items() <= model.encoder.get_config().items()
         assert model.dropout_layer.rate == 0.1
         assert model.pooling.activation == "gelu_tanh"
+        assert model.pooling.epsilon == 1e-3
 
     def test_a_variant_may_be_changed_in_part(self):
         model = VisionTransformer.from_variant("CCT-2/3x2", 12, 5, hidden_dim=20, num_heads=5)
@@ -232,6 +340,13 @@ class ArgumentsTest:
             ({"positions": "absolute"}, r"positions to be one of .*'absolute'"),
             ({"patch_size": None}, "either a patch_size or a stem, received patch_size=None"),
             ({"pool": "mean", "distillation": True}, "pool='class' with distillation=True"),
+            ({"heads": [head()]}, "num_classes=None with heads.*received num_classes=7, 1 heads"),
+            (
+                {"heads": [head()], "num_classes": None, "distillation": True},
+                "two heads with distillation=True.*1 heads and distillation=True",
+            ),
+            ({"distillation": True, "num_prefix_tokens": 1}, "each of 2 heads .*prefix_tokens=1"),
+            ({"use_gates": True}, "use_gates"),
         ],
     )
     def test_what_contradicts_itself_is_named(self, options, message):
@@ -241,6 +356,15 @@ class ArgumentsTest:
     def test_an_unknown_variant_is_named(self):
         with pytest.raises(ValueError, match=r"'B/16'.*received variant='B16'"):
             VisionTransformer.from_variant("B16", 224, 10)
+
+    def test_heads_that_are_not_one_for_each_vector_are_refused(self):
+        with pytest.raises(ValueError, match=r"received 1 heads .* shape=\(2, 3, 12\)"):
+            make_model(pool=TokenPooling(3), num_prefix_tokens=3)(images())
+
+    def test_images_with_channels_first_are_refused(self):
+        for model in (make_model(), make_model(patch_size=None, stem=ConvolutionalStem(HIDDEN))):
+            with pytest.raises(ValueError, match=r"channels come last.*shape=\(2, 3, 6, 9\)"):
+                model(np.moveaxis(images(), -1, 1))
 
     def test_two_heads_of_one_are_refused(self):
         with pytest.raises(ValueError, match="return_both_heads=False without distillation"):

@@ -20,7 +20,7 @@ from pipelines.runs.weights import load_model
 from pipelines.tasks import translation
 from pipelines.tasks.translation.evaluation import translate
 from pipelines.training import loop
-from tests import ROOT
+from tests import ROOT, programs
 
 STEPS = (2, 3, 5)
 BEST = 3
@@ -266,9 +266,7 @@ class TranslatorTest:
 
     def test_what_cannot_be_exported_says_so_in_one_line_and_leaves_nothing(self, run):
         before = sorted(run.rglob("*"))
-        command = [sys.executable, "-m", "apps.export", f"--workdir={run}", "--format=litert"]
-        root = ROOT
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        (done,) = programs.run(["export", f"--workdir={run}", "--format=litert"])
         sentence = "A translator can be exported as saved_model or onnx, not as litert."
         assert (done.returncode, done.stderr) == (1, f"error: {sentence}\n")
         assert sorted(run.rglob("*")) == before

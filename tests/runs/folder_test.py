@@ -36,10 +36,10 @@ CHANGES = {
 }
 WRITE_ON_A_FULL_DISK = """
 import resource, sys
-from pipelines.runs import files
+from pipelines.runs.files import write_text
 resource.setrlimit(resource.RLIMIT_FSIZE, (101, resource.RLIM_INFINITY))
 try:
-    files.write_text(sys.argv[1], "new" * 1009)
+    write_text(sys.argv[1], "new" * 1009)
 except OSError as error:
     print(error.strerror)
 """

@@ -5,14 +5,13 @@ import io
 import os
 import re
 import runpy
-import subprocess
-import sys
 
 import pytest
 
 from pipelines.tasks import translation
 from pipelines.tasks.translation import data
 from pipelines.training.dry_run import dry_run
+from tests import programs
 from tests.training import soak
 
 
@@ -46,10 +45,8 @@ class DryRunTest:
 
     def test_the_program_draws_the_first_images_of_a_classifier(self, tmp_path):
         config, run = soak.write_config("classification", tmp_path, 23), tmp_path / "run"
-        command = [sys.executable, "-m", "apps.train", f"--config={config}", f"--workdir={run}"]
-        done = subprocess.run(
-            [*command, "--dry_run"], cwd=soak.ROOT, capture_output=True, text=True
-        )
+        flags = [f"--config={config}", f"--workdir={run}", "--dry_run"]
+        (done,) = programs.run(["train", *flags])
         assert done.returncode == 0, done.stderr
         assert "The first images of the first 8 batches, one a row, are in" in done.stdout
         assert os.listdir(run) == ["first_batch.png"]

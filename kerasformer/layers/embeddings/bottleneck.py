@@ -38,6 +38,7 @@ class NormalizedConvolution(keras.layers.Layer):
         groups: int. Groups of channels that are normalised together, a divisor of `filters`.
         epsilon: float. Added to the variance of a group.
         gamma_initializer: str. What the learned scale starts from.
+        kernel_initializer: str, dict or initializer of the kernel.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
     """
 
@@ -49,6 +50,7 @@ class NormalizedConvolution(keras.layers.Layer):
         groups,
         epsilon=1e-6,
         gamma_initializer="ones",
+        kernel_initializer="lecun_normal",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -58,6 +60,7 @@ class NormalizedConvolution(keras.layers.Layer):
         self.groups = groups
         self.epsilon = epsilon
         self.gamma_initializer = gamma_initializer
+        self.kernel_initializer = kernel_initializer
         self.norm = keras.layers.GroupNormalization(
             groups,
             epsilon=epsilon,
@@ -67,11 +70,11 @@ class NormalizedConvolution(keras.layers.Layer):
         )
 
     def build(self, inputs_shape):
-        # Not autocast: the statistics of the kernel are taken in float32.
+        # Not autocast, because the statistics of the kernel are computed in float32.
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size, self.kernel_size, inputs_shape[-1], self.filters),
-            initializer="lecun_normal",
+            initializer=self.kernel_initializer,
             autocast=False,
         )
         self.norm.build((*inputs_shape[:-1], self.filters))
@@ -94,33 +97,45 @@ class NormalizedConvolution(keras.layers.Layer):
             "groups": self.groups,
             "epsilon": self.epsilon,
             "gamma_initializer": self.gamma_initializer,
+            "kernel_initializer": keras.saving.serialize_keras_object(self.kernel_initializer),
         }
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
 class BottleneckUnit(keras.layers.Layer):
-    """Adds to an image what three convolutions (1 x 1, 3 x 3, 1 x 1) make of it, then ReLU.
+    """Applies three convolutions (1 x 1, 3 x 3, 1 x 1), adds the inputs, then applies ReLU.
 
-    The last of them starts at scale zero, so that the unit starts as its shortcut: the inputs, or
-    where the shape changes their projection.
+    The last convolution starts at scale zero, so a new unit passes on its shortcut alone: the
+    inputs, or their projection where the shape changes.
 
     Args:
         filters: int. Channels inside; the output has four times as many.
         strides: int. Step of the middle convolution.
         groups: int. Groups of channels that are normalised together, a divisor of `filters`.
         epsilon: float. Added to the variance of a group.
+        kernel_initializer: str, dict or initializer of the kernels.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     References:
         - [He et al., 2015](https://arxiv.org/abs/1512.03385), figure 5
     """
 
-    def __init__(self, filters, strides, groups, epsilon=1e-6, **kwargs):
+    def __init__(
+        self,
+        filters,
+        strides,
+        groups,
+        epsilon=1e-6,
+        kernel_initializer="lecun_normal",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.filters = filters
         self.strides = strides
         self.groups = groups
         self.epsilon = epsilon
+        # Not an object: layers that share one would start with equal kernels.
+        self.kernel_initializer = keras.saving.serialize_keras_object(kernel_initializer)
         self.shortcut = None
         self.reduce = self._convolution("reduce", filters, 1, 1)
         self.convolve = self._convolution("convolve", filters, 3, strides)
@@ -148,6 +163,7 @@ class BottleneckUnit(keras.layers.Layer):
             self.groups,
             self.epsilon,
             gamma_initializer,
+            self.kernel_initializer,
             name=name,
             dtype=self.dtype_policy,
         )
@@ -163,4 +179,5 @@ class BottleneckUnit(keras.layers.Layer):
             "strides": self.strides,
             "groups": self.groups,
             "epsilon": self.epsilon,
+            "kernel_initializer": self.kernel_initializer,
         }

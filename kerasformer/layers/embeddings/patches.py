@@ -10,6 +10,8 @@ import numbers
 import keras
 from keras import ops
 
+from kerasformer.layers.embeddings.layout import check_images
+
 PADDINGS = ("valid", "same")
 
 
@@ -207,8 +209,8 @@ class PatchExtractor(keras.layers.Layer):
     Masking: produces no mask; every patch is real.
 
     Raises:
-        ValueError: when patches do not cover the image and padding was not asked for, or the
-            arguments contradict each other.
+        ValueError: when patches do not cover the image and padding was not asked for, the
+            arguments contradict each other, or the channels of the images come first.
 
     Example:
 
@@ -228,9 +230,11 @@ class PatchExtractor(keras.layers.Layer):
         self.grid_size((None, None))  # checks the arguments
 
     def build(self, inputs_shape):
+        check_images(inputs_shape)
         self.grid_size(inputs_shape[1:3])
 
     def call(self, inputs):
+        check_images(inputs.shape)
         images = ops.cast(inputs, self.compute_dtype)
         return extract_patches(images, self.patch_size, self.strides, self.padding)
 
@@ -255,11 +259,12 @@ class PatchExtractor(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kerasformer")
 class PatchEmbedding(PatchExtractor):
-    """Projects the patches of images to a sequence: a convolution with steps, by another name.
+    """Projects the patches of images to a sequence: a strided convolution by another name.
 
     Patches side by side are cut out and multiplied by one matrix, which is faster than the
-    convolution; patches that overlap go through the convolution, which need not copy them. The
-    matrix is the convolution's kernel, its first three axes flattened.
+    convolution. Patches that overlap go through the convolution, which does not copy them, unless
+    the matrix is quantised. The matrix is the convolution's kernel, its first three axes
+    flattened.
 
     Args:
         hidden_dim: int. Size of the sequence.
@@ -268,6 +273,8 @@ class PatchEmbedding(PatchExtractor):
             patches side by side, and less lets them overlap.
         padding: str. `"valid"`, or `"same"`: zeros around the image until patches cover it.
         use_bias: bool. Whether the projection adds a bias.
+        kernel_initializer: str, dict or initializer of the matrix.
+        bias_initializer: str, dict or initializer of the bias.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -279,8 +286,8 @@ class PatchEmbedding(PatchExtractor):
     Masking: produces no mask; every patch is real.
 
     Raises:
-        ValueError: when patches do not cover the image and padding was not asked for, or the
-            arguments contradict each other.
+        ValueError: when patches do not cover the image and padding was not asked for, the
+            arguments contradict each other, or the channels of the images come first.
 
     Example:
 
@@ -293,29 +300,48 @@ class PatchEmbedding(PatchExtractor):
     """
 
     def __init__(
-        self, hidden_dim, patch_size, strides=None, padding="valid", use_bias=True, **kwargs
+        self,
+        hidden_dim,
+        patch_size,
+        strides=None,
+        padding="valid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
     ):
         super().__init__(patch_size, strides, padding, **kwargs)
         self.hidden_dim = hidden_dim
         self.use_bias = use_bias
+        self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
         self.dense = keras.layers.Dense(
-            hidden_dim, use_bias=use_bias, name="dense", dtype=self.dtype_policy
+            hidden_dim,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            name="dense",
+            dtype=self.dtype_policy,
         )
 
     def build(self, inputs_shape):
+        super().build(inputs_shape)
+        self.channels = inputs_shape[-1]
         self.dense.build(super().compute_output_shape(inputs_shape))
 
     def call(self, inputs):
+        check_images(inputs.shape, self.channels)
         size, steps = _sizes_and_steps(self.patch_size, self.strides)
-        if steps == size:
+        # A quantised kernel is not the matrix itself: only its own layer can multiply by it.
+        if steps == size or self.dense.quantization_mode:
             patches = super().call(inputs)
             batch, count, values = ops.shape(patches)
-            # Flat, for a product of two matrices is the fastest, forwards and backwards.
+            # Flat, because a product of two matrices is the fastest, forwards and backwards.
             x = self.dense(ops.reshape(patches, (batch * count, values)))
             return ops.reshape(x, (batch, count, self.hidden_dim))
         images = ops.cast(inputs, self.compute_dtype)
         images, (rows, columns) = _fit(images, size, steps, self.padding)
-        kernel = ops.reshape(self.dense.kernel, (*size, images.shape[-1], self.hidden_dim))
+        kernel = ops.reshape(self.dense.kernel, (*size, self.channels, self.hidden_dim))
         x = ops.conv(images, kernel, steps, padding="valid", data_format="channels_last")
         x = ops.reshape(x, (ops.shape(images)[0], rows * columns, self.hidden_dim))
         return x + self.dense.bias if self.use_bias else x
@@ -328,4 +354,6 @@ class PatchEmbedding(PatchExtractor):
             **super().get_config(),
             "hidden_dim": self.hidden_dim,
             "use_bias": self.use_bias,
+            "kernel_initializer": keras.saving.serialize_keras_object(self.kernel_initializer),
+            "bias_initializer": keras.saving.serialize_keras_object(self.bias_initializer),
         }

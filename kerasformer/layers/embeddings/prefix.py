@@ -9,10 +9,12 @@ class PrefixTokens(keras.layers.Layer):
     """Puts learned tokens in front of a sequence, the same in every row.
 
     One is the class token of BERT and ViT; two are the class and the distillation token of DeiT,
-    in this order.
+    in this order; more are registers, which no head reads.
 
     Args:
         num_tokens: int. How many tokens.
+        tokens_initializer: str, dict or initializer of the tokens; `None` means a normal
+            distribution of standard deviation 0.02, cut at two of these.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -21,8 +23,8 @@ class PrefixTokens(keras.layers.Layer):
     Returns:
         Float tensor `(B, num_tokens + T, hidden_dim)`.
 
-    Masking: the mask of the inputs, `(B, T)`, is extended by `True` for the tokens. Who carries
-    masks by hand calls `compute_mask(inputs, mask)`.
+    Masking: the mask of the inputs, `(B, T)`, is extended by `True` for the tokens. Call
+    `compute_mask(inputs, mask)` where masks are passed by hand.
 
     Raises:
         ValueError: when `num_tokens` is not positive.
@@ -35,22 +37,27 @@ class PrefixTokens(keras.layers.Layer):
     References:
         - [Dosovitskiy et al., 2020](https://arxiv.org/abs/2010.11929), equation 1
         - [Touvron et al., 2020](https://arxiv.org/abs/2012.12877), section 4
+        - [Darcet et al., 2023](https://arxiv.org/abs/2309.16588), registers
     """
 
-    def __init__(self, num_tokens=1, **kwargs):
+    def __init__(self, num_tokens=1, tokens_initializer=None, **kwargs):
         super().__init__(**kwargs)
         if num_tokens < 1:
             raise ValueError(
                 f"Expected num_tokens of at least 1, received num_tokens={num_tokens}."
             )
         self.num_tokens = num_tokens
+        self.tokens_initializer = tokens_initializer
         self.supports_masking = True
 
     def build(self, inputs_shape):
+        initializer = self.tokens_initializer
+        if initializer is None:
+            initializer = keras.initializers.TruncatedNormal(stddev=0.02)
         self.tokens = self.add_weight(
             name="tokens",
             shape=(self.num_tokens, inputs_shape[-1]),
-            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+            initializer=initializer,
         )
 
     def call(self, inputs):
@@ -69,4 +76,8 @@ class PrefixTokens(keras.layers.Layer):
         return (batch, None if length is None else length + self.num_tokens, hidden_dim)
 
     def get_config(self):
-        return {**super().get_config(), "num_tokens": self.num_tokens}
+        return {
+            **super().get_config(),
+            "num_tokens": self.num_tokens,
+            "tokens_initializer": keras.saving.serialize_keras_object(self.tokens_initializer),
+        }

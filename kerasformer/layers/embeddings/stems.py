@@ -1,18 +1,19 @@
-"""Convolutional front doors: images to a sequence, by more than one linear projection.
+"""Convolutional stems: layers that turn images into a sequence by more than one projection.
 
-Convolutions and pools are padded as `"same"` counts it: `ceil(size / stride)` positions along each
-axis. Letters: `B` batch, `P` positions of the sequence, row by row.
+Convolutions and pools use `"same"` padding: `ceil(size / stride)` positions along each axis.
+Letters: `B` batch, `P` positions of the sequence, row by row.
 """
 
 import keras
 from keras import ops
 
 from kerasformer.layers.embeddings.bottleneck import BottleneckUnit, NormalizedConvolution
+from kerasformer.layers.embeddings.layout import check_images
 from kerasformer.layers.embeddings.patches import PatchEmbedding
 
 
 def downsample(image_size, factors):
-    """Counts what is left of an image's height and width after steps of `"same"` padding.
+    """Computes the size of an image after steps of `"same"` padding.
 
     Args:
         image_size: pair of ints `(height, width)`; an unknown one is `None`.
@@ -31,13 +32,43 @@ def downsample(image_size, factors):
     return tuple(image_size)
 
 
+class _Stem(keras.layers.Layer):
+    """Checks images and computes shapes: what the stems below share."""
+
+    def __init__(self, hidden_dim, kernel_initializer, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        # Not an object: layers that share one would start with equal kernels.
+        self.kernel_initializer = keras.saving.serialize_keras_object(kernel_initializer)
+        self.input_spec = keras.InputSpec(ndim=4)
+
+    def build(self, inputs_shape):
+        check_images(inputs_shape)
+        self.channels = inputs_shape[-1]
+
+    def call(self, inputs):
+        check_images(inputs.shape, self.channels)
+        return self.convolve(ops.cast(inputs, self.compute_dtype))
+
+    def compute_output_shape(self, inputs_shape):
+        rows, columns = self.grid_size(inputs_shape[1:3])
+        count = None if None in (rows, columns) else rows * columns
+        return (inputs_shape[0], count, self.hidden_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "kernel_initializer": self.kernel_initializer,
+        }
+
+
 @keras.saving.register_keras_serializable(package="kerasformer")
-class ConvolutionalStem(keras.layers.Layer):
-    """Turns images to a sequence by convolutions and pools: the tokenizer of CCT.
+class ConvolutionalStem(_Stem):
+    """Turns images into a sequence by convolutions and pools: the tokenizer of CCT.
 
     Each of `num_layers` steps is a convolution without bias, ReLU, and the maximum over windows of
-    3 x 3 pixels, 2 apart. A position then knows its neighbourhood, and needs no encoding of its
-    place.
+    3 x 3 pixels, 2 apart. Neighbouring windows overlap, so a model can do without positions.
 
     Args:
         hidden_dim: int. Size of the sequence, filters of the last convolution.
@@ -45,6 +76,7 @@ class ConvolutionalStem(keras.layers.Layer):
         kernel_size: int. Side of a convolution's square window.
         strides: int. Step of each convolution.
         width: int. Filters of the convolutions before the last.
+        kernel_initializer: str, dict or initializer of the kernels.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -56,7 +88,7 @@ class ConvolutionalStem(keras.layers.Layer):
     Masking: produces no mask; every position is real.
 
     Raises:
-        ValueError: when `num_layers` is not positive.
+        ValueError: when `num_layers` is not positive, or the channels of the images come first.
 
     Example:
 
@@ -68,18 +100,25 @@ class ConvolutionalStem(keras.layers.Layer):
         - [Hassani et al., 2021](https://arxiv.org/abs/2104.05704), section 3.3
     """
 
-    def __init__(self, hidden_dim, num_layers=1, kernel_size=3, strides=1, width=64, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        hidden_dim,
+        num_layers=1,
+        kernel_size=3,
+        strides=1,
+        width=64,
+        kernel_initializer="he_normal",
+        **kwargs,
+    ):
+        super().__init__(hidden_dim, kernel_initializer, **kwargs)
         if num_layers < 1:
             raise ValueError(
                 f"Expected num_layers of at least 1, received num_layers={num_layers}."
             )
-        self.hidden_dim = hidden_dim
         self.num_layers = num_layers
         self.kernel_size = kernel_size
         self.strides = strides
         self.width = width
-        self.input_spec = keras.InputSpec(ndim=4)
         self.convolutions = [
             keras.layers.Conv2D(
                 filters,
@@ -88,7 +127,7 @@ class ConvolutionalStem(keras.layers.Layer):
                 padding="same",
                 data_format="channels_last",
                 use_bias=False,
-                kernel_initializer="he_normal",
+                kernel_initializer=self.kernel_initializer,
                 name=f"convolution_{index}",
                 dtype=self.dtype_policy,
             )
@@ -96,29 +135,28 @@ class ConvolutionalStem(keras.layers.Layer):
         ]
 
     def build(self, inputs_shape):
-        channels = inputs_shape[-1]
+        super().build(inputs_shape)
+        channels = self.channels
         for convolution in self.convolutions:
             convolution.build((None, None, None, channels))
             channels = convolution.filters
 
-    def call(self, inputs):
-        x = ops.cast(inputs, self.compute_dtype)
+    def convolve(self, images):
+        """Computes the sequence of images `(B, height, width, channels)` of the compute dtype."""
+        x = images
         for convolution in self.convolutions:
-            # ReLU after the pool is the same, on a quarter of the numbers.
+            # ReLU and the maximum commute; after the pool it has a quarter of the numbers.
             x = ops.relu(_max_pool(convolution(x)))
-        return _flatten(x)
+        batch, rows, columns, channels = ops.shape(x)
+        return ops.reshape(x, (batch, rows * columns, channels))
 
     def grid_size(self, image_size):
         """Returns `(rows, columns)` of the sequence of an image of size `(height, width)`."""
         return downsample(image_size, [self.strides, 2] * self.num_layers)
 
-    def compute_output_shape(self, inputs_shape):
-        return (inputs_shape[0], _product(self.grid_size(inputs_shape[1:3])), self.hidden_dim)
-
     def get_config(self):
         return {
             **super().get_config(),
-            "hidden_dim": self.hidden_dim,
             "num_layers": self.num_layers,
             "kernel_size": self.kernel_size,
             "strides": self.strides,
@@ -127,13 +165,13 @@ class ConvolutionalStem(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class ResNetStem(keras.layers.Layer):
-    """Turns images to a sequence by the first stages of a ResNet: the front of the hybrid ViT.
+class ResNetStem(_Stem):
+    """Turns images into a sequence by the first stages of a ResNet: the stem of the hybrid ViT.
 
-    A convolution 7 x 7 and a pool, each with step 2; stages of bottleneck units, of which each
-    after the first halves height and width; then a `PatchEmbedding`. Kernels are standardised
-    and followed by group normalisation, so that no example depends on its batch. The defaults are
-    those of R50+ViT-B/16.
+    First come a 7 x 7 convolution and a pool, each of stride 2; then stages of bottleneck units,
+    each of which halves height and width except the first; then a `PatchEmbedding`. Kernels are
+    standardised and outputs are normalised by groups of channels, so that no example depends on
+    its batch. The defaults are those of R50+ViT-B/16.
 
     Args:
         hidden_dim: int. Size of the sequence.
@@ -142,6 +180,7 @@ class ResNetStem(keras.layers.Layer):
         patch_size: int or pair of ints. Size of a patch of the last stage's positions.
         groups: int. Groups of channels that are normalised together, a divisor of `width`.
         epsilon: float. Added to the variance by each normalisation.
+        kernel_initializer: str, dict or initializer of the kernels of the convolutions.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -153,7 +192,8 @@ class ResNetStem(keras.layers.Layer):
     Masking: produces no mask; every position is real.
 
     Raises:
-        ValueError: when `groups` does not divide `width`, or patches do not cover the positions.
+        ValueError: when `groups` does not divide `width`, patches do not cover the positions, or
+            the channels of the images come first.
 
     Example:
 
@@ -174,32 +214,33 @@ class ResNetStem(keras.layers.Layer):
         patch_size=1,
         groups=32,
         epsilon=1e-6,
+        kernel_initializer="lecun_normal",
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(hidden_dim, kernel_initializer, **kwargs)
         if width % groups:
             raise ValueError(
                 f"Expected groups to divide width, received groups={groups} and width={width}."
             )
-        self.hidden_dim = hidden_dim
         self.num_units = num_units
         self.width = width
         self.patch_size = patch_size
         self.groups = groups
         self.epsilon = epsilon
-        self.input_spec = keras.InputSpec(ndim=4)
-        self.root = NormalizedConvolution(
-            width, 7, 2, groups, epsilon, name="root", dtype=self.dtype_policy
-        )
+        arguments = {
+            "groups": groups,
+            "epsilon": epsilon,
+            "kernel_initializer": self.kernel_initializer,
+            "dtype": self.dtype_policy,
+        }
+        self.root = NormalizedConvolution(width, 7, 2, name="root", **arguments)
         steps = [
             (width * 2**stage, 2 if stage and not unit else 1)
             for stage, count in enumerate(num_units)
             for unit in range(count)
         ]
         self.units = [
-            BottleneckUnit(
-                filters, strides, groups, epsilon, name=f"unit_{index}", dtype=self.dtype_policy
-            )
+            BottleneckUnit(filters, strides, name=f"unit_{index}", **arguments)
             for index, (filters, strides) in enumerate(steps)
         ]
         self.patch_embedding = PatchEmbedding(
@@ -207,15 +248,17 @@ class ResNetStem(keras.layers.Layer):
         )
 
     def build(self, inputs_shape):
+        super().build(inputs_shape)
         self.root.build(inputs_shape)
         shape = (None, None, None, self.width)
         for unit in self.units:
             unit.build(shape)
             shape = unit.compute_output_shape(shape)
-        self.patch_embedding.build((None, *self._positions(inputs_shape[1:3]), shape[-1]))
+        self.patch_embedding.build((None, None, None, shape[-1]))
 
-    def call(self, inputs):
-        x = _max_pool(ops.relu(self.root(ops.cast(inputs, self.compute_dtype))))
+    def convolve(self, images):
+        """Computes the sequence of images `(B, height, width, channels)` of the compute dtype."""
+        x = _max_pool(ops.relu(self.root(images)))
         for unit in self.units:
             x = unit(x)
         return self.patch_embedding(x)
@@ -227,13 +270,9 @@ class ResNetStem(keras.layers.Layer):
     def _positions(self, image_size):
         return downsample(image_size, [2, 2, *(unit.strides for unit in self.units)])
 
-    def compute_output_shape(self, inputs_shape):
-        return (inputs_shape[0], _product(self.grid_size(inputs_shape[1:3])), self.hidden_dim)
-
     def get_config(self):
         return {
             **super().get_config(),
-            "hidden_dim": self.hidden_dim,
             "num_units": self.num_units,
             "width": self.width,
             "patch_size": self.patch_size,
@@ -244,12 +283,3 @@ class ResNetStem(keras.layers.Layer):
 
 def _max_pool(x):
     return ops.max_pool(x, 3, 2, padding="same", data_format="channels_last")
-
-
-def _flatten(x):
-    batch, rows, columns, channels = ops.shape(x)
-    return ops.reshape(x, (batch, rows * columns, channels))
-
-
-def _product(grid_size):
-    return None if None in grid_size else grid_size[0] * grid_size[1]

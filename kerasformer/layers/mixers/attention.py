@@ -5,22 +5,24 @@ Letters: `B` batch, `T` query length, `S` key length, `N` query heads, `G` key a
 (`R = B * beams`).
 """
 
+import functools
+
 import keras
 from keras import ops
 
-from kerasformer.layers.masks import causal_mask, combine_masks
-from kerasformer.layers.mixers.dot_product import scaled_dot_product_attention
-from kerasformer.layers.positions.sequences import RotaryEmbedding
+from kerasformer.layers.initializers import clone_initializer, serialize_initializer
+from kerasformer.layers.masks import combine_masks
+from kerasformer.layers.mixers.dot_product import attend, scaled_dot_product_attention
+from kerasformer.layers.positions.rotary import RotaryEmbedding
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
 class MultiHeadAttention(keras.layers.Layer):
     """Lets each position of a sequence look at a sequence: its own, or a context.
 
-    Called with `inputs` alone it is self-attention and projects query, key and value in one
-    matrix product; called with a `context` it is cross-attention and projects key and value in
-    one. Which of the two a layer is, its first call decides. Glorot's initialisation of the
-    fused kernel equals that of separate ones with gain `1/sqrt(2)`.
+    Called with `inputs` alone it is self-attention: one matrix product projects query, key and
+    value. Called with a `context` it is cross-attention: one product projects the query, one key
+    and value. The first call decides which.
 
     Args:
         hidden_dim: int. Size of the outputs.
@@ -32,6 +34,14 @@ class MultiHeadAttention(keras.layers.Layer):
         dropout: float in `[0, 1)`. Rate at which attention probabilities are dropped.
         use_rotary: bool. Whether query and key are turned by their positions
             (`RotaryEmbedding`); self-attention only.
+        rotary_max_wavelength: float. Base of the wavelengths, for `use_rotary`.
+        rotary_scaling: `("linear", factor)`, `("ntk", factor)` or `None`, for `use_rotary`, as
+            `rotate` explains.
+        kernel_initializer: Keras initializer, its name or its config, for all kernels. The fan of
+            a fused kernel counts all its parts: Glorot's initialisation of it equals that of
+            separate kernels with gain `1/sqrt(2)`.
+        bias_initializer: Keras initializer, its name or its config, for all biases.
+        seed: int or `None`. Seed of the dropout; with an int its masks can be repeated.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -40,7 +50,8 @@ class MultiHeadAttention(keras.layers.Layer):
         mask: boolean tensor `(B, T)`, the real positions of `inputs`.
         inputs_mask: boolean tensor `(B, T)`, what Keras fills; `mask`, if given, replaces it.
         context_mask: boolean tensor `(B, S)`, the real positions of `context`.
-        attention_mask: boolean tensor `(B, T, S)` or `(B, N, T, S)`.
+        attention_mask: boolean tensor `(T, S)`, `(B, T, S)` or `(B, N, T, S)`; `B`, `N` or `T` may
+            be 1 in it, for a mask that is shared.
         use_causal_mask: bool. Whether a position may not look at later ones.
         position_bias: float tensor that broadcasts to `(B, N, T, S)`.
         positions: int tensor as `rotate` takes it, for `use_rotary`; `None` means `0..T-1`.
@@ -52,11 +63,13 @@ class MultiHeadAttention(keras.layers.Layer):
 
     Masking: all masks given are joined by "and". Keras fills them by itself: `mask` when `inputs`
     is the only tensor, `inputs_mask` and `context_mask` when there are more. The mask of the
-    inputs hides keys, never queries, and is kept as the mask of the outputs.
+    inputs hides keys, never queries, and is kept as the mask of the outputs. A query that may look
+    at no key gets zeros before the output projection.
 
     Raises:
-        ValueError: when the sizes contradict each other, a layer built for one kind of attention
-            is called for the other, or one is given a causal mask or positions it cannot use.
+        ValueError: when sizes are none or contradict each other, inputs or masks have another
+            shape, a layer built for one kind of attention is called for the other, or one is given
+            a causal mask or positions it cannot use.
 
     Example:
 
@@ -77,6 +90,11 @@ class MultiHeadAttention(keras.layers.Layer):
         use_bias=True,
         dropout=0.0,
         use_rotary=False,
+        rotary_max_wavelength=10000.0,
+        rotary_scaling=None,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -87,31 +105,65 @@ class MultiHeadAttention(keras.layers.Layer):
         self.use_bias = use_bias
         self.dropout = dropout
         self.use_rotary = use_rotary
+        self.rotary_max_wavelength = rotary_max_wavelength
+        self.rotary_scaling = rotary_scaling
+        self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
+        self.seed = seed
         self.supports_masking = True
+        self._check_arguments()
         self._groups = num_heads if num_key_value_heads is None else num_key_value_heads
-        if num_heads < 1 or self._groups < 1 or num_heads % self._groups:
-            raise ValueError(
-                "Expected num_key_value_heads to divide num_heads, received "
-                f"num_heads={num_heads} and num_key_value_heads={num_key_value_heads}."
-            )
-        if key_dim is None and hidden_dim % num_heads:
-            raise ValueError(
-                "Expected num_heads to divide hidden_dim (or a key_dim), received "
-                f"hidden_dim={hidden_dim} and num_heads={num_heads}."
-            )
-        self._head_dim = key_dim or hidden_dim // num_heads
+        self._head_dim = hidden_dim // num_heads if key_dim is None else key_dim
         self.output_dense = self._dense(hidden_dim, "output_dense")
         policy = self.dtype_policy
-        self.dropout_layer = keras.layers.Dropout(dropout, name="dropout_layer", dtype=policy)
+        self.dropout_layer = keras.layers.Dropout(
+            dropout, seed=seed, name="dropout_layer", dtype=policy
+        )
         self.rotary_embedding = None
         if use_rotary:
-            self.rotary_embedding = RotaryEmbedding(name="rotary_embedding", dtype=policy)
+            self.rotary_embedding = RotaryEmbedding(
+                rotary_max_wavelength, rotary_scaling, name="rotary_embedding", dtype=policy
+            )
+
+    def _check_arguments(self):
+        for name in ("hidden_dim", "num_heads", "num_key_value_heads", "key_dim"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"Expected {name} of at least 1, received {name}={value}.")
+        if self.num_heads % (self.num_key_value_heads or self.num_heads):
+            raise ValueError(
+                "Expected num_key_value_heads to divide num_heads, received "
+                f"num_heads={self.num_heads} and num_key_value_heads={self.num_key_value_heads}."
+            )
+        if self.key_dim is None and self.hidden_dim % self.num_heads:
+            raise ValueError(
+                "Expected num_heads to divide hidden_dim (or a key_dim), received "
+                f"hidden_dim={self.hidden_dim} and num_heads={self.num_heads}."
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(
+                "Expected dropout to be at least 0 and less than 1, received "
+                f"dropout={self.dropout}."
+            )
+        is_default = self.rotary_max_wavelength == 10000 and self.rotary_scaling is None
+        if not self.use_rotary and not is_default:
+            raise ValueError(
+                "Expected use_rotary=True with rotary_max_wavelength or rotary_scaling, received "
+                f"use_rotary={self.use_rotary}."
+            )
 
     def build(self, inputs_shape, context_shape=None):
-        # Which projections there are depends on the kind of attention, known only here.
+        for name, shape in (("inputs", inputs_shape), ("context", context_shape)):
+            if shape is not None and (len(shape) != 3 or shape[-1] is None):
+                raise ValueError(
+                    f"Expected {name} of three axes with a known last size, received "
+                    f"shape={tuple(shape)}."
+                )
+        # The projections depend on the kind of attention, which is known only here.
         query_dim = self.num_heads * self._head_dim
         key_value_dim = 2 * self._groups * self._head_dim
         self.is_cross_attention = context_shape is not None
+        self._widths = [shape and shape[-1] for shape in (inputs_shape, context_shape)]
         if self.is_cross_attention:
             if self.use_rotary:
                 raise ValueError("Expected context=None with use_rotary=True, received one.")
@@ -130,6 +182,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self,
         inputs,
         context=None,
+        *,
         mask=None,
         inputs_mask=None,
         context_mask=None,
@@ -140,55 +193,74 @@ class MultiHeadAttention(keras.layers.Layer):
         return_attention_scores=False,
         training=None,
     ):
-        self._check_kind(context is not None)
-        if positions is not None and not self.use_rotary:
-            raise ValueError("Expected positions=None with use_rotary=False, received some.")
+        self._check_call(inputs, context, use_causal_mask, positions)
         if context is None:
-            key_mask = inputs_mask if mask is None else mask
+            key_mask, source = inputs_mask if mask is None else mask, inputs
             query, key, value = self._project_inputs(inputs, positions)
         else:
-            if use_causal_mask:
-                raise ValueError("Expected context=None with use_causal_mask=True, received one.")
-            key_mask = context_mask
+            key_mask, source = context_mask, context
             query = self._split_heads(self.query_dense(inputs), self.num_heads)
             key, value = self.project_context(context)
-        outputs, scores = scaled_dot_product_attention(
+        # Pooling hands in one query, a batch of 1, for all examples of a context.
+        batch = inputs.shape[0] if source.shape[0] == 1 else source.shape[0]
+        shape = (batch, self.num_heads, inputs.shape[1], source.shape[1])
+        drop = functools.partial(self.dropout_layer, training=True)
+        outputs, scores = attend(
             query,
             key,
             value,
-            mask=combine_masks(
-                key_mask,
-                attention_mask,
-                causal_mask(ops.shape(inputs)[1]) if use_causal_mask else None,
-            ),
+            mask=combine_masks(key_mask, attention_mask, shape=shape),
+            is_causal=use_causal_mask,
             position_bias=position_bias,
-            dropout=lambda x: self.dropout_layer(x, training=training),
+            dropout=drop if training and self.dropout > 0 else None,
+            needs_scores=return_attention_scores,
         )
         outputs = self.output_dense(self._join_heads(outputs))
         return (outputs, scores) if return_attention_scores else outputs
 
     def init_cache(self, batch_size, max_length):
-        """Makes the empty cache of `self_step`: keys and values `(R, G, max_length, K)`."""
-        shape = (batch_size, self._groups, max_length, self._head_dim)
-        return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
-
-    def self_step(self, inputs, cache, positions):
-        """Attends from one new token a row to itself and the tokens before it.
+        """Makes the empty cache of `step`: keys and values `(R, G, L, K)`.
 
         Args:
-            inputs: float tensor `(R, 1, input_dim)`.
-            cache: tuple of keys and values `(R, G, L, K)`, as `init_cache` made it.
-            positions: int tensor `(R,)`, where each row's token goes, below `L`.
+            batch_size: int or scalar int tensor, `R`.
+            max_length: int, `L`. 0 for a cache that `grow_cache` gives room.
 
         Returns:
-            Tuple of the outputs `(R, 1, hidden_dim)` and the cache with the token written to it.
+            Tuple of two float tensors.
+        """
+        cache = ops.zeros(
+            (batch_size, self._groups, max_length or 1, self._head_dim), self.compute_dtype
+        )
+        if max_length == 0:
+            # Taken from no place, so that a graph does not know how many there will be.
+            cache = ops.take(cache, ops.nonzero(ops.zeros((1,)))[0], axis=2)
+        return cache, ops.zeros_like(cache)
+
+    def grow_cache(self, cache):
+        """Makes room for one more token of each row: `(R, G, L + 1, K)`."""
+        return tuple(ops.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0))) for x in cache)
+
+    def step(self, inputs, cache, positions):
+        """Attends from the next tokens of each row to themselves and the tokens before them.
+
+        Args:
+            inputs: float tensor `(R, T, input_dim)`.
+            cache: tuple of keys and values `(R, G, L, K)`, as `init_cache` made it.
+            positions: int tensor `(R,)`, where each row's first token goes; the last is below `L`.
+
+        Returns:
+            Tuple of the outputs `(R, T, hidden_dim)` and the cache with the tokens written to it.
         """
         self._check_kind(False)
-        query, key, value = self._project_inputs(inputs, positions[:, None])
+        positions = ops.cast(positions, "int32")[:, None]
+        positions = positions + ops.arange(ops.shape(inputs)[1], dtype="int32")
+        query, key, value = self._project_inputs(inputs, positions)
         keys = _write(cache[0], key, positions)
         values = _write(cache[1], value, positions)
-        seen = ops.less_equal(ops.arange(ops.shape(keys)[2], dtype="int32"), positions[:, None])
-        outputs, _ = scaled_dot_product_attention(query, keys, values, mask=combine_masks(seen))
+        seen = ops.arange(ops.shape(keys)[2], dtype="int32") <= positions[:, :, None]
+        outputs, _ = scaled_dot_product_attention(
+            query, keys, values, mask=combine_masks(None, seen)
+        )
         return self.output_dense(self._join_heads(outputs)), (keys, values)
 
     def project_context(self, context):
@@ -197,32 +269,39 @@ class MultiHeadAttention(keras.layers.Layer):
         return tuple(ops.split(key_value, 2, axis=1))
 
     def cross_step(self, inputs, context_cache, context_mask=None):
-        """Attends from one new token a row to a context whose keys and values are known.
+        """Attends from the next tokens of each row to a context whose keys and values are known.
 
         The rows of one sentence (its beams) become the queries of one product, so that keys and
         values are never copied per beam.
 
         Args:
-            inputs: float tensor `(R, 1, input_dim)`, `R` a multiple of `B`, batch-major.
+            inputs: float tensor `(R, T, input_dim)`, `R` a multiple of `B`, batch-major.
             context_cache: tuple of keys and values `(B, G, S, K)` from `project_context`.
             context_mask: boolean tensor `(B, S)` or `None`.
 
         Returns:
-            Float tensor `(R, 1, hidden_dim)`.
+            Float tensor `(R, T, hidden_dim)`.
         """
         self._check_kind(True)
         keys, values = context_cache
-        rows, batch = ops.shape(inputs)[0], ops.shape(keys)[0]
-        inputs = ops.reshape(inputs, (batch, rows // batch, inputs.shape[-1]))
+        (rows, length, width), batch = ops.shape(inputs), ops.shape(keys)[0]
+        inputs = ops.reshape(inputs, (batch, rows // batch * length, width))
         query = self._split_heads(self.query_dense(inputs), self.num_heads)
         outputs, _ = scaled_dot_product_attention(
             query, keys, values, mask=combine_masks(context_mask)
         )
         outputs = self.output_dense(self._join_heads(outputs))
-        return ops.reshape(outputs, (rows, 1, self.hidden_dim))
+        return ops.reshape(outputs, (rows, length, self.hidden_dim))
 
     def _dense(self, units, name):
-        return keras.layers.Dense(units, use_bias=self.use_bias, name=name, dtype=self.dtype_policy)
+        return keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=clone_initializer(self.kernel_initializer),
+            bias_initializer=clone_initializer(self.bias_initializer),
+            name=name,
+            dtype=self.dtype_policy,
+        )
 
     def _project_inputs(self, inputs, positions=None):
         heads = self.num_heads + 2 * self._groups
@@ -230,8 +309,8 @@ class MultiHeadAttention(keras.layers.Layer):
         # `split`, not slices: the gradient of a slice is an array of zeros as large as `x`.
         query, key, value = ops.split(x, [self.num_heads, self.num_heads + self._groups], axis=1)
         if self.use_rotary:
-            query = self.rotary_embedding(query, positions)
-            key = self.rotary_embedding(key, positions)
+            query = self.rotary_embedding(query, positions=positions)
+            key = self.rotary_embedding(key, positions=positions)
         return query, key, value
 
     def _split_heads(self, x, num_heads):
@@ -243,6 +322,23 @@ class MultiHeadAttention(keras.layers.Layer):
         batch, num_heads, length, width = ops.shape(x)
         return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, num_heads * width))
 
+    def _check_call(self, inputs, context, use_causal_mask, positions):
+        self._check_kind(context is not None)
+        if context is not None and use_causal_mask:
+            raise ValueError("Expected context=None with use_causal_mask=True, received one.")
+        if positions is not None and not self.use_rotary:
+            raise ValueError("Expected positions=None with use_rotary=False, received some.")
+        for name, tensor, width in zip(
+            ("inputs", "context"), (inputs, context), self._widths, strict=True
+        ):
+            if tensor is not None and (
+                len(tensor.shape) != 3 or tensor.shape[-1] not in (None, width)
+            ):
+                raise ValueError(
+                    f"Expected {name} of shape (B, T, {width}), for which layer "
+                    f"name={self.name!r} was built, received shape={tuple(tensor.shape)}."
+                )
+
     def _check_kind(self, is_cross_attention):
         if is_cross_attention != self.is_cross_attention:
             kinds = {True: "cross-attention", False: "self-attention"}
@@ -251,9 +347,8 @@ class MultiHeadAttention(keras.layers.Layer):
                 f"name={self.name!r} was built, received one for {kinds[is_cross_attention]}."
             )
 
-    def compute_output_spec(self, *args, **kwargs):
-        # Traced, for the arguments decide how many tensors come out, and not the shapes alone.
-        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+    # Keras traces the call, because `return_attention_scores` changes what comes out of it.
+    compute_output_spec = keras.Operation.compute_output_spec
 
     def compute_output_shape(self, inputs_shape, context_shape=None):
         return (*inputs_shape[:-1], self.hidden_dim)
@@ -268,14 +363,19 @@ class MultiHeadAttention(keras.layers.Layer):
             "use_bias": self.use_bias,
             "dropout": self.dropout,
             "use_rotary": self.use_rotary,
+            "rotary_max_wavelength": self.rotary_max_wavelength,
+            "rotary_scaling": self.rotary_scaling,
+            "kernel_initializer": serialize_initializer(self.kernel_initializer),
+            "bias_initializer": serialize_initializer(self.bias_initializer),
+            "seed": self.seed,
         }
 
 
-def _write(cache, entry, positions):
-    """Writes `(R, G, 1, K)` into a cache `(R, G, L, K)` at a position of each row's own."""
+def _write(cache, entries, positions):
+    """Writes `(R, G, T, K)` into a cache `(R, G, L, K)` at positions `(R, T)`."""
     rows, groups, length, width = ops.shape(cache)
-    flat = ops.reshape(cache, (rows * groups, length, width))
-    index = ops.arange(rows * groups, dtype="int32")
-    where = ops.stack([index, ops.repeat(ops.cast(positions, "int32"), groups)], axis=1)
-    flat = ops.scatter_update(flat, where, ops.reshape(entry, (rows * groups, width)))
+    first = length * ops.arange(rows * groups, dtype="int32")[:, None]
+    index = ops.reshape(first + ops.repeat(positions, groups, axis=0), (-1, 1))
+    flat = ops.reshape(cache, (rows * groups * length, width))
+    flat = ops.scatter_update(flat, index, ops.reshape(entries, (-1, width)))
     return ops.reshape(flat, (rows, groups, length, width))

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kerasformer.layers.masks import causal_mask, combine_masks
+
 
 def attention_probabilities(query, key, mask=None, position_bias=None):
     """Computes `softmax(Q Kᵀ / sqrt(K) + bias)` over the keys that the mask allows.
@@ -61,6 +63,107 @@ def scaled_dot_product_attention(query, key, value, mask=None, position_bias=Non
     probabilities = attention_probabilities(query, key, mask, position_bias)
     weights = probabilities if dropout is None else dropout(probabilities)
     return _grouped_matmul(weights, value), probabilities
+
+
+def fused_attention(query, key, value, mask=None, is_causal=False):
+    """Computes `scaled_dot_product_attention` by the attention kernel of the backend.
+
+    The kernel never holds all probabilities, and so cannot return them or drop some. Backends
+    differ in what they do with a query that has no key; here it gets zeros, as in the reference.
+
+    Args:
+        query: float tensor `(B, N, T, K)`; `B` may be 1 for one query that all examples share.
+        key: float tensor `(B, G, S, K)`, `G` a divisor of `N`.
+        value: float tensor `(B, G, S, K)`.
+        mask: boolean tensor that broadcasts to `(B, N, T, S)`, `True` = attend, or `None`.
+        is_causal: bool. Whether a query may not look at later keys; `S = T` then.
+
+    Returns:
+        Float tensor `(B, N, T, K)`.
+
+    Example:
+
+    >>> query, key = ops.ones((1, 2, 3, 4)), ops.ones((1, 2, 5, 4))
+    >>> float(fused_attention(query, key, ops.ones((1, 2, 5, 4)))[0, 0, 0, 0])
+    1.0
+
+    References:
+        - [Dao et al., 2022](https://arxiv.org/abs/2205.14135)
+    """
+    length = ops.shape(query)[2]
+    if mask is not None:
+        if is_causal:
+            mask, is_causal = combine_masks(None, mask, causal_mask(length)), False
+        # The kernel sees a key in every row, since some make NaN of a row without any. cuDNN takes
+        # masks with all queries only.
+        has_key = ops.any(mask, axis=-1, keepdims=True)
+        mask = ops.logical_or(mask, ops.logical_not(has_key))
+        batch, heads, _, source = ops.shape(mask)
+        mask = ops.broadcast_to(mask, (batch, heads, length, source))
+    if query.shape[0] == 1:
+        query = ops.repeat(query, ops.shape(key)[0], axis=0)
+    if key.shape[1] == 1:
+        # With one group Keras's op fails on TensorFlow, and torch leaves its fast kernel.
+        key, value = (ops.repeat(x, query.shape[1], axis=1) for x in (key, value))
+    query, key, value = (ops.swapaxes(x, 1, 2) for x in (query, key, value))
+    outputs = ops.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal)
+    outputs = ops.swapaxes(outputs, 1, 2)
+    return outputs if mask is None else outputs * ops.cast(has_key, outputs.dtype)
+
+
+def attend(
+    query,
+    key,
+    value,
+    mask=None,
+    is_causal=False,
+    position_bias=None,
+    dropout=None,
+    needs_scores=False,
+):
+    """Attends by `fused_attention` where that is possible and fast, else by the reference.
+
+    It is possible when nobody asks for probabilities: no scores, no dropout, no bias (which torch
+    does not take beside a mask, and 16 bits would round). It is fast with torch, and on GPUs with
+    JAX. On CPUs the reference is faster with TensorFlow (the kernel has 0.7 to 0.9 times its speed)
+    and with JAX (0.6 to 1.0 times); `docs/performance.md` has the figures. TensorFlow has no such
+    kernel on GPUs either.
+
+    Args:
+        query: float tensor `(B, N, T, K)`.
+        key: float tensor `(B, G, S, K)`, `G` a divisor of `N`.
+        value: float tensor `(B, G, S, K)`.
+        mask: boolean tensor that broadcasts to `(B, N, T, S)`, `True` = attend, or `None`.
+        is_causal: bool. Whether a query may not look at later keys; `S = T` then.
+        position_bias: float tensor that broadcasts to `(B, N, T, S)`, or `None`.
+        dropout: function applied to the probabilities, or `None`.
+        needs_scores: bool. Whether the probabilities must be returned.
+
+    Returns:
+        Tuple of the outputs `(B, N, T, K)` and the probabilities `(B, N, T, S)` before dropout, or
+        `None` where nobody needs them.
+
+    Example:
+
+    >>> x = ops.ones((1, 2, 3, 4))
+    >>> outputs, scores = attend(x, x, x, is_causal=True, needs_scores=True)
+    >>> tuple(outputs.shape), tuple(scores.shape)
+    ((1, 2, 3, 4), (1, 2, 3, 3))
+    """
+    needs_probabilities = needs_scores or dropout is not None or position_bias is not None
+    if _has_fast_kernel() and not needs_probabilities:
+        return fused_attention(query, key, value, mask, is_causal), None
+    if is_causal:
+        mask = combine_masks(None, mask, causal_mask(ops.shape(query)[2]))
+    return scaled_dot_product_attention(query, key, value, mask, position_bias, dropout)
+
+
+def _has_fast_kernel():
+    if keras.backend.backend() == "jax":
+        # The first device is the one that JAX computes on. Keras's kernel for TPUs takes the mask
+        # of the first example for all.
+        return keras.distribution.list_devices()[0].startswith("gpu")
+    return keras.backend.backend() == "torch"
 
 
 def _grouped_matmul(x, y):

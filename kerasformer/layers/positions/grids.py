@@ -1,6 +1,6 @@
-"""Where a patch stands: a learned table, fixed sinusoids and coordinates, in two dimensions.
+"""Positions in two dimensions: a learned table, fixed sinusoids, and coordinates for rotation.
 
-A grid `(rows, columns)` is read row by row, behind the prefix tokens that have no place in it. A
+A grid `(rows, columns)` is read row by row, behind the prefix tokens, which are not part of it. A
 table made for one grid serves another one by `resize_grid`, the only resize there is. Everything
 is computed in float32 and cast last. Letters: `B` batch, `T` length, prefix tokens included.
 """
@@ -8,6 +8,7 @@ is computed in float32 and cast last. Letters: `B` batch, `T` length, prefix tok
 import keras
 from keras import ops
 
+from kerasformer.layers.initializers import serialize_initializer
 from kerasformer.layers.positions.sequences import sinusoidal_positions
 
 
@@ -28,7 +29,7 @@ def resize_grid(table, old_grid, new_grid):
         `table`; for the same grid `table` itself.
 
     Raises:
-        ValueError: when the old grid has more places than the table has rows.
+        ValueError: when the old grid has more positions than the table has rows.
 
     Example:
 
@@ -74,12 +75,12 @@ def _resize_matrix(old_size, new_size):
 
 
 def grid_positions(grid_size, num_prefix_tokens=0):
-    """Lists the row and the column of each place, for `RotaryEmbedding` and who passes them to it.
+    """Lists the row and the column of each token, as `RotaryEmbedding` takes them.
 
     Args:
         grid_size: tuple of int. Rows and columns.
-        num_prefix_tokens: int. Tokens before the grid; they stand at row 0 and column 0, where
-            nothing is turned.
+        num_prefix_tokens: int. Tokens before the grid; they get row 0 and column 0, where nothing
+            is turned.
 
     Returns:
         int32 tensor `(1, num_prefix_tokens + rows * columns, 2)`.
@@ -90,9 +91,9 @@ def grid_positions(grid_size, num_prefix_tokens=0):
     [[[0, 0], [0, 0], [0, 1], [1, 0], [1, 1]]]
     """
     rows, columns = grid_size
-    places = ops.arange(rows * columns, dtype="int32")
-    places = ops.stack([places // columns, places % columns], axis=-1)
-    return ops.pad(places, [[num_prefix_tokens, 0], [0, 0]])[None]
+    indices = ops.arange(rows * columns, dtype="int32")
+    positions = ops.stack([indices // columns, indices % columns], axis=-1)
+    return ops.pad(positions, [[num_prefix_tokens, 0], [0, 0]])[None]
 
 
 class _GridPositions(keras.layers.Layer):
@@ -108,7 +109,7 @@ class _GridPositions(keras.layers.Layer):
         self.num_prefix_tokens = num_prefix_tokens
         self.supports_masking = True
 
-    def call(self, inputs, grid_size=None):
+    def call(self, inputs, *, grid_size=None):
         rows, columns = grid_size = self.grid_size if grid_size is None else grid_size
         length = self.num_prefix_tokens + rows * columns
         if inputs.shape[1] not in (None, length):
@@ -132,7 +133,7 @@ class _GridPositions(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kerasformer")
 class LearnedGridPositions(_GridPositions):
-    """Adds a trained vector for each place of a grid, and for each prefix token.
+    """Adds a trained vector to each position of a grid, and to each prefix token.
 
     Weights that were stored by a layer of another grid are resized when they are loaded, and the
     table is resized when a call says that its grid is another one.
@@ -140,6 +141,8 @@ class LearnedGridPositions(_GridPositions):
     Args:
         grid_size: tuple of int. Rows and columns of the table.
         num_prefix_tokens: int. Tokens before the grid, which have a vector each.
+        embeddings_initializer: Keras initializer, its name or its config; `None` means a normal
+            distribution with a standard deviation of 0.02.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -166,12 +169,16 @@ class LearnedGridPositions(_GridPositions):
         - [Dosovitskiy et al., 2020](https://arxiv.org/abs/2010.11929), section 3.1
     """
 
+    def __init__(self, grid_size, num_prefix_tokens=0, embeddings_initializer=None, **kwargs):
+        super().__init__(grid_size, num_prefix_tokens, **kwargs)
+        self.embeddings_initializer = embeddings_initializer
+
     def build(self, inputs_shape):
         rows, columns = self.grid_size
         self.table = self.add_weight(
             name="table",
             shape=(self.num_prefix_tokens + rows * columns, inputs_shape[-1]),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            initializer=self.embeddings_initializer or keras.initializers.RandomNormal(stddev=0.02),
             autocast=False,
         )
 
@@ -207,13 +214,19 @@ class LearnedGridPositions(_GridPositions):
         grid_size = tuple(int(size) for size in store["grid_size"])
         self.load_table(store["0"][:], grid_size)
 
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "embeddings_initializer": serialize_initializer(self.embeddings_initializer),
+        }
+
 
 @keras.saving.register_keras_serializable(package="kerasformer")
 class SinusoidalGridPositions(_GridPositions):
-    """Adds fixed sinusoids of the column and of the row to each place of a grid.
+    """Adds fixed sinusoids of the column and of the row to each position of a grid.
 
-    Each is a half of the vector, of which `layout` says how it is filled; prefix tokens get
-    nothing. Published encodings:
+    Each fills half of the vector in the way `layout` names; prefix tokens get nothing. Published
+    encodings:
 
     | system | layout |
     |---|---|
@@ -265,9 +278,9 @@ class SinusoidalGridPositions(_GridPositions):
 
     def position_table(self, hidden_dim):
         """Computes the table `(num_prefix_tokens + rows * columns, hidden_dim)`."""
-        places = grid_positions(self.grid_size)[0]
+        size, positions = hidden_dim // 2, grid_positions(self.grid_size)[0]
         rows, columns = (
-            sinusoidal_positions(places[:, axis], hidden_dim // 2, self.layout) for axis in (0, 1)
+            sinusoidal_positions(positions[:, axis], size, self.layout) for axis in (0, 1)
         )
         table = ops.concatenate([columns, rows], axis=-1)
         return ops.pad(table, [[self.num_prefix_tokens, 0], [0, 0]])

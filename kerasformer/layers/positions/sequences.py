@@ -1,11 +1,13 @@
-"""Where a token stands: fixed sinusoids, a learned table, rotation of queries and keys.
+"""Positions that are added to a sequence: fixed sinusoids and a learned table.
 
-Everything that depends on a position is computed in float32 (bfloat16 cannot tell 256 from
-257) and cast last. Letters: `B` batch, `T` length, `N` heads, `K` size of a head.
+Sinusoids are computed in float32 (bfloat16 cannot tell 256 from 257) and cast last. Letters: `B`
+batch, `T` length.
 """
 
 import keras
 from keras import ops
+
+from kerasformer.layers.initializers import serialize_initializer
 
 LAYOUTS = ("interleaved", "concatenated", "tensor2tensor")
 
@@ -54,41 +56,53 @@ def sinusoidal_positions(positions, hidden_dim, layout="interleaved"):
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
 
 
-def rotate(inputs, positions, max_wavelength=10000.0):
-    """Turns each pair `(x_j, x_{j + K/2})` of a head by `position / max_wavelength^(2j/K)`.
-
-    Where a position has `A` coordinates (row and column), the head is cut in `A` equal parts, and
-    each part is turned by one coordinate as if it were a head of its own.
+def check_positions(positions, batch_size, length, max_rank=2):
+    """Makes a tensor of the positions of a call, or raises when they are not one for each step.
 
     Args:
-        inputs: float tensor `(B, N, T, K)`, `K` a multiple of `2 A`.
-        positions: int tensor `(T,)`, `(B, T)` or `(1 or B, T, A)`.
-        max_wavelength: float. Base of the wavelengths.
+        positions: int tensor, array or list `(T,)`, `(B, T)` or `(B, T, A)`; `B` may be 1.
+        batch_size: int or `None`. `B` of the inputs, where it is known.
+        length: int or `None`. `T` of the inputs, where it is known.
+        max_rank: int. 2, or 3 where a position may have `A` coordinates.
 
     Returns:
-        Float tensor `(B, N, T, K)` of the dtype of `inputs`. The product of a turned query and a
-        turned key depends on the distance of their positions only.
+        Tensor of the shape of `positions`.
 
-    References:
-        - [Su et al., 2021](https://arxiv.org/abs/2104.09864), equation 34, in the half-split
-          order of GPT-NeoX
-        - [Heo et al., 2024](https://arxiv.org/abs/2403.13298), section 3.1, axial frequencies
+    Raises:
+        ValueError: for another shape.
+
+    Example:
+
+    >>> tuple(check_positions([0, 1, 2], batch_size=2, length=3).shape)
+    (3,)
     """
-    if len(positions.shape) == 3:
-        parts = ops.split(inputs, positions.shape[-1], axis=-1)
-        turned = [
-            rotate(part, positions[..., axis], max_wavelength) for axis, part in enumerate(parts)
-        ]
-        return ops.concatenate(turned, axis=-1)
-    half = inputs.shape[-1] // 2
-    frequencies = ops.power(max_wavelength, -ops.arange(half, dtype="float32") / half)
-    angles = ops.cast(positions, "float32")[..., None] * frequencies
-    angles = angles[None, None] if len(positions.shape) == 1 else angles[:, None]
-    cos, sin = ops.cos(angles), ops.sin(angles)
-    x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-    first, second = x[..., :half], x[..., half:]
-    turned = ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return ops.cast(turned, inputs.dtype)
+    positions = ops.convert_to_tensor(positions)
+    shape, shapes = tuple(positions.shape), [(length,), (batch_size, length), (1, length)]
+    if len(shape) > max_rank or not any(_fits(shape[:2], sizes) for sizes in shapes):
+        raise ValueError(
+            f"Expected positions of shape (T,) or (B, T) with B={batch_size} and T={length}, "
+            f"received shape={shape}."
+        )
+    return positions
+
+
+def _fits(shape, sizes):
+    return len(shape) == len(sizes) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(shape, sizes, strict=True)
+    )
+
+
+def _check_range(positions, size):
+    """Raises for positions outside of a table, where their values are known: outside of graphs."""
+    try:
+        values = ops.convert_to_numpy(positions)
+    except (NotImplementedError, TypeError):  # a tensor of a graph of TensorFlow, a tracer of JAX
+        return
+    if values.size and (values.min() < 0 or values.max() >= size):
+        raise ValueError(
+            f"Expected positions from 0 to {size - 1} with max_length={size}, received positions "
+            f"from {values.min()} to {values.max()}."
+        )
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -111,7 +125,8 @@ class SinusoidalPositionEncoding(keras.layers.Layer):
     Masking: the mask of the inputs is kept.
 
     Raises:
-        ValueError: for another layout or start, or an odd `hidden_dim`.
+        ValueError: for another layout or start, an odd `hidden_dim`, or positions that are not
+            one for each step.
 
     Example:
 
@@ -137,9 +152,11 @@ class SinusoidalPositionEncoding(keras.layers.Layer):
         if inputs_shape[-1] % 2:
             raise ValueError(f"Expected hidden_dim to be even, received {inputs_shape[-1]}.")
 
-    def call(self, inputs, positions=None):
+    def call(self, inputs, *, positions=None):
         if positions is None:
             positions = ops.arange(ops.shape(inputs)[1], dtype="int32")
+        else:
+            positions = check_positions(positions, *inputs.shape[:2])
         table = sinusoidal_positions(positions + self.start, inputs.shape[-1], self.layout)
         return inputs + ops.cast(table, inputs.dtype)
 
@@ -156,11 +173,15 @@ class LearnedPositionEmbedding(keras.layers.Layer):
 
     Args:
         max_length: int. Number of positions in the table.
+        embeddings_initializer: Keras initializer, its name or its config; `None` means a
+            truncated normal distribution with a standard deviation of 0.02.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
         inputs: float tensor `(B, T, hidden_dim)`, `T <= max_length`.
-        positions: int tensor `(T,)` or `(B, T)`; `None` means `0..T-1`.
+        positions: int tensor `(T,)` or `(B, T)`, each below `max_length`; `None` means `0..T-1`.
+            Compiled code does not check their values: JAX makes vectors of NaN for those outside
+            of the table, and a GPU with TensorFlow zeros.
 
     Returns:
         Float tensor `(B, T, hidden_dim)`.
@@ -168,7 +189,8 @@ class LearnedPositionEmbedding(keras.layers.Layer):
     Masking: the mask of the inputs is kept.
 
     Raises:
-        ValueError: when a static `T` exceeds `max_length`.
+        ValueError: when `max_length` is not positive, `T` exceeds it, or positions are not one
+            for each step; outside of compiled code also when one lies outside of the table.
 
     Example:
 
@@ -180,19 +202,25 @@ class LearnedPositionEmbedding(keras.layers.Layer):
         - [Gehring et al., 2017](https://arxiv.org/abs/1705.03122), section 3.1
     """
 
-    def __init__(self, max_length, **kwargs):
+    def __init__(self, max_length, embeddings_initializer=None, **kwargs):
         super().__init__(**kwargs)
+        if max_length < 1:
+            raise ValueError(
+                f"Expected max_length of at least 1, received max_length={max_length}."
+            )
         self.max_length = max_length
+        self.embeddings_initializer = embeddings_initializer
         self.supports_masking = True
 
     def build(self, inputs_shape):
         self.embeddings = self.add_weight(
             name="embeddings",
             shape=(self.max_length, inputs_shape[-1]),
-            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+            initializer=self.embeddings_initializer
+            or keras.initializers.TruncatedNormal(stddev=0.02),
         )
 
-    def call(self, inputs, positions=None):
+    def call(self, inputs, *, positions=None):
         length = inputs.shape[1]
         if length is not None and length > self.max_length:
             raise ValueError(
@@ -200,66 +228,17 @@ class LearnedPositionEmbedding(keras.layers.Layer):
             )
         if positions is None:
             positions = ops.arange(ops.shape(inputs)[1], dtype="int32")
+        else:
+            positions = check_positions(positions, *inputs.shape[:2])
+            _check_range(positions, self.max_length)
         return inputs + ops.take(ops.convert_to_tensor(self.embeddings), positions, axis=0)
 
     def compute_output_shape(self, inputs_shape):
         return inputs_shape
 
     def get_config(self):
-        return {**super().get_config(), "max_length": self.max_length}
-
-
-@keras.saving.register_keras_serializable(package="kerasformer")
-class RotaryEmbedding(keras.layers.Layer):
-    """Turns the heads of queries or keys by angles that grow with their position.
-
-    Args:
-        max_wavelength: float. Base of the wavelengths.
-        **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
-
-    Call arguments:
-        inputs: float tensor `(B, N, T, K)`, `K` even.
-        positions: int tensor `(T,)`, `(B, T)` or `(1 or B, T, A)`, `A` coordinates each as
-            `rotate` explains; `None` means `0..T-1`.
-
-    Returns:
-        Float tensor `(B, N, T, K)`.
-
-    Masking: produces no mask.
-
-    Raises:
-        ValueError: when `K` is odd, or no multiple of `2 A`.
-
-    Example:
-
-    >>> layer = RotaryEmbedding()
-    >>> ops.round(layer(ops.ones((1, 1, 2, 2)))[0, 0, 1], 2).numpy().tolist()
-    [-0.30000001192092896, 1.3799999952316284]
-
-    References:
-        - [Su et al., 2021](https://arxiv.org/abs/2104.09864)
-    """
-
-    def __init__(self, max_wavelength=10000.0, **kwargs):
-        super().__init__(**kwargs)
-        self.max_wavelength = max_wavelength
-
-    def build(self, inputs_shape):
-        if inputs_shape[-1] % 2:
-            raise ValueError(f"Expected heads of even size, received key_dim={inputs_shape[-1]}.")
-
-    def call(self, inputs, positions=None):
-        if positions is None:
-            positions = ops.arange(ops.shape(inputs)[2], dtype="int32")
-        elif len(positions.shape) == 3 and inputs.shape[-1] % (2 * positions.shape[-1]):
-            raise ValueError(
-                f"Expected heads of a size that {2 * positions.shape[-1]} divides, for positions "
-                f"of {positions.shape[-1]} axes, received key_dim={inputs.shape[-1]}."
-            )
-        return rotate(inputs, positions, self.max_wavelength)
-
-    def compute_output_shape(self, inputs_shape):
-        return inputs_shape
-
-    def get_config(self):
-        return {**super().get_config(), "max_wavelength": self.max_wavelength}
+        return {
+            **super().get_config(),
+            "max_length": self.max_length,
+            "embeddings_initializer": serialize_initializer(self.embeddings_initializer),
+        }

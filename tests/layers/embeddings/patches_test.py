@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.layers.embeddings.patches import (
@@ -14,6 +13,7 @@ from kerasformer.layers.embeddings.patches import (
     pair,
     patch_grid,
 )
+from tests.backend import tf
 
 BATCH, HEIGHT, WIDTH, CHANNELS, HIDDEN = 2, 6, 15, 3, 7
 # (patch_size, strides, padding) that suit an image of 6 x 15 pixels.
@@ -201,3 +201,17 @@ class EmbeddingTest:
             layer = PatchEmbedding(HIDDEN, 3, strides)
             expected = layer(pixels.astype("float32"))
             np.testing.assert_array_equal(layer(pixels.astype("uint8")), expected)
+
+    @pytest.mark.parametrize("way", OVERLAPPING)
+    def test_quantised_to_8_bits_it_computes_nearly_the_same(self, way):
+        layer = PatchEmbedding(HIDDEN, *way)
+        exact = np.array(layer(example()))
+        layer.dense.quantize("int8")
+        error = np.linalg.norm(np.array(layer(example())) - exact) / np.linalg.norm(exact)
+        assert error < 0.02
+
+    def test_it_starts_as_its_initializers_say(self):
+        layer = PatchEmbedding(
+            HIDDEN, 3, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(2)
+        )
+        assert np.all(layer(example()) == 2)

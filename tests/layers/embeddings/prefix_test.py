@@ -52,6 +52,12 @@ class PrefixTest:
 
 
 class ArgumentTest:
+    def test_the_tokens_start_as_their_initializer_says(self):
+        layer = PrefixTokens(2, tokens_initializer=keras.initializers.Constant(0.5))
+        assert np.all(layer(example())[:, :2] == 0.5)
+        again = PrefixTokens.from_config(layer.get_config())
+        np.testing.assert_array_equal(again(example()), layer(example()))
+
     def test_no_token_at_all_is_refused(self):
         with pytest.raises(ValueError, match="received num_tokens=0"):
             PrefixTokens(0)

@@ -132,6 +132,30 @@ class FrontDoorTest:
         np.testing.assert_array_equal(layer(pixels.astype("uint8")), expected)
 
 
+class InitializerTest:
+    @pytest.mark.parametrize("initializer", ["he_normal", keras.initializers.HeNormal()])
+    def test_no_two_convolutions_start_alike(self, initializer):
+        stems = [
+            ConvolutionalStem(HIDDEN, 3, width=CHANNELS, kernel_initializer=initializer),
+            ResNetStem(HIDDEN, (2, 2), 4, groups=2, kernel_initializer=initializer),
+        ]
+        for stem in stems:
+            stem.build((None, HEIGHT, WIDTH, CHANNELS))
+            kernels = [w.numpy() for w in stem.weights if w.name == "kernel"]
+            assert len({kernel.tobytes() for kernel in kernels}) == len(kernels)
+
+    def test_convolutions_start_as_it_says(self):
+        for make in (
+            lambda **options: ConvolutionalStem(HIDDEN, 2, **options),
+            lambda **options: ResNetStem(HIDDEN, (1,), 4, groups=2, **options),
+        ):
+            stem = make(kernel_initializer=keras.initializers.Constant(0.5))
+            stem = type(stem).from_config(stem.get_config())
+            stem.build((None, HEIGHT, WIDTH, CHANNELS))
+            kernels = [w for w in stem.weights if w.name == "kernel" and len(w.shape) == 4]
+            assert kernels and all(np.all(kernel == 0.5) for kernel in kernels)
+
+
 class SizeTest:
     def test_what_is_left_is_rounded_up_at_every_step(self):
         assert downsample((33, 5), [2, 2]) == (9, 2)

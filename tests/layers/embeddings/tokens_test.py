@@ -73,6 +73,16 @@ class LookUpTest:
         assert table.dtype == "float32"
         np.testing.assert_array_equal(outputs, ops.cast(table[TOKEN_IDS], "bfloat16"))
 
+    def test_the_vectors_start_as_their_initializer_says(self):
+        initializer = keras.initializers.RandomUniform(3.0, 5.0, seed=7)
+        layer = TokenEmbedding(VOCABULARY, HIDDEN, embeddings_initializer=initializer)
+        layer.build()
+        (table,) = layer.get_weights()
+        assert np.all((table >= 3) & (table <= 5))
+        again = TokenEmbedding.from_config(layer.get_config())
+        again.build()
+        np.testing.assert_array_equal(again.get_weights()[0], table)
+
 
 class ReverseTest:
     @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16", "float64"])
@@ -101,6 +111,46 @@ class ReverseTest:
         assert sequence.dtype == layer.compute_dtype
         assert logits.shape == (None, None, VOCABULARY)
         assert logits.dtype == "float32"
+
+    @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+    def test_a_bias_is_added_to_logits_alone(self, policy):
+        layer = TokenEmbedding(VOCABULARY, HIDDEN, use_logits_bias=True, dtype=policy)
+        plain = TokenEmbedding(VOCABULARY, HIDDEN, dtype=policy)
+        vectors = layer(TOKEN_IDS)
+        table, bias = layer.get_weights()
+        assert bias.shape == (VOCABULARY,) and not bias.any()
+        bias = np.random.default_rng(1).standard_normal(VOCABULARY).astype("float32")
+        layer.set_weights([table, bias])
+        plain.build()
+        plain.set_weights([table])
+        np.testing.assert_array_equal(layer(TOKEN_IDS), vectors)
+        sequence = ops.cast(example(), layer.compute_dtype)
+        expected = plain(sequence, reverse=True) + bias
+        np.testing.assert_allclose(layer(sequence, reverse=True), expected, rtol=1e-6)
+
+    def test_a_sequence_of_another_width_is_refused(self):
+        layer = TokenEmbedding(VOCABULARY, HIDDEN)
+        with pytest.raises(ValueError, match=r"width hidden_dim=7 .*received shape=\(2, 5, 6\)"):
+            layer(example()[..., :6], reverse=True)
+
+
+class RangeTest:
+    @pytest.mark.parametrize("token_id", [-1, VOCABULARY, 2.5, np.nan])
+    def test_a_known_id_outside_the_vocabulary_is_refused(self, token_id):
+        token_ids = np.where(TOKEN_IDS == 9, token_id, TOKEN_IDS)
+        with pytest.raises(ValueError, match=rf"from 0 to 10, received token_id={token_id}"):
+            TokenEmbedding(VOCABULARY, HIDDEN)(token_ids)
+
+    def test_ids_that_are_not_known_yet_are_not_checked(self):
+        layer = TokenEmbedding(VOCABULARY, HIDDEN)
+        inputs = keras.Input((None,), dtype="int32")
+        model = keras.Model(inputs, layer(inputs))
+        np.testing.assert_array_equal(model.predict(TOKEN_IDS, verbose=0), layer(TOKEN_IDS))
+        assert layer(np.zeros((2, 0), "int32")).shape == (2, 0, HIDDEN)
+
+    def test_a_sequence_without_reverse_is_refused(self):
+        with pytest.raises(ValueError, match=r"without reverse=True, .* shape=\(2, 5, 7\)"):
+            TokenEmbedding(VOCABULARY, HIDDEN)(example())
 
 
 class TieTest:

@@ -3,14 +3,14 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.mixers.dot_product import scaled_dot_product_attention
+from tests.backend import tf
 
 BATCH, LENGTH, CONTEXT, HIDDEN, CONTEXT_DIM, HEADS, KEY_DIM = 2, 5, 7, 13, 17, 6, 4
-MASKS = ["no mask", "padding", "arbitrary", "per head", "causal", "causal and arbitrary"]
+MASKS = ["no mask", "padding", "arbitrary", "per head", "shared", "causal", "causal and arbitrary"]
 OPTIONS = {
     "plain": {},
     "no bias": {"use_bias": False},
@@ -60,6 +60,8 @@ def masks(kind, keys, padding_name="mask"):
         arguments["attention_mask"] = random_mask(BATCH, LENGTH, keys)
     if "per head" in kind:
         arguments["attention_mask"] = random_mask(BATCH, HEADS, LENGTH, keys)
+    if kind == "shared":
+        arguments["attention_mask"] = random_mask(LENGTH, keys)
     if "causal" in kind:
         arguments["use_causal_mask"] = True
     return arguments, arguments
@@ -91,7 +93,7 @@ class OracleTest:
     @pytest.mark.parametrize("use_bias", [True, False])
     @pytest.mark.parametrize(
         ("kind", "is_cross_attention"),
-        [*((kind, False) for kind in MASKS), *((kind, True) for kind in MASKS[:4])],
+        [*((kind, False) for kind in MASKS), *((kind, True) for kind in MASKS[:5])],
     )
     def test_it_equals_the_attention_of_keras(self, kind, is_cross_attention, use_bias):
         layer = make_layer(is_cross_attention, use_bias=use_bias)
@@ -268,7 +270,7 @@ class StepTest:
         cache, outputs = layer.init_cache(BATCH, LENGTH + 2), []
         for position in range(LENGTH):
             positions = ops.full((BATCH,), position, dtype="int32")
-            step, cache = layer.self_step(inputs[:, position : position + 1], cache, positions)
+            step, cache = layer.step(inputs[:, position : position + 1], cache, positions)
             outputs.append(step)
         outputs = ops.cast(ops.concatenate(outputs, axis=1), "float32")
         expected = ops.cast(layer(inputs, use_causal_mask=True), "float32")
@@ -283,7 +285,7 @@ class StepTest:
             # The second row lags two tokens behind, and begins by repeating its first.
             positions = np.array([position, max(position - 2, 0)])  # int64
             tokens = inputs[[0, 1], positions][:, np.newaxis]
-            outputs, cache = layer.self_step(tokens, cache, ops.array(positions))
+            outputs, cache = layer.step(tokens, cache, ops.array(positions))
             assert_equal(outputs[:, 0], np.array(expected)[[0, 1], positions])
 
     @every_option
@@ -331,13 +333,33 @@ class KerasMaskTest:
 
 
 class ErrorTest:
+    @pytest.mark.parametrize("layer", [make_layer(), make_layer(True)])
+    def test_query_value_and_key_in_the_order_of_keras_are_refused(self, layer):
+        keys = context() if layer.is_cross_attention else sequence()
+        with pytest.raises(TypeError, match="too many positional arguments"):
+            layer(sequence(), keys, keys)
+
     @pytest.mark.parametrize(
         ("use", "message"),
         [
             (lambda: MultiHeadAttention(7, 3), "received hidden_dim=7 and num_heads=3"),
-            (lambda: MultiHeadAttention(6, 0), "received num_heads=0"),
+            (lambda: MultiHeadAttention(6, 0), "at least 1, received num_heads=0"),
+            (lambda: MultiHeadAttention(0, 3), "at least 1, received hidden_dim=0"),
+            (lambda: MultiHeadAttention(6, 3, key_dim=0), "at least 1, received key_dim=0"),
+            (lambda: MultiHeadAttention(6, 3, dropout=1.0), "less than 1, received dropout=1.0"),
+            (lambda: MultiHeadAttention(6, 3, dropout=-0.1), "received dropout=-0.1"),
+            (lambda: MultiHeadAttention(6, 3, rotary_scaling=("ntk", 2)), "use_rotary=False"),
+            (lambda: MultiHeadAttention(6, 3, rotary_max_wavelength=5), "use_rotary=False"),
+            (
+                lambda: MultiHeadAttention(6, 3)(ops.ones((2, 6))),
+                r"axes .*, received shape=\(2, 6\)",
+            ),
+            (lambda: MultiHeadAttention(6, 3)(keras.Input((5, None))), r"size, .* 5, None\)"),
+            (lambda: make_layer()(sequence(width=11)), r"inputs of .* T, 13\), .*\(2, 5, 11\)"),
+            (lambda: make_layer()(sequence()[0]), r"inputs of shape .* received shape=\(5, 13\)"),
+            (lambda: make_layer(True)(sequence(), sequence()), r"context of .* T, 17\), .* 13\)"),
             (lambda: MultiHeadAttention(6, 3, 2), "num_heads=3 and num_key_value_heads=2"),
-            (lambda: MultiHeadAttention(6, 3, 0), "num_heads=3 and num_key_value_heads=0"),
+            (lambda: MultiHeadAttention(6, 3, 0), "of at least 1, received num_key_value_heads=0"),
             (lambda: make_layer(True, use_rotary=True), "use_rotary=True, received one"),
             (lambda: make_layer(True)(sequence(), context(), use_causal_mask=True), "received one"),
             (lambda: make_layer()(sequence(), sequence()), "a call for self-attention, .* cross"),

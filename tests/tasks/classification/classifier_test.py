@@ -145,7 +145,8 @@ class AnswersTest:
         assert spelled(found["class_names"]) == np.array(NAMES)[best].tolist()
 
     def test_of_few_classes_all_are_named(self):
-        found = make_classifier(NAMES[:3]).classify(tf.constant(FILES[:1]))
+        classifier = make_classifier(NAMES[:3])  # A `tf.function` does not keep its object alive.
+        found = classifier.classify(tf.constant(FILES[:1]))
         assert found["probabilities"].shape == (1, 3)
         assert sorted(spelled(found["class_names"])[0]) == list(NAMES[:3])
 
@@ -197,7 +198,7 @@ class AnswersTest:
         sequence, scores = module.model.encode(pixels, return_attention_scores=True)
         length = sequence.shape[1]
         for layer, found in enumerate(scores):
-            if module.model.pooling is not None:
+            if hasattr(module.model.pooling, "weights_of"):
                 readers = module.model.pooling.weights_of(sequence).numpy()
             else:  # The class token is the first of the sequence.
                 row = np.eye(length)[0] if pool == "class" else np.full(length, 1 / length)

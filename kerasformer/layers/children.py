@@ -1,0 +1,88 @@
+"""How a layer makes, copies, seeds and stores the layers inside it."""
+
+import zlib
+
+import keras
+
+
+def clone(layer, name, dtype, seed=None):
+    """Makes a new, unbuilt layer with the arguments of another.
+
+    Args:
+        layer: Keras layer that has `get_config`; it stays as it is.
+        name: str. Name of the copy.
+        dtype: str or dtype policy of the copy.
+        seed: int, the seed of the copy when the layer takes one, or `None` for that of the layer.
+
+    Returns:
+        A Keras layer of the same class.
+
+    Example:
+
+    >>> dense = keras.layers.Dense(3, use_bias=False)
+    >>> copy = clone(dense, "copy", "mixed_bfloat16")
+    >>> copy.name, copy.units, copy.use_bias, copy.compute_dtype
+    ('copy', 3, False, 'bfloat16')
+    """
+    # As a file would hold it, which every layer reads, whether it has a `get_config` or not.
+    dtype = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
+    config = {**layer.get_config(), "name": name, "dtype": dtype}
+    if seed is not None and "seed" in config:
+        config["seed"] = seed
+    return type(layer).from_config(config)
+
+
+def child_seed(seed, name):
+    """Derives the seed of a child, so that children of other names draw other random numbers.
+
+    Args:
+        seed: int, or `None` for a random start.
+        name: str. Name of the child.
+
+    Returns:
+        int below 2 ** 31, or `None`.
+
+    Example:
+
+    >>> child_seed(7, "block_0") == child_seed(7, "block_1")
+    False
+    """
+    return None if seed is None else zlib.crc32(f"{seed}/{name}".encode()) % 2**31
+
+
+def serialize_child(layer):
+    """Makes a layer fit for the `get_config` of the layer around it.
+
+    Args:
+        layer: Keras layer or `None`.
+
+    Returns:
+        Dict that JSON can hold, or `None`.
+
+    Example:
+
+    >>> serialize_child(keras.layers.Dense(3))["class_name"]
+    'Dense'
+    """
+    config = keras.saving.serialize_keras_object(layer)
+    if config is not None:
+        # The layer around it builds it, under a path of its own.
+        config.pop("build_config", None)
+    return config
+
+
+def deserialize_child(config):
+    """Makes the layer that `serialize_child` described.
+
+    Args:
+        config: dict or `None`.
+
+    Returns:
+        An unbuilt Keras layer, or `None`.
+
+    Example:
+
+    >>> deserialize_child(serialize_child(keras.layers.Dense(3))).units
+    3
+    """
+    return keras.saving.deserialize_keras_object(config)

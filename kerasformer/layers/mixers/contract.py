@@ -1,0 +1,76 @@
+"""What a mixer is, and how blocks call it.
+
+A mixer is any Keras layer from `(B, T, hidden_dim)` to the same. Its `call` takes those of the
+keywords `mask`, `attention_mask`, `use_causal_mask`, `positions` and `return_attention_scores` that
+it has a use for; with the last it returns `(outputs, scores)`.
+
+One that decodes token by token has three methods besides. The cache is its own secret: only the
+first axis of each tensor in it must be the rows, `R`.
+
+- `init_cache(batch_size, max_length)` makes an empty cache for `max_length` tokens; 0 for one that
+  will grow.
+- `step(inputs, cache, positions)` reads the next `T` tokens `(R, T, hidden_dim)` of each row, the
+  first of which has the position `positions` `(R,)`. It returns the outputs, in which no token
+  depends on a later one, and the new cache.
+- `grow_cache(cache)` makes room for one more token of each row.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+def takes(mixer: keras.layers.Layer, keyword: str) -> bool:
+    """Tells whether the `call` of a mixer takes a keyword."""
+    return _takes(type(mixer), keyword)
+
+
+def call_mixer(mixer: keras.layers.Layer, inputs: Any, **keywords) -> Any:
+    """Calls a mixer with those keywords that say something: neither `None` nor `False`.
+
+    Keras fills the mask by itself, and whether it or the caller has done so looks the same. That is
+    why a mixer that takes no mask simply does not get it.
+
+    Raises:
+        ValueError: when the mixer does not take another keyword, or returns another shape.
+    """
+    given = {k: v for k, v in keywords.items() if v is not None and v is not False}
+    if not takes(mixer, "mask"):
+        given.pop("mask", None)
+    for name in given:
+        if not takes(mixer, name):
+            raise ValueError(
+                f"Expected a mixer whose call takes {name}, received "
+                f"mixer={type(mixer).__name__} and a value for {name}."
+            )
+    result = mixer(inputs, **given)
+    shape = (result[0] if isinstance(result, tuple) else result).shape
+    if len(shape) != 3 or shape[-1] != inputs.shape[-1]:
+        raise ValueError(
+            f"Expected a mixer that returns (B, T, {inputs.shape[-1]}), received "
+            f"mixer={type(mixer).__name__} and outputs of shape={tuple(shape)}."
+        )
+    return result
+
+
+def decoding_method(mixer: keras.layers.Layer, name: str) -> Callable:
+    """Finds `init_cache`, `step` or `grow_cache` of a mixer.
+
+    Raises:
+        ValueError: when the mixer cannot decode token by token.
+    """
+    if not hasattr(mixer, name):
+        raise ValueError(
+            "Expected a mixer with init_cache, step and grow_cache to decode token by token, "
+            f"received mixer={type(mixer).__name__} without {name}."
+        )
+    return getattr(mixer, name)
+
+
+@functools.cache
+def _takes(layer_class, keyword):
+    parameters = inspect.signature(layer_class.call).parameters.values()
+    return any(p.name == keyword or p.kind is p.VAR_KEYWORD for p in parameters)
