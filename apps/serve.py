@@ -91,10 +91,12 @@ REPLICAS = flags.DEFINE_list("replicas", ["1", "2"], "Least and most Ray replica
 
 def pairs(flag: str, values: list[str], pattern: str) -> list[tuple[str, str]]:
     """Splits `NAME=VALUE` flags; one that does not match the pattern raises a `ValueError`."""
-    matches = [re.fullmatch(pattern, value) for value in values]
-    for value, match in zip(values, matches, strict=True):
+    matches = []
+    for value in values:
+        match = re.fullmatch(pattern, value)
         if not match:
             raise ValueError(f"Expected --{flag} as its help says, received --{flag}={value}.")
+        matches.append(match)
     names = [match[1] for match in matches]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -107,7 +109,7 @@ def models() -> dict[str, ray_engine.Served]:
     settings = Settings(batching(), limits(), VERSIONS.value, WAITING.value)
     folders = pairs("model", MODEL.value, r"([\w.-]+)=(.+)")
     labels = pairs("label", LABEL.value, r"([\w.-]+/[\w.-]+)=(\d+)")
-    versions = {name: {} for name, _ in folders}
+    versions: dict[str, dict[str, int]] = {name: {} for name, _ in folders}
     for key, number in labels:
         name, label = key.split("/")
         versions.setdefault(name, {})[label] = int(number)

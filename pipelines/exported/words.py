@@ -4,7 +4,7 @@ import io
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,13 +86,13 @@ def batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
     return iter(lambda: list(itertools.islice(sentences, size)), [])
 
 
-def best(model: Model, batch: list[str]) -> tuple[list[str], Iterable[bool]]:
+def best(model: Model, batch: list[str]) -> tuple[list[str], np.ndarray]:
     """Translates a batch: the lines to print, and which sentences were cut off."""
     outputs = model.call("translate", batch)
     return [one_line(text) for text in outputs["translation"]], outputs["truncated"]
 
 
-def several(model: Model, batch: list[str], count: int) -> tuple[list[str], Iterable[bool]]:
+def several(model: Model, batch: list[str], count: int) -> tuple[list[str], np.ndarray]:
     """Translates a batch in up to `count` ways; returns what `best` does, with scores."""
     outputs = model.call("translate_nbest", batch)
     available = outputs["scores"].shape[1]
@@ -117,7 +117,7 @@ def one_line(text: bytes) -> str:
     return text.decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")
 
 
-def draw(model: Model, batch: list[str], paths: list[Path | None]) -> None:
+def draw(model: Model, batch: list[str], paths: Sequence[Path | None]) -> None:
     """Draws the alignments of a batch, and notes which sentences have none."""
     outputs = model.call("align", batch)
     names = ("alignment", "source_tokens", "target_tokens")

@@ -13,7 +13,8 @@ from pipelines.data.shards import Shard
 from pipelines.images.description import read_description
 from pipelines.runs import evaluation, export
 from pipelines.runs.checkpoints import Checkpoints
-from pipelines.runs.folder import start
+from pipelines.runs.config import write_config
+from pipelines.runs.folder import make_folder
 from pipelines.runs.weights import load_model
 from pipelines.tasks import classification
 from pipelines.training import loop
@@ -319,7 +320,8 @@ class OtherRunTest:
     def test_a_run_of_another_task_is_refused(self, data, tmp_path):
         other = make_config(data)
         other.task = "translation"
-        start(tmp_path / "other", other)
+        make_folder(tmp_path / "other")
+        write_config(tmp_path / "other", other)
         config = make_config(data, **{"start.workdir": str(tmp_path / "other")})
         with pytest.raises(ValueError, match="a run of classification in .*received translation"):
             loop.train(classification, config, str(tmp_path / "run"))
