@@ -1,12 +1,10 @@
 """A third task, over the data room of images: the average colour, with a teacher for validation.
 
-`python -m tests.training.colour_task COMMANDS` runs programs with this task among theirs; the
-commands are those of `tests.programs`.
+`python -m tests.training.colour_task` is `tests.programs` with this task among the known ones.
 """
 
 import itertools
 import json
-import sys
 from pathlib import Path
 
 import keras
@@ -144,4 +142,4 @@ if __name__ == "__main__":
     from tests.training import colour_task
 
     tasks.TASKS["colour"] = colour_task
-    programs.main(json.loads(sys.argv[1]))
+    programs.main()

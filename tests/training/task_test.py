@@ -130,8 +130,13 @@ class ProgramsTest:
             ["export", f"--workdir={run}"],
             [*train, f"--workdir={tmp_path / 'dry'}", "--dry_run"],
         ]
-        command = [sys.executable, "-m", "tests.training.colour_task", json.dumps(commands)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.training.colour_task"],
+            cwd=ROOT,
+            input=json.dumps([str(ROOT), dict(os.environ), commands]),
+            capture_output=True,
+            text=True,
+        )
         codes, outs, errors = zip(*json.loads(done.stdout), strict=True)
         assert codes == (0,) * 5, errors
         loop.train(colour_task, make_config(folder), str(tmp_path / "whole"))
