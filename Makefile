@@ -1,13 +1,16 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+VENV_TORCH := .venv-torch
+# The tests of the library that any backend passes; those marked `needs_tensorflow` stay out.
+TORCH_TESTS := tests/layers tests/models tests/decoding tests/losses_test.py tests/schedules_test.py
 BAZEL ?= bazel
 DEMO := runs/make_demo
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-browser lint format bazel build bench clean
+.PHONY: help install demo test test-slow test-browser test-torch lint format bazel build bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,9 +47,19 @@ test-slow: install  ## Run the tests that take minutes each
 test-browser: install  ## Try the page in a browser (needs chromium and chromium-driver)
 	$(PYTHON) -m pytest -m "slow or not slow" tests/browser_test.py
 
-lint: install  ## Check style and formatting
+$(VENV_TORCH)/.installed: setup.cfg constraints.txt
+	python3.11 -m venv $(VENV_TORCH)
+	$(VENV_TORCH)/bin/python -m pip install --disable-pip-version-check -c constraints.txt \
+		-e ".[torch]" pytest
+	touch $@
+
+test-torch: $(VENV_TORCH)/.installed  ## Test the library on torch, in .venv-torch, without TensorFlow
+	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python -m pytest $(TORCH_TESTS)
+
+lint: install  ## Check style, formatting and types
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
 
 format: install  ## Mend style and formatting
 	$(PYTHON) -m ruff check --fix
@@ -62,6 +75,6 @@ build: install  ## Build the wheel into dist/
 bench: install  ## Measure speed
 	$(PYTHON) -m apps.bench
 
-clean:  ## Remove what was built (not .venv, not runs)
+clean:  ## Remove what was built (not .venv, .venv-torch, runs)
 	rm -rf .build dist *.egg-info .pytest_cache .ruff_cache
 	find kerasformer pipelines apps tests -name __pycache__ -type d -exec rm -rf {} +

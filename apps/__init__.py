@@ -1,8 +1,8 @@
 """Programs to run from a checkout: `python -m apps.train`, `python -m apps.predict` and so on.
 
-`python -m` imports this package before any program, and so it is here that TensorFlow is loaded
-without the notes on oneDNN and CUDA that it writes when it starts. Set `TF_CPP_MIN_LOG_LEVEL=0` to
-read them. Here too Ctrl-C ends a program that is still loading.
+`python -m` imports this package before any program. So TensorFlow is loaded here, without the notes
+on oneDNN and CUDA that it writes when it starts; set `TF_CPP_MIN_LOG_LEVEL=0` to read them. Ctrl-C
+ends a program that is still loading.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import sys
 
 @contextlib.contextmanager
 def silent_stderr():
-    """Sends to nowhere what Python and C++ write to standard error."""
+    """Discards what Python and C++ write to standard error."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -25,8 +25,8 @@ def silent_stderr():
         os.close(nowhere)
 
 
-# What TensorFlow logs as an error is seldom one, and a real one is raised in Python too. The notes
-# of its first seconds heed no level at all.
+# TensorFlow logs much as an error that is none, and raises real errors in Python too. The notes of
+# its first seconds ignore the level.
 quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") >= "2"
 try:
     with silent_stderr() if quiet else contextlib.nullcontext():

@@ -2,18 +2,17 @@
 
 Prints one JSON object a line: {"work": ..., "peer": ..., "value": ..., "unit": ...}. With
 `--peers` others do the same work in turn, call by call, and lines with the ratios follow: how
-many times as fast this project is. Figures are worth something on an otherwise idle machine alone.
+many times as fast this project is. Figures mean something only on an otherwise idle machine.
 
-Two works are not done unless named. `--work=scaling` trains with one local process and with two,
-and predicts how training scales over many GPUs. `--work=serving --export=runs/demo/export/1` puts
-load on a server of an exported model, or without one of a ViT-Ti/16 that was not trained; it needs
-wrk (`apt-get install wrk`).
+Two works are done only when they are named. `--work=scaling` trains with one local process and
+with two, and predicts how training scales over many GPUs. `--work=serving
+--export=runs/demo/export/1` puts load on a server of an exported model, or without one of a
+ViT-Ti/16 that was not trained; it needs wrk (`apt-get install wrk`).
 """
 
 import json
 import os
 import sys
-import tempfile
 
 from absl import flags
 
@@ -47,7 +46,9 @@ PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_bfloat16"], "Dtype policy of the models."
 )
 PEERS = flags.DEFINE_list(
-    "peers", [], "Who does the same work in turn: keras-hub and, if installed, timm (vision only)."
+    "peers",
+    [],
+    "Libraries that do the same work in turn: keras-hub and, if installed, timm (vision only).",
 )
 
 
@@ -55,18 +56,17 @@ def main(argv):
     if local_workers.VARIABLE in os.environ:  # This is one of the processes that `scaling` starts.
         scaling.run_worker(**json.loads(argv[1]))
         return
-    others = {SCALING: measure_scaling, SERVING: measure_serving}
-    names = [name for name in WORK.value if name not in others]
+    names = [name for name in WORK.value if name not in ON_REQUEST]
     works = dict(zip(names, turns.choose_sides(WORKS, names, PEERS.value), strict=True))
     for name in WORK.value:
         title = works[name].title if name in works else name
         print(f"Measuring: {title} ...", file=sys.stderr, flush=True)
-        for record in measure(works[name]) if name in works else others[name]():
+        if name in works:
+            records = turns.measure(works[name], JIT_COMPILE.value, PRECISION.value)
+        else:
+            records = ON_REQUEST[name]()
+        for record in records:
             print(json.dumps(record), flush=True)
-
-
-def measure(work):
-    return turns.measure(work, JIT_COMPILE.value, PRECISION.value)
 
 
 def measure_scaling():
@@ -77,15 +77,11 @@ def measure_scaling():
 def measure_serving():
     if not all(number.isdecimal() for number in REPLICAS.value):
         raise ValueError(f"Expected whole numbers, received --replicas={REPLICAS.value}.")
-    with tempfile.TemporaryDirectory(prefix="kerasformer-vit-") as made:
-        if not EXPORTS.value:
-            serving.export_vit(f"{made}/1")
-        models = {folder: folder for folder in EXPORTS.value} or {"ViT-Ti/16": f"{made}/1"}
-        for title, folder in models.items():
-            command = [sys.executable, "-m", "apps.serve"]
-            yield from serving.measured(
-                command, title, folder, SENTENCES.value, replicas=REPLICAS.value
-            )
+    command = [sys.executable, "-m", "apps.serve"]
+    yield from serving.measured_all(command, EXPORTS.value, SENTENCES.value, REPLICAS.value)
+
+
+ON_REQUEST = {SCALING: measure_scaling, SERVING: measure_serving}  # left out unless named
 
 
 if __name__ == "__main__":

@@ -30,16 +30,16 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 def main(_):
-    # Instead of an end at once, so that what is temporary is removed.
+    # An exit, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    with server.listen(HOST.value, PORT.value) as place:
+    with server.listen(HOST.value, PORT.value) as listener:
         models = load_named(MODEL.value)
         signatures = {name: model.signatures for name, model in models.items()}
         app = page.mount(fastapi.FastAPI(), page.page(signatures, PICTURES.value))
-        url = server.url("http", *place.getsockname()[:2])
+        url = server.url("http", *listener.getsockname()[:2])
         print(f"Open {url}/ and end with Ctrl-C.", flush=True)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
-        uvicorn.Server(config).run(sockets=[place])
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

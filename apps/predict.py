@@ -12,18 +12,14 @@ translation`, best first, and an empty line behind them.
 of one sentence in picture.png, of several in picture-1.png, picture-2.png and so on.
 """
 
-import io
-import os
 import sys
-from pathlib import Path
 
 from absl import flags
 
 from apps import program
-from kerasformer.explain.pictures import PICTURES
-from pipelines.exported import pixels
+from pipelines.exported import pixels, words
 from pipelines.exported.models import Model
-from pipelines.exported.words import note, predict, sentences
+from pipelines.exported.pictures import picture_paths
 
 MODEL = flags.DEFINE_string(
     "model",
@@ -47,53 +43,19 @@ BATCH_SIZE = flags.DEFINE_integer(
 )
 
 
-def picture_paths(flag: str, path: str | os.PathLike, count: int) -> list[Path]:
-    """Names the pictures of `count` sentences or images, for the flag of that name.
-
-    Raises:
-        ValueError: when they cannot be written, before any work is done.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in PICTURES:
-        raise ValueError(f"--{flag}={path} should end in one of {PICTURES}.")
-    if not path.parent.is_dir():
-        raise ValueError(f"--{flag}={path} cannot be written: {path.parent} is no folder.")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"--{flag}={path} cannot be written there.")
-    if count == 1:
-        return [path]
-    return [path.with_stem(f"{path.stem}-{number}") for number in range(1, count + 1)]
-
-
 def main(argv):
     sys.stdout.reconfigure(encoding="utf-8")
-    model = Model(MODEL.value)
-    if ATTENTION.value is not None or "classify" in model.signatures:
-        model.require("classify", "attention")
-        for name, value in (("alignment", ALIGNMENT), ("file", FILE), ("nbest", NBEST)):
-            if value.value is not None:
-                raise ValueError(f"Expected --{name} with a translator, received a classifier.")
-        count, pictures = len(argv) - 1, ATTENTION.value
-        pictures = pictures and picture_paths("attention", pictures, count)
-        pixels.predict(model.signatures, argv[1:], pictures)
-    else:
-        translate(model, argv[1:])
-
-
-def translate(model: Model, arguments: list[str]) -> None:
-    """Does what the flags ask of a translator."""
-    nbest, batch_size, pictures = NBEST.value, BATCH_SIZE.value, None
-    stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
-    if not arguments and FILE.value is None and stdin.isatty():
-        batch_size = 1
-        note("a sentence in each line is translated at once; Ctrl-D ends.")
-    model.require("translate_nbest" if nbest else "translate")
-    texts = sentences(arguments, FILE.value, stdin)
-    if ALIGNMENT.value is not None:
-        texts = list(texts)
-        model.require("align")
-        pictures = picture_paths("alignment", ALIGNMENT.value, len(texts))
-    predict(model, texts, nbest, pictures, batch_size)
+    model, arguments = Model(MODEL.value), argv[1:]
+    if ATTENTION.value is None and "classify" not in model.signatures:
+        flags_of_words = FILE.value, NBEST.value, ALIGNMENT.value, BATCH_SIZE.value
+        words.translate(model, arguments, *flags_of_words)
+        return
+    model.require("classify", "attention")
+    for flag in (ALIGNMENT, FILE, NBEST):
+        if flag.value is not None:
+            raise ValueError(f"Expected --{flag.name} with a translator, received a classifier.")
+    pictures = ATTENTION.value and picture_paths("attention", ATTENTION.value, len(arguments))
+    pixels.predict(model.signatures, arguments, pictures)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """How every program starts and ends: flags are parsed, and a user's mistake is one line of text.
 
-The exit code is 0, 1 for an error while running, 2 for a flag that cannot be right, 130 after
-Ctrl-C, and 141 when nobody reads the output any more, as in `python -m apps.predict ... | head`.
-An error of our own making keeps its stack trace; `--verbosity=1` shows it for every error.
+The exit code is 0, 1 for an error while running, 2 for an invalid flag, 130 after Ctrl-C, and 141
+when nobody reads the output any more, as in `python -m apps.predict ... | head`. An error of the
+project itself keeps its stack trace; `--verbosity=1` shows it for every error.
 """
 
 import os
@@ -15,7 +15,7 @@ from absl import app, flags, logging
 
 from pipelines.error_sentence import sentence
 
-# What is raised for a user's mistake, or by their disk; anything else is ours.
+# Raised for a user's mistake, or by their disk; anything else is an error of this project.
 USER_ERRORS = (
     ValueError,
     OSError,
@@ -41,8 +41,8 @@ def run(
     Args:
         main: function of the list of program name and arguments. What it returns is the exit
             code, `None` for 0.
-        rewrite: function of the arguments as they were given to those that are parsed; its
-            `ValueError` is a flag that cannot be right.
+        rewrite: function from the given arguments to those that are parsed. A `ValueError` of it
+            counts as an invalid flag.
     """
 
     def guarded(argv: Sequence[str]) -> int | None:
@@ -72,7 +72,7 @@ def _complain(error: BaseException) -> None:
 
 
 def _close_stdout() -> None:
-    """Writes what is left to write, and keeps Python from complaining at exit if it cannot."""
+    """Flushes standard output, and keeps Python from complaining at exit if that fails."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -85,7 +85,7 @@ def _parse(argv: Sequence[str], rewrite: Callable) -> list[str]:
     except (flags.Error, ValueError) as error:
         _complain(error)
     except (AttributeError, LookupError) as error:
-        # From ml_collections, for `--config.KEY=VALUE`: the key, and perhaps what was meant.
+        # From ml_collections, for `--config.KEY=VALUE`: the key, and perhaps a similar one.
         _complain(ValueError(f"The config has no key {sentence(error)}"))
     print("Pass --help to see the flags.", file=sys.stderr)
     sys.exit(2)

@@ -1,11 +1,11 @@
 """Serves exported models: `python -m apps.serve --model=words=runs/demo/export --port=8501`.
 
 Speaks TensorFlow Serving's REST API: `POST /v1/models/words:predict`. A folder of numbered
-versions is watched: a version that appears is loaded, tried out and switched to; one that cannot
-be loaded is reported, and the one before it goes on. `/docs` describes all routes.
+versions is watched: a version that appears is loaded, warmed up and switched to. One that cannot
+be loaded is reported, and the version before it stays. `/docs` describes all routes.
 
-SIGTERM ends the server gently, with exit code 0: it takes no new connections, finishes what has
-begun, and leaves.
+SIGTERM ends the server cleanly, with exit code 0: it takes no new connections, finishes the
+requests that have begun, and exits.
 """
 
 import os
@@ -17,8 +17,9 @@ from absl import flags
 
 from apps import program
 from pipelines.serving import ray_engine, server
-from pipelines.serving.endpoint import Batching, Limits
+from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget, Limits
 from pipelines.serving.model import Model, Settings
+from pipelines.serving.queue import Batching
 from pipelines.serving.rest import Options
 
 MODEL = flags.DEFINE_multi_string(
@@ -89,31 +90,34 @@ REPLICAS = flags.DEFINE_list("replicas", ["1", "2"], "Least and most Ray replica
 
 
 def pairs(flag: str, values: list[str], pattern: str) -> list[tuple[str, str]]:
-    """Splits `NAME=VALUE` flags; what does not fit the pattern raises a `ValueError`."""
-    found = [re.fullmatch(pattern, value) for value in values]
-    for value, match in zip(values, found, strict=True):
+    """Splits `NAME=VALUE` flags; one that does not match the pattern raises a `ValueError`."""
+    matches = [re.fullmatch(pattern, value) for value in values]
+    for value, match in zip(values, matches, strict=True):
         if not match:
             raise ValueError(f"Expected --{flag} as its help says, received --{flag}={value}.")
-    names = [match[1] for match in found]
+    names = [match[1] for match in matches]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"--{flag} names {repeated} more than once.")
-    return [(match[1], match[2]) for match in found]
+    return [(match[1], match[2]) for match in matches]
 
 
 def models() -> dict[str, ray_engine.Served]:
-    """Reads what is to be served."""
+    """Reads the flags of the models and of how each is served."""
     settings = Settings(batching(), limits(), VERSIONS.value, WAITING.value)
     folders = pairs("model", MODEL.value, r"([\w.-]+)=(.+)")
     labels = pairs("label", LABEL.value, r"([\w.-]+/[\w.-]+)=(\d+)")
-    found = {}
-    for name, folder in folders:
-        own = {key.split("/")[1]: int(n) for key, n in labels if key.split("/")[0] == name}
-        found[name] = ray_engine.Served(name, Path(folder).absolute(), settings, own)
-    unknown = {key.split("/")[0] for key, _ in labels} - found.keys()
+    versions = {name: {} for name, _ in folders}
+    for key, number in labels:
+        name, label = key.split("/")
+        versions.setdefault(name, {})[label] = int(number)
+    unknown = versions.keys() - dict(folders).keys()
     if unknown:
         raise ValueError(f"--label names models that are not served: {sorted(unknown)}.")
-    return found
+    return {
+        name: ray_engine.Served(name, Path(folder).absolute(), settings, versions[name])
+        for name, folder in folders
+    }
 
 
 def batching() -> Batching | None:
@@ -122,8 +126,9 @@ def batching() -> Batching | None:
         raise ValueError(f"Expected whole numbers, received --length_buckets={LENGTHS.value}.")
     lengths = tuple(sorted(map(int, LENGTHS.value)))
     wait = None if BATCH_WAIT.value is None else BATCH_WAIT.value / 1000
-    made = Batching(MAX_BATCH.value, wait, BATCH_THREADS.value, lengths)
-    return made if MAX_BATCH.value > 0 else None
+    if MAX_BATCH.value == 0:
+        return None
+    return Batching(MAX_BATCH.value, wait, BATCH_THREADS.value, lengths)
 
 
 def limits() -> Limits:
@@ -156,12 +161,14 @@ def main(argv):
     if ENGINE.value == "ray":
         if not all(n.isdecimal() for n in REPLICAS.value) or len(REPLICAS.value) != 2:
             raise ValueError(f"Expected two numbers, received --replicas={REPLICAS.value}.")
-        least, most = map(int, REPLICAS.value)
-        cluster = ray_engine.Cluster(RAY.value, (least, most))
+        minimum, maximum = map(int, REPLICAS.value)
+        cluster = ray_engine.Cluster(RAY.value, (minimum, maximum))
         ray_engine.run(models(), options, cluster, listening)
         return
-    server.serve({name: Model(*one) for name, one in models().items()}, options, listening)
-    # Were Python to end in its own way, it would abort a thread that is loading a version.
+    pixels = Budget(PIXELS_AT_ONCE)
+    served = {name: Model(*arguments, pixels) for name, arguments in models().items()}
+    server.serve(served, options, listening)
+    # Without the usual end of Python, which would wait for a version that is loading.
     sys.stdout.flush()
     os._exit(0)
 

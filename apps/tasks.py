@@ -1,11 +1,12 @@
 """The tasks by name, and what every program does to load one."""
 
 from pipelines.tasks import classification, translation
+from pipelines.training.task import Task
 
-TASKS = {"translation": translation, "classification": classification}
+TASKS: dict[str, Task] = {"translation": translation, "classification": classification}
 
 
-def find(name: str):
+def find(name: str) -> Task:
     """Returns the task of that name, or raises a `ValueError` that lists the tasks."""
     if name not in TASKS:
         raise ValueError(f"Expected config.task to be one of {sorted(TASKS)}, received {name!r}.")

@@ -28,9 +28,6 @@ from pipelines.training import dry_run, loop
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name or path of the run's config.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
-PREVIEW = flags.DEFINE_string(
-    "preview", None, "Picture of augmented training images to draw, instead of training."
-)
 STRATEGY = flags.DEFINE_string(
     "strategy",
     "auto",
@@ -38,7 +35,10 @@ STRATEGY = flags.DEFINE_string(
     "or Slurm), tpu, or auto, which is what is found.",
 )
 DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "Print parameters, memory, time and the first batch instead of training."
+    "dry_run",
+    False,
+    "Instead of training, print parameters, memory, time and the first batch, or draw the images "
+    "of the first batches.",
 )
 LOCAL_WORKERS = flags.DEFINE_integer(
     "local_workers", 1, "Number of processes on this machine that train together.", lower_bound=1
@@ -54,11 +54,6 @@ PROFILE = flags.DEFINE_string(
 def main(_):
     config = CONFIG.value
     task = tasks.find(config.task)
-    if PREVIEW.value is not None:
-        if not hasattr(task, "preview"):
-            raise ValueError(f"Expected a task of images with --preview, received {config.task!r}.")
-        task.preview(config, PREVIEW.value)
-        return 0
     if WORKDIR.value is None:
         raise ValueError("Expected a folder for the run: --workdir=DIR.")
     profile = _steps(PROFILE.value)
@@ -67,9 +62,7 @@ def main(_):
         flag = "--dry_run" if DRY_RUN.value else f"--strategy={STRATEGY.value}"
         raise ValueError(f"Expected --local_workers={LOCAL_WORKERS.value} without {flag}.")
     if DRY_RUN.value:
-        strategy = strategies.make(STRATEGY.value)
-        Path(WORKDIR.value).mkdir(parents=True, exist_ok=True)
-        dry_run.dry_run(task, config, f"{WORKDIR.value}/first_batch.png", strategy)
+        dry_run.dry_run(task, config, WORKDIR.value, strategies.make(STRATEGY.value))
         return 0
     if several and local_workers.VARIABLE not in os.environ:
         command = [sys.executable, "-m", "apps.train", *sys.argv[1:]]
@@ -90,10 +83,10 @@ def _steps(text):
     """Reads `START:STOP`."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+):(\d+)", text)
-    if not found or int(found[1]) >= int(found[2]):
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if not match or int(match[1]) >= int(match[2]):
         raise ValueError(f"Expected --profile=START:STOP with START < STOP, received {text!r}.")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def with_config_path(arguments: Sequence[str]) -> list[str]:
@@ -103,9 +96,9 @@ def with_config_path(arguments: Sequence[str]) -> list[str]:
         ValueError: when there is no such config, or it cannot be loaded.
     """
     configs = {path.stem: path for path in Path(pipelines.configs.__path__[0]).glob("[a-z]*.py")}
-    # Of one argument or two, of one dash or two.
+    # Accepts --config=X, --config X, -config=X and -config X.
     arguments = re.sub(r"(^|\0)--?config[=\0]", r"\1--config=", "\0".join(arguments)).split("\0")
-    found = []
+    rewritten = []
     for argument in arguments:
         if argument.startswith("--config="):
             name, colon, rest = argument.removeprefix("--config=").partition(":")
@@ -115,8 +108,8 @@ def with_config_path(arguments: Sequence[str]) -> list[str]:
                 raise ValueError(f"Expected --config to be a file or one of {known}, not {name!r}.")
             _try(path, [rest] if colon else [])
             argument = f"--config={path}{colon}{rest}"
-        found.append(argument)
-    return found
+        rewritten.append(argument)
+    return rewritten
 
 
 def _try(path, arguments):

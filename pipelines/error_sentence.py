@@ -1,4 +1,4 @@
-"""One sentence for an exception, such as a user can read."""
+"""Exceptions as single sentences for users."""
 
 import os
 import re
@@ -14,13 +14,13 @@ def sentence(error: BaseException) -> str:
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return where + error.strerror
     text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
-    # What Keras, AutoGraph and ml_collections put around a sentence.
+    # Keras, AutoGraph and ml_collections put text around the sentence.
     text = re.split(r"Arguments received by|Other fields present", text)[0]
     text = re.sub(r"\x1b\[\d*m|Exception encountered when calling \S+\.", "", text)
     if "in user code:" in text:
         text = re.split(r"\n\s*\w+(?:Error|Exception): ", text)[-1]
     if isinstance(error, tf.errors.OpError):
-        # A stack and graph nodes stand before the message, the operation and the graph behind it.
+        # A stack and graph nodes precede the message; the operation and the graph follow it.
         text = error.message.rpartition("<stack traces unavailable>\n")[2].partition("\n")[0]
         text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\].*", "", text)
         asserted = re.match(r"assertion failed: \[(.*?)\]", text)

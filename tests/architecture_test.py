@@ -20,6 +20,7 @@ FOLDERS = ("kerasformer", "pipelines", "apps", "tests")
 OPTIONAL = "matplotlib sklearn tensorflow_datasets ray tf2onnx onnx onnxruntime ai_edge_litert"
 WHAT_MAY_HIDE = f"{OPTIONAL} may, where `except ImportError` gives the `pip install` line"
 PRIVATE = ("keras.src", "tensorflow.python")
+PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_exit"}  # of named tuples, and of `os`
 NEED_MORE_THAN_KERAS = ("kerasformer.tokenizers", "kerasformer.interop")
 BAD_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES, MAX_FUNCTION_LINES = 450, 60  # the latter without the docstring
@@ -56,7 +57,7 @@ def dotted(node):
 
 
 def inside(name, packages):
-    """Says whether a dotted name is one of the packages or lies in one."""
+    """Tests whether a dotted name is one of the packages or lies in one."""
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
@@ -111,7 +112,24 @@ def read_modules():
     return modules
 
 
+def private_attributes(module, context):
+    """Yields the private names of attributes that a module reads (`ast.Load`) or sets."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, context):
+            if node.attr.startswith("_") and not node.attr.endswith("__"):
+                yield node.attr
+
+
+def definitions(module):
+    """Returns the names of functions, classes, variables and private attributes of a module."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    names = {node.name for node in ast.walk(module.tree) if isinstance(node, kinds)}
+    names |= {n.id for n in ast.walk(module.tree) if isinstance(n, ast.Name)}
+    return names | set(private_attributes(module, ast.Store))
+
+
 MODULES = read_modules()
+PRIVATE_NAMES = set().union(PUBLIC_UNDERSCORES, *map(definitions, MODULES.values()))
 PACKAGE_NAMES = {name.rpartition(".")[0] for name in MODULES}
 
 
@@ -179,6 +197,11 @@ def uses_private_parts(module):
             yield f"uses {name}, whose underscore says it is private"
 
 
+def uses_private_attributes_of_others(module):
+    for name in sorted(set(private_attributes(module, ast.Load)) - PRIVATE_NAMES):
+        yield f"uses {name}, a private attribute that nothing in this project defines"
+
+
 def hides_imports(module):
     for function in module.functions:
         mended = set()
@@ -228,6 +251,7 @@ RULES_AND_BAD_EXAMPLES = [
     (uses_private_parts, "pipelines.runs.export", "import_module('keras.src.backend')"),
     (uses_private_parts, "apps.train", "from pipelines.training.loop import _step"),
     (uses_private_parts, "tests.x_test", "from pipelines.training import loop as t\nt._step()"),
+    (uses_private_attributes_of_others, "apps.train", "def f(x):\n  x._flatten_layers()"),
     (hides_imports, "pipelines.runs.export", "def save():\n  import tensorflow"),
     (hides_imports, "pipelines.runs.export", "def plot():\n  import matplotlib"),
     (passes_a_budget, "apps.train", "x = 1\n" * (MAX_LINES + 1)),

@@ -10,10 +10,9 @@ import keras
 import pytest
 
 from tests import ROOT
+from tests.backend import BACKEND, recording, tf
 
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-
+if tf:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
 
@@ -24,8 +23,26 @@ def seeds():
     keras.utils.set_random_seed(2017)
 
 
-def pytest_collection_modifyitems(items):
-    """Begins with the files that take longest, so that no core waits for them in the end."""
+@pytest.fixture(autouse=True)
+def inference():
+    """Lets torch hand its results to NumPy as the other backends do, outside of training."""
+    with recording(False):
+        yield
+
+
+def pytest_configure(config):
+    """Lets NumPy read tensors of torch, which does not know how NumPy 2 asks for them."""
+    if BACKEND == "torch":
+        message = "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+        config.addinivalue_line("filterwarnings", message)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what needs TensorFlow where another backend runs, and begins with the slowest."""
+    if tf is None:
+        needing = [item for item in items if item.get_closest_marker("needs_tensorflow")]
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in needing]
     longest = ["docs", "layers/conformance", "training/loop", "training/trainer", "jax"]
     longest += ["training/soak", "distribution/workers", "serving/serve"]
     rank = {ROOT / "tests" / f"{name}_test.py": index for index, name in enumerate(longest)}

@@ -79,7 +79,7 @@ def parameters(function):
 
 
 def is_hinted(function):
-    """Says whether the types stand in the code, so that a sentence may do for the rest."""
+    """Tests whether the types stand in the code, so that one sentence is enough for the rest."""
     return inspect.signature(function).return_annotation is not inspect.Signature.empty
 
 

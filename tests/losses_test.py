@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.losses import smoothed_cross_entropy
+from tests.backend import needs_tensorflow, tf
 
 BATCH, LENGTH, VOCABULARY = 2, 5, 11
 
@@ -100,6 +100,7 @@ class OracleTest:
         # Each row of the gradient sums to zero, for probabilities and targets sum to one.
         np.testing.assert_allclose(tf.reduce_sum(gradient, axis=-1), 0, atol=1e-5)
 
+    @needs_tensorflow
     def test_it_is_the_same_compiled(self, label_smoothing):
         labels, logits, weights = example()
 
@@ -126,10 +127,12 @@ class PropertyTest:
         np.testing.assert_array_equal(smoothed_cross_entropy(labels[0], logits[0], 0.1), losses[0])
         assert smoothed_cross_entropy(labels[0, 0], logits[0, 0], 0.1).shape == ()
 
+    @needs_tensorflow
     def test_the_backward_pass_needs_no_large_array_but_the_logits(self):
         assert arrays_kept_for_backward(naive) > 1
         assert arrays_kept_for_backward(smoothed_cross_entropy) == 1
 
+    @needs_tensorflow
     def test_batch_and_length_may_be_known_only_when_a_graph_runs(self):
         labels, logits, _ = example()
         signature = [tf.TensorSpec([None, None], "int32"), tf.TensorSpec([None, None, VOCABULARY])]

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from kerasformer.schedules import InverseSquareRoot, Noam, WarmUpCosine, WarmUpLinear
+from tests.backend import needs_tensorflow, tf
 
 STEPS = np.arange(0, 40)
 # Steps count from 0 outside of a schedule, and from 1 in the formulas.
@@ -71,6 +71,7 @@ class UseTest:
         assert again.get_config() == schedule.get_config()
 
     @pytest.mark.parametrize(("schedule", "rates"), SCHEDULES_AND_RATES)
+    @needs_tensorflow
     def test_an_optimizer_in_a_graph_follows_it(self, schedule, rates):
         # Plain gradient descent on f(x) = x moves by the learning rate.
         optimizer = keras.optimizers.SGD(schedule)

@@ -1,1 +1,1 @@
-"""Models out to other libraries: what they export is checked against what the library answers."""
+"""Exports of models to other libraries, checked against the outputs of the model."""

@@ -1,7 +1,7 @@
-"""What every export has in common: one sentence for what fails, equal answers, whole files.
+"""What all exports share: errors of one sentence, equal outputs, and complete files.
 
-A runtime is handed over as a function `run(sample)` of a dict of arrays by the names of the inputs
-that returns a dict of arrays by the names of the outputs.
+A runtime is given as a function `run(sample)` from a dict of arrays by the names of the inputs to a
+dict of arrays by the names of the outputs.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ TOLERANCE = 1e-4
 
 @contextlib.contextmanager
 def one_sentence(what: str) -> Iterator[None]:
-    """Shortens what another library raises in a `with` block.
+    """Shortens the errors that another library raises in a `with` block.
 
     Raises:
-        ValueError: that begins with `what`, for whatever was raised.
+        ValueError: whose text begins with `what`, when anything was raised.
     """
     try:
         yield
@@ -33,7 +33,7 @@ def traced(function: Callable) -> tf.types.experimental.ConcreteFunction:
     """Traces a `tf.function`, whose inputs and outputs must have names.
 
     Raises:
-        ValueError: when it has no input signature, or returns something else than a dict.
+        ValueError: when it has no input signature, or does not return a dict.
     """
     if function.input_signature is None:
         raise ValueError("Expected a tf.function with an input_signature, received one without.")
@@ -58,21 +58,21 @@ def largest_difference(
     tolerance: float,
     runtime: str,
 ) -> float:
-    """Compares what a function and its exported form make of samples.
+    """Compares the outputs of a function and of its exported form.
 
     Args:
         function: concrete function that returns a dict of tensors.
         run: its exported form.
-        samples: inputs to compare for.
-        tolerance: float. The most that numbers may differ by, as a share of the largest number of
-            that output where it is beyond 1. What is no float must be equal.
-        runtime: str. What runs the exported form, for the sentences.
+        samples: inputs to compare the outputs of.
+        tolerance: float. Largest difference of numbers, relative to the largest number of the
+            output if that is above 1. Outputs that are not floats must be equal.
+        runtime: str. Name of what runs the exported form, used in errors.
 
     Returns:
         The largest difference.
 
     Raises:
-        ValueError: when there is no sample, the runtime fails, or an answer of it is another.
+        ValueError: when there is no sample, the runtime fails, or outputs differ.
     """
     if not samples:
         raise ValueError("Expected samples to compare answers for, received none.")
@@ -82,25 +82,25 @@ def largest_difference(
         outputs = function(*map(tf.constant, sample.values()))
         expected = {name: output.numpy() for name, output in outputs.items()}
         with one_sentence(f"{runtime} cannot run the exported model"):
-            found = run(sample)
+            received = run(sample)
         for name, array in expected.items():
-            difference = _difference(array, found[name])
+            difference = _difference(array, received[name])
             if not difference <= tolerance:  # NaN included
                 raise ValueError(
-                    f"{runtime} gives another {name} of shape {found[name].shape} than the model "
-                    f"of shape {array.shape}: difference={difference:.1e}, {tolerance=:.1e}."
+                    f"{runtime} gives another {name} of shape {received[name].shape} than the "
+                    f"model of shape {array.shape}: difference={difference:.1e}, {tolerance=:.1e}."
                 )
             largest = max(largest, difference)
     return largest
 
 
-def _difference(expected, found):
-    if expected.shape != found.shape:
+def _difference(expected, received):
+    if expected.shape != received.shape:
         return float("inf")
     if not np.issubdtype(expected.dtype, np.floating):
-        return 0.0 if _plain(expected) == _plain(found) else float("inf")
+        return 0.0 if _plain(expected) == _plain(received) else float("inf")
     scale = np.max(np.abs(expected), initial=1.0)
-    return float(np.max(np.abs(found - expected), initial=0.0) / scale)
+    return float(np.max(np.abs(received - expected), initial=0.0) / scale)
 
 
 def _plain(array):

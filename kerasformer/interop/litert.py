@@ -14,7 +14,7 @@ from kerasformer.interop.agreement import (
 
 
 def export_litert(function, path, samples, tolerance=TOLERANCE):
-    """Writes a TensorFlow function as a LiteRT file, if LiteRT gives the same answers.
+    """Writes a TensorFlow function as a LiteRT file, if LiteRT gives the same outputs.
 
     The file has one signature, `serving_default`. Sizes that are `None` in the input signature
     stay open in it.
@@ -23,18 +23,18 @@ def export_litert(function, path, samples, tolerance=TOLERANCE):
         function: `tf.function` with an input signature of named `tf.TensorSpec`, which returns a
             dict of tensors. The file keeps its variables as they are now.
         path: str or path of the file.
-        samples: list of dicts of arrays by the names of the inputs, to compare answers for; of
+        samples: list of dicts of arrays by the names of the inputs, to compare the outputs of; of
             several sizes where sizes are open.
-        tolerance: float. The most that numbers may differ by, as a share of the largest number of
-            that output where it is beyond 1. What is no float must be equal.
+        tolerance: float. Largest difference of numbers, relative to the largest number of the
+            output if that is above 1. Outputs that are not floats must be equal.
 
     Returns:
         Float, the largest difference seen.
 
     Raises:
         ImportError: where ai-edge-litert is missing.
-        ValueError: when LiteRT has no form of an operation, the file would be too large, or an
-            answer differs. Then no file is written.
+        ValueError: when LiteRT lacks an operation, the file would be too large, or an output
+            differs. Then no file is written.
 
     Example:
 
@@ -71,11 +71,11 @@ def _convert(concrete):
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
     try:
         return converter.convert()
-    except Exception as error:  # Its own kind of error is private.
-        found = re.search(r"(?:TF Select|Custom) ops: (.*)", str(error))
-        if found:
+    except Exception as error:  # Its class of error is private.
+        missing = re.search(r"(?:TF Select|Custom) ops: (.*)", str(error))
+        if missing:
             raise ValueError(
-                f"LiteRT has no form of these TensorFlow operations: {found[1]}."
+                f"LiteRT has no form of these TensorFlow operations: {missing[1]}."
             ) from error
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"TensorFlow cannot convert the model to LiteRT: {reason}") from error

@@ -19,7 +19,7 @@ OPSET = 18  # The newest that tf2onnx writes.
 
 
 def export_onnx(function, path, samples, tolerance=TOLERANCE):
-    """Writes a TensorFlow function as an ONNX file, if ONNX Runtime gives the same answers.
+    """Writes a TensorFlow function as an ONNX file, if ONNX Runtime gives the same outputs.
 
     Sizes that are `None` in the input signature stay open in the file.
 
@@ -27,18 +27,18 @@ def export_onnx(function, path, samples, tolerance=TOLERANCE):
         function: `tf.function` with an input signature of named `tf.TensorSpec`, which returns a
             dict of tensors. The file keeps its variables as they are now.
         path: str or path of the file.
-        samples: list of dicts of arrays by the names of the inputs, to compare answers for; of
+        samples: list of dicts of arrays by the names of the inputs, to compare the outputs of; of
             several sizes where sizes are open.
-        tolerance: float. The most that numbers may differ by, as a share of the largest number of
-            that output where it is beyond 1. What is no float must be equal.
+        tolerance: float. Largest difference of numbers, relative to the largest number of the
+            output if that is above 1. Outputs that are not floats must be equal.
 
     Returns:
         Float, the largest difference seen.
 
     Raises:
         ImportError: where onnx, tf2onnx or onnxruntime is missing.
-        ValueError: when ONNX has no form of an operation, the file would be too large, an input
-            and an output have one name, or an answer differs. Then no file is written.
+        ValueError: when ONNX lacks an operation, the file would be too large, an input and an
+            output have the same name, or an output differs. Then no file is written.
 
     Example:
 
@@ -84,7 +84,7 @@ def _convert(concrete, tf2onnx):
         raise ValueError(
             f"Expected other names of outputs than of inputs, received {shared} twice."
         )
-    inputs = concrete.inputs[: len(specs)]  # Behind them stand variables.
+    inputs = concrete.inputs[: len(specs)]  # Variables follow them.
     names = {tensor.name: spec.name for tensor, spec in zip(inputs, specs, strict=True)}
     names |= {tensor.name: name for name, tensor in outputs.items()}
     ends = {
@@ -102,7 +102,7 @@ def _convert(concrete, tf2onnx):
                 tensors_to_rename=names,
                 **ends,
             )
-            # Not its optimizer: it joins two Reshape into one that means another shape.
+            # Without its optimizer, which merges two Reshape into one of another shape.
             model = graph.make_model("kerasformer")
     shapes = {spec.name: spec.shape for spec in specs}
     shapes |= {name: tensor.shape for name, tensor in outputs.items()}
@@ -122,7 +122,7 @@ def _write_erfc(graph, node, name, _):
 
 
 def _set_shape(value, shape):
-    """Says of an input or output of an ONNX model which sizes are fixed, and names the others."""
+    """Sets the fixed sizes of an ONNX model's input or output, and gives the open ones names."""
     sizes = value.type.tensor_type.shape
     sizes.Clear()
     for axis, size in enumerate(shape):
@@ -134,7 +134,7 @@ def _set_shape(value, shape):
 
 @contextlib.contextmanager
 def _silent(name):
-    """Keeps a library from logging what it raises, or what leads to a sentence of ours."""
+    """Silences a library's log, because its errors are raised anyway."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -9,6 +9,7 @@ from keras import ops
 from kerasformer.layers.activations import serialize_activation
 from kerasformer.layers.children import child_seed
 from kerasformer.layers.embeddings.tokens import TokenEmbedding
+from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 from kerasformer.layers.masks import padding_mask
 from kerasformer.layers.positions.sequences import SinusoidalPositionEncoding
 from kerasformer.layers.stacks import Decoder, Encoder
@@ -67,6 +68,9 @@ class Seq2SeqTransformer(keras.Model):
         start_id: int. The id that each target begins with, see `special_ids`.
         end_id: int. The id that each target ends with, see `special_ids`.
         pad_id: int. The id of padding on either side. It may be `start_id` too.
+        use_logits_bias: bool. Whether the logits get a bias, one number for each target id.
+        embeddings_initializer: Keras initializer, its name or its config, for the vectors of both
+            sides; `None` means `N(0, 1/hidden_dim)`.
         seed: int or `None`. From it each dropout derives a random stream of its own.
         name: str or `None`. Name of the model.
         trainable: bool. Whether training changes the weights.
@@ -119,6 +123,8 @@ class Seq2SeqTransformer(keras.Model):
         start_id=1,
         end_id=2,
         pad_id=0,
+        use_logits_bias=False,
+        embeddings_initializer=None,
         seed=None,
         name=None,
         trainable=True,
@@ -155,6 +161,8 @@ class Seq2SeqTransformer(keras.Model):
         self.start_id = start_id
         self.end_id = end_id
         self.pad_id = pad_id
+        self.use_logits_bias = use_logits_bias
+        self.embeddings_initializer = embeddings_initializer
         self.seed = seed
         self.block_arguments = block_arguments
         self._make_embeddings()
@@ -162,12 +170,17 @@ class Seq2SeqTransformer(keras.Model):
 
     def _make_embeddings(self):
         target_size = self.target_vocabulary_size or self.vocabulary_size
-        self.target_embedding = self._embedding(target_size, "target_embedding")
+        # The bias belongs to the embedding that is read backwards.
+        self.target_embedding = self._embedding(
+            target_size, "target_embedding", self.use_logits_bias and self.tie_output
+        )
         self.source_embedding = self.output_embedding = self.target_embedding
         if not self.share_embeddings:
             self.source_embedding = self._embedding(self.vocabulary_size, "source_embedding")
         if not self.tie_output:
-            self.output_embedding = self._embedding(target_size, "output_embedding")
+            self.output_embedding = self._embedding(
+                target_size, "output_embedding", self.use_logits_bias
+            )
         self.positions = SinusoidalPositionEncoding(
             self.position_layout,
             self.position_start,
@@ -181,10 +194,15 @@ class Seq2SeqTransformer(keras.Model):
             dtype=self.dtype_policy,
         )
 
-    def _embedding(self, vocabulary_size, name):
-        # No mask by value: `compute_mask` makes that of the target.
+    def _embedding(self, vocabulary_size, name, use_logits_bias=False):
         return TokenEmbedding(
-            vocabulary_size, self.hidden_dim, mask_zero=False, name=name, dtype=self.dtype_policy
+            vocabulary_size,
+            self.hidden_dim,
+            mask_zero=False,  # Not by value: `compute_mask` makes the mask of the target.
+            use_logits_bias=use_logits_bias,
+            embeddings_initializer=clone_initializer(self.embeddings_initializer),
+            name=name,
+            dtype=self.dtype_policy,
         )
 
     def _make_stacks(self):
@@ -395,6 +413,8 @@ class Seq2SeqTransformer(keras.Model):
             "start_id": self.start_id,
             "end_id": self.end_id,
             "pad_id": self.pad_id,
+            "use_logits_bias": self.use_logits_bias,
+            "embeddings_initializer": serialize_initializer(self.embeddings_initializer),
             "seed": self.seed,
             **{name: stack[name] for name in self.block_arguments},
         }

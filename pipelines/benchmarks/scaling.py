@@ -22,9 +22,10 @@ from pipelines.benchmarks.scaling_prediction import Link, predict, record
 from pipelines.configs import cifar10_cpu, multi30k_en_de
 from pipelines.distribution import local_workers, strategies
 from pipelines.distribution.workers import Workers
+from pipelines.training.task import after_step
 from pipelines.training.trainer import Trainer
 
-WARM_UP, STEPS, REDUCTIONS = 2, 2, 10  # Calls that do not count; what one call does.
+WARM_UP, STEPS, REDUCTIONS = 2, 2, 10  # Calls that do not count; steps or reductions in a call.
 OPTIONS = tf.distribute.experimental.CommunicationOptions
 REDUCTION_OPTIONS = {
     "all-reduce": {},
@@ -37,7 +38,7 @@ REDUCTION_OPTIONS = {
 
 
 def _vision(rows):
-    """Makes a config, its model, and a batch of inputs and labels; 0 rows are the usual number."""
+    """Makes a config, its model, and a batch of inputs and labels; 0 rows mean the config's."""
     config, random = cifar10_cpu.get_config(), np.random.default_rng(0)
     shape, options = (32, 32, 3), {"num_classes": 10, "dtype": config.train.precision}
     model = VisionTransformer.from_variant(**config.model.to_dict(), **options)
@@ -66,6 +67,8 @@ SUBJECTS = {"cct cifar": ("img", _vision), "translation tiny": ("target tok", _t
 class _Task:
     """What a `Trainer` needs of a task."""
 
+    after_step = staticmethod(after_step)
+
     @staticmethod
     def loss(model, batch, config):
         inputs, labels = batch
@@ -82,13 +85,13 @@ class _LoneTrainer(Trainer):
 
 
 def measured(command: Sequence[str], rows: int = 0, rounds: int = 9) -> Iterator[dict]:
-    """Starts one worker, then two, for each model, and gives the records of both.
+    """Starts one worker and then two for each model, and yields the records of both.
 
     Args:
         command: list of strings that starts a worker. One more is added, which holds the keyword
             arguments of `run_worker` as JSON.
-        rows: images or sentences in the batch of a worker; 0 for as many as in the config.
-        rounds: calls that count; the middle one is taken.
+        rows: images or sentences in the batch of a worker; 0 means as many as in the config.
+        rounds: calls that count; the result is their median.
 
     Raises:
         ChildProcessError: when a worker fails.
@@ -132,19 +135,19 @@ def run_worker(work: str, rows: int, rounds: int, threads: int, path: str) -> No
     """Measures as one of the workers; the chief writes the seconds of a step and so on to `path`.
 
     Raises:
-        FloatingPointError: when a loss is not finite, for then steps are left out.
+        FloatingPointError: when a loss is not finite, because such steps are left out.
     """
     local_workers.follow_parent()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     strategy = strategies.make("multiworker")
     workers = Workers(strategy)
-    is_lone = workers.count == 1  # Then there is nothing to sum, nor anyone to wait for.
-    kinds, calls = {"step": Trainer} | ({} if is_lone else {"lone step": _LoneTrainer}), {}
-    for name, kind in kinds.items():
+    is_lone = workers.count == 1  # Then there is nothing to sum, and nobody to wait for.
+    trainers, calls = {"step": Trainer} | ({} if is_lone else {"lone step": _LoneTrainer}), {}
+    for name, make_trainer in trainers.items():
         with strategy.scope():
             config, model, batch = SUBJECTS[work][1](rows)
-            trainer = kind(_Task, config, model, strategy)
+            trainer = make_trainer(_Task, config, model, strategy)
         calls[name] = _make_steps(trainer, batch)
     # The gradients, the loss and the number of items.
     values = [tf.zeros(v.shape) for v in model.trainable_variables] + [tf.constant(0.0)] * 2
@@ -194,7 +197,10 @@ def _make_reduction(strategy, values, options=None, dtype=tf.float32):
 
 
 def _time(calls, rounds, meet):
-    """Returns the median seconds of what each call says how often it did; all meet before it."""
+    """Returns the median seconds of one item of each call; a call returns how many it did.
+
+    All workers meet before each call.
+    """
     times = {name: [] for name in calls}
     for _ in range(WARM_UP + rounds):
         for name, call in calls.items():
@@ -202,4 +208,4 @@ def _time(calls, rounds, meet):
             start = time.perf_counter()
             count = call()
             times[name].append((time.perf_counter() - start) / count)
-    return {name: statistics.median(found[WARM_UP:]) for name, found in times.items()}
+    return {name: statistics.median(seconds[WARM_UP:]) for name, seconds in times.items()}

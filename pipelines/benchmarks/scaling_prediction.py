@@ -14,18 +14,18 @@ FLOPS = 0.4 * 989e12  # two fifths of the peak of an H100 in bfloat16
 
 
 class Link(NamedTuple):
-    """What connects the members of a ring.
+    """The connection between the members of a ring.
 
     Attributes:
         bandwidth: float. Bytes a second that a member sends while it receives as many.
-        latency: float. Seconds that a message takes beside.
+        latency: float. Seconds that a message takes in addition.
     """
 
     bandwidth: float
     latency: float
 
 
-# Four fifths of the 450 GB/s and 400 Gbit/s (50 GB/s) that the connections are sold as.
+# Four fifths of the nominal 450 GB/s and 400 Gbit/s (50 GB/s).
 NVLINK = Link(370e9, 2e-6)
 NETWORKS = {"400 Gbit/s a GPU": Link(8 * 40e9, 5e-6), "400 Gbit/s a node": Link(40e9, 5e-6)}
 
@@ -59,7 +59,7 @@ def predict(
         overlap: share of the backward pass during which gradients are summed.
 
     Raises:
-        ValueError: for a number of GPUs that leaves a node half full.
+        ValueError: when the last node would not be full.
     """
     if gpus < 1 or gpus % min(gpus, per_node):
         raise ValueError(
@@ -88,7 +88,7 @@ class Plan(NamedTuple):
 
 
 def plans() -> list[Plan]:
-    """Lists what is predicted; docs/distributed.md says where the speeds come from."""
+    """Lists the plans to predict; docs/distributed.md explains where the speeds come from."""
     vit, big = (
         4.0 * _count_parameters(model)
         for model in (
@@ -114,7 +114,7 @@ def _count_parameters(model):
 
 
 def predicted() -> Iterator[dict]:
-    """Gives a record for the gradients of each plan, and for each number of GPUs."""
+    """Yields records of each plan: the size of its gradients, and its efficiency on many GPUs."""
     for plan in plans():
         work = f"scaling {plan.title}"
         yield record(work, "gradients", plan.size / 1e6, "MB/step")

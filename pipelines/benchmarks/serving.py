@@ -1,7 +1,7 @@
 """How much of a model's speed its callers get over HTTP, under the load of wrk.
 
-The same instances go through the SavedModel in this process, in batches of each size, and then
-one a request through a server, from 1 to 128 clients at once.
+The same instances go through the SavedModel in this process, in batches of several sizes, and then
+through a server, one a request, from 1 to 128 clients at once.
 """
 
 import base64
@@ -52,7 +52,7 @@ end
 
 
 def export_vit(folder: str) -> None:
-    """Exports a ViT-Ti/16 for 224 x 224 pixels, not trained: a trained one is as fast."""
+    """Exports an untrained ViT-Ti/16 for 224 x 224 pixels, which is as fast as a trained one."""
     model = VisionTransformer.from_variant("Ti/16", 224, num_classes=1000)
     model.build()
     names = [str(number) for number in range(1000)]
@@ -65,12 +65,12 @@ def instances(signatures, sentences: str | None, count: int = 256) -> list[bytes
     """Makes inputs of a model: sentences of a file or of the embedded corpus, or pictures.
 
     Args:
-        signatures: of the model, by name; those of a classifier say how large a picture is.
+        signatures: of the model, by name. Those of a classifier tell the size of a picture.
         sentences: path of a text file, or `None`.
         count: int. Most inputs.
 
     Raises:
-        ValueError: for a signature of neither text nor image.
+        ValueError: when the model takes neither text nor images.
     """
     names = list(signatures["serving_default"].structured_input_signature[1])
     if names == ["text"]:
@@ -80,17 +80,17 @@ def instances(signatures, sentences: str | None, count: int = 256) -> list[bytes
     if names != ["image"] or "decode" not in signatures:
         raise ValueError(f"Expected a model of text or images, received inputs={names}.")
     size = signatures["decode"].structured_outputs["pixels"].shape[1:3]
-    random, found = np.random.default_rng(0), []
+    random, pictures = np.random.default_rng(0), []
     for _ in range(count):
         contents = io.BytesIO()
         coarse = Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8))
         coarse.resize(size[::-1], Image.Resampling.BICUBIC).save(contents, "PNG")
-        found.append(contents.getvalue())
-    return found
+        pictures.append(contents.getvalue())
+    return pictures
 
 
 def in_process(signature, inputs: Sequence[bytes], seconds: float) -> dict[int, float]:
-    """Returns instances a second, by the size of the batch, called one after the other."""
+    """Measures instances a second for each size of batch, one call after the other."""
     (name,) = signature.structured_input_signature[1]
     rates = {}
     for size in SIZES:
@@ -106,7 +106,7 @@ def in_process(signature, inputs: Sequence[bytes], seconds: float) -> dict[int, 
 
 @contextlib.contextmanager
 def served(command: Sequence[str], folder: str, *flags: str) -> Iterator[str]:
-    """Starts a server of one model; gives the address of its `:predict`, and stops it."""
+    """Starts a server of one model, yields the address of its `:predict`, and stops it."""
     command = [*command, f"--model=m={folder}", "--port=0", *flags]
     with tempfile.NamedTemporaryFile("w") as log:
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
@@ -118,7 +118,7 @@ def served(command: Sequence[str], folder: str, *flags: str) -> Iterator[str]:
 
 
 def load(url: str, inputs: Sequence[bytes], clients: int, seconds: float) -> dict:
-    """Sends one instance a request from so many clients at once, by wrk.
+    """Lets wrk send requests of one instance each from many clients at once.
 
     Returns:
         Dict of `requests`, `seconds`, `failed`, and `p50`, `p95`, `p99` in milliseconds.
@@ -135,10 +135,10 @@ def load(url: str, inputs: Sequence[bytes], clients: int, seconds: float) -> dic
         bodies.write_text("\n".join(json.dumps({"instances": [value(x)]}) for x in inputs))
         options = ["-t1", f"-c{clients}", f"-d{seconds:.0f}s", "--timeout=60s", "-s", script]
         command = ["wrk", *options, url, "--", bodies]
-        found = subprocess.run(command, capture_output=True, text=True)
-    result = re.search(r"RESULT (.*)", found.stdout)
+        done = subprocess.run(command, capture_output=True, text=True)
+    result = re.search(r"RESULT (.*)", done.stdout)
     if not result:
-        raise ChildProcessError(f"wrk failed: {found.stderr or found.stdout}")
+        raise ChildProcessError(f"wrk failed: {done.stderr or done.stdout}")
     return json.loads(result[1])
 
 
@@ -157,9 +157,9 @@ def measured(
         title: str, of the model.
         folder: of the SavedModel, with a number as its name.
         sentences: path of a text file for a translator, or `None` for the embedded corpus.
-        seconds: of each measurement. The answers of what is asked last are not counted, which is
-            a batch or two.
-        replicas: numbers of Ray replicas with which to measure too.
+        seconds: of each measurement. The last batch or two, which are answered after it, do not
+            count.
+        replicas: numbers of Ray replicas to measure as well.
 
     Yields:
         Records with `work`, `peer`, `value` and `unit`.
@@ -170,35 +170,60 @@ def measured(
     best = max(rates, key=rates.get)
     for size, rate in rates.items():
         yield _record(title, f"in process, batches of {size}", rate, "1/s")
-    found = {}
+    throughput = {}
     size = f"--max_batch={best}"
-    ways = [("", [size], CLIENTS), ("one by one, ", ["--max_batch=0"], [ALONE_AT])]
+    servers = [("", [size], CLIENTS), ("one by one, ", ["--max_batch=0"], [ALONE_AT])]
     for n in replicas:
         flags = [size, "--engine=ray", f"--replicas={n},{n}"]
-        ways.append((f"Ray, replicas: {n}, ", flags, [ALONE_AT]))
-    for kind, flags, counts in ways:
+        servers.append((f"Ray, replicas: {n}, ", flags, [ALONE_AT]))
+    for label, flags, counts in servers:
         with served(command, folder, *flags) as url:
             load(url, inputs, max(CLIENTS), seconds / 2)
             for clients in counts:
                 wait_until_idle(url)
                 result = load(url, inputs, clients, seconds)
-                peer = f"HTTP, {kind}{clients} clients"
-                found[peer] = result["requests"] / result["seconds"]
-                yield _record(title, peer, found[peer], "1/s")
+                peer = f"HTTP, {label}{clients} clients"
+                throughput[peer] = result["requests"] / result["seconds"]
+                yield _record(title, peer, throughput[peer], "1/s")
                 yield _record(title, peer, result["failed"], "failed")
                 for name in ("p50", "p95", "p99"):
                     yield _record(title, peer, result[name], f"ms, {name}")
-    fastest = max((f"HTTP, {clients} clients" for clients in CLIENTS), key=found.get)
-    share = found[fastest] / rates[best]
+    fastest = max((f"HTTP, {clients} clients" for clients in CLIENTS), key=throughput.get)
+    share = throughput[fastest] / rates[best]
     yield _record(title, f"{fastest} / in process, batches of {best}", share, "times")
-    together, alone = f"HTTP, {ALONE_AT} clients", f"HTTP, one by one, {ALONE_AT} clients"
-    yield _record(title, f"{together} / {alone}", found[together] / found[alone], "times")
+    batched, alone = f"HTTP, {ALONE_AT} clients", f"HTTP, one by one, {ALONE_AT} clients"
+    gain = throughput[batched] / throughput[alone]
+    yield _record(title, f"{batched} / {alone}", gain, "times")
+
+
+def measured_all(
+    command: Sequence[str],
+    folders: Sequence[str],
+    sentences: str | None,
+    replicas: Sequence[int] = (),
+) -> Iterator[dict]:
+    """Measures each exported model, or without any an untrained ViT-Ti/16.
+
+    Args:
+        command, sentences, replicas: as in `measured`.
+        folders: those of the SavedModels.
+
+    Yields:
+        Records, as `measured` does.
+    """
+    if folders:
+        for folder in dict.fromkeys(folders):
+            yield from measured(command, folder, folder, sentences, replicas=replicas)
+        return
+    with tempfile.TemporaryDirectory(prefix="kerasformer-vit-") as exported:
+        export_vit(f"{exported}/1")
+        yield from measured(command, "ViT-Ti/16", f"{exported}/1", sentences, replicas=replicas)
 
 
 def wait_until_idle(url: str) -> None:
-    """Waits until the server has done what wrk asked for last, and left without the answers."""
+    """Waits until the server has finished the requests that wrk left behind when it ended."""
     figures, idle = urllib.parse.urljoin(url, METRICS), 0
-    while idle < 10:  # Of several processes behind an address, any may answer.
+    while idle < 10:  # Asked often, because any of several processes may answer.
         with urllib.request.urlopen(figures) as answer:
             busy = re.search(rb"^kerasformer_running{.*} [1-9]", answer.read(), re.MULTILINE)
         idle = 0 if busy else idle + 1
@@ -210,7 +235,7 @@ def _record(work: str, peer: str, value: float, unit: str) -> dict:
 
 
 def value(contents: bytes) -> str | dict[str, str]:
-    """Returns an instance as a request has it: text, or base64 where it is none."""
+    """Returns an instance as a request holds it: text, or base64 of other bytes."""
     try:
         return contents.decode()
     except UnicodeDecodeError:
@@ -224,8 +249,8 @@ def address(server: subprocess.Popen, log: Path) -> str:
         ChildProcessError: when it ends before that.
     """
     while server.poll() is None:
-        found = re.search(r"Serving .* at (\S+)", log.read_text())
-        if found:
-            return found[1]
+        line = re.search(r"Serving .* at (\S+)", log.read_text())
+        if line:
+            return line[1]
         time.sleep(0.1)
     raise ChildProcessError(f"The server ended: {log.read_text()[-500:]}")

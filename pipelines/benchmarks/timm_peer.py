@@ -1,8 +1,8 @@
 """The side of timm in the vision benchmark, as a process of its own.
 
-PyTorch and TensorFlow each bring a compiler, of which a process bears one. Started as
+PyTorch and TensorFlow each bring a compiler, and one process cannot load both. Started as
 `python -m pipelines.benchmarks.timm_peer SIZES`, with the arguments of `make_step` as JSON, it
-answers each line of standard input with a line, when the step is done.
+makes a step for each line of standard input and answers with a line when the step is done.
 """
 
 import functools
@@ -21,7 +21,7 @@ def make_step(sizes: dict, is_training: bool, precision: str) -> Callable:
     """Makes a step of timm's model in eager mode, which returns the loss or the logits.
 
     Args:
-        sizes: the fields of `vision_benchmark.Sizes`.
+        sizes: the fields of `pipelines.benchmarks.vision.Sizes`.
         is_training: whether the step trains.
         precision: `"float32"` or `"mixed_bfloat16"`.
     """

@@ -50,8 +50,7 @@ class Sizes(NamedTuple):
 def make_work(title: str, sizes: Sizes) -> Work:
     """Makes a piece of work of its sizes.
 
-    keras-hub's search is compiled always: that is how Keras runs it unless told otherwise, and
-    how it is fastest.
+    keras-hub's search is always compiled, because this is Keras's default and the fastest way.
     """
     if sizes.beam_size:
         items, sides = sizes.batch_size * sizes.target_length, (search, keras_hub_search)
@@ -186,8 +185,8 @@ def keras_hub_search(sizes: Sizes, jit_compile: bool, precision: str) -> Callabl
     }
 
     def run():
-        found = model.generate(inputs, stop_token_ids=None)["decoder_token_ids"]
-        return np.asarray(found)[:, prompt_length:]
+        token_ids = model.generate(inputs, stop_token_ids=None)["decoder_token_ids"]
+        return np.asarray(token_ids)[:, prompt_length:]
 
     return run
 

@@ -1,7 +1,7 @@
 """Speed of a piece of work, done by this project and by others in turn.
 
-One call of one side is timed in turn with one call of each other: a machine gets faster and
-slower, and a ratio from one run holds where two figures from two runs do not.
+One call of one side is timed in turn with one call of each other side. The speed of a machine
+changes from minute to minute, so a ratio from one run holds where two figures from two runs do not.
 """
 
 import gc
@@ -10,20 +10,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-REST = 0.3  # Seconds in which the threads of the side before stop waiting for more, by spinning.
+REST = 0.3  # Seconds, after which the threads of the side before no longer spin.
 PEERS = ("keras-hub", "timm")  # The names of sides that are not this project.
 
 
 class Side(NamedTuple):
-    """One of those who do a piece of work.
+    """A library that does a piece of work.
 
     Attributes:
-        name: str. Who it is, such as `"keras-hub"`.
-        items: int. What one call does: tokens or images.
+        name: str. Its name, such as `"keras-hub"`.
+        items: int. Tokens or images that one call processes.
         make: function of `jit_compile` (bool) and `precision` (a dtype policy) that returns the
             call; a call ends when its result is there.
-        compiled: bool or `None`. Whether XLA compiles this side whatever was asked for; `None`
-            for as asked.
+        compiled: bool or `None`. Whether XLA compiles this side, regardless of `jit_compile`;
+            `None` follows `jit_compile`.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Side(NamedTuple):
     compiled: bool | None = None
 
     def label(self, jit_compile: bool, precision: str) -> str:
-        """Names the side and what is not usual of how it works."""
+        """Returns the name of the side, with XLA and the precision unless they are the default."""
         is_compiled = jit_compile if self.compiled is None else self.compiled
         unusual = ["xla"] * bool(is_compiled) + [precision] * (precision != "float32")
         return " ".join([self.name, *unusual])
@@ -46,7 +46,7 @@ class Work(NamedTuple):
         unit: str. What `Side.items` are, such as `"img"`.
         sides: sequence of `Side`, that of this project first.
         warm_up: int. Calls of each side that are not counted.
-        rounds: int. Calls that are.
+        rounds: int. Calls that are counted.
     """
 
     title: str
@@ -62,11 +62,11 @@ def choose_sides(works: dict[str, Work], names: Sequence[str], peers: Sequence[s
     Raises:
         ValueError: for a name that is not in `works`, or not in `PEERS`.
     """
-    for kind, asked, choices in (("work", names, list(works)), ("peers", peers, PEERS)):
-        for name in asked:
+    for flag, values, choices in (("work", names, list(works)), ("peers", peers, PEERS)):
+        for name in values:
             if name not in choices:
                 raise ValueError(
-                    f"Expected {kind} to be among {choices}, received {kind}={name!r}."
+                    f"Expected {flag} to be among {choices}, received {flag}={name!r}."
                 )
     return [
         work._replace(sides=[s for s in work.sides if s.name not in PEERS or s.name in peers])
@@ -89,7 +89,7 @@ def measure(work: Work, jit_compile: bool = False, precision: str = "float32") -
     calls = [side.make(jit_compile, precision) for side in work.sides]
     seconds = time_in_turn(calls, work.warm_up, work.rounds)
     calls.clear()
-    gc.collect()  # A model is part of circles, and the next work needs its memory.
+    gc.collect()  # Models have reference cycles, and the next work needs the memory.
     labels = [side.label(jit_compile, precision) for side in work.sides]
     rates = [side.items / median for side, median in zip(work.sides, seconds, strict=True)]
     unit = f"{work.unit}/s"
@@ -114,9 +114,9 @@ def time_in_turn(calls: Sequence[Callable], warm_up: int, rounds: int) -> list[f
             call()
     times = [[] for _ in calls]
     for _ in range(rounds):
-        for call, own_times in zip(calls, times, strict=True):
+        for call, call_times in zip(calls, times, strict=True):
             time.sleep(REST)
             start = time.perf_counter()
             call()
-            own_times.append(time.perf_counter() - start)
-    return [statistics.median(own_times) for own_times in times]
+            call_times.append(time.perf_counter() - start)
+    return [statistics.median(call_times) for call_times in times]

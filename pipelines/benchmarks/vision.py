@@ -144,7 +144,7 @@ def keras_hub(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str
 
 
 def timm(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> Callable:
-    """Makes the same step of timm's model, in PyTorch's eager mode whatever `jit_compile` says.
+    """Makes the same step of timm's model, always in PyTorch's eager mode.
 
     Raises:
         ImportError: where timm is missing.
@@ -177,9 +177,9 @@ def timm(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> 
 
 
 def make_input_work(num_images: int = 50_000) -> Work:
-    """Makes the work of reading and changing an epoch of images, and of the model that it feeds.
+    """Makes the work of reading and augmenting an epoch of images, and of training on them.
 
-    Both are those of the config `cifar10_cpu`.
+    Both follow the config `cifar10_cpu`.
     """
     config = cifar10_cpu.get_config()
     batch_size = config.train.batch_size

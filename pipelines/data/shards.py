@@ -1,9 +1,10 @@
 """The part of each batch that a process makes."""
 
-from typing import NamedTuple
+import dataclasses
 
 
-class Shard(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Shard:
     """The part of each batch that a process makes.
 
     Attributes:

@@ -82,6 +82,6 @@ def _builder(tfds, data, name: str):
 
 def _prepared_folder(folder: Path) -> Path | None:
     """Finds what TFDS prepared in `folder`, or below it the newest version, or None."""
-    found = [p for p in (folder, *folder.glob("*.*.*")) if (p / "dataset_info.json").is_file()]
-    found = [p for p in found if re.fullmatch(r"\d+\.\d+\.\d+", p.name)]
-    return max(found, key=lambda p: [int(n) for n in p.name.split(".")], default=None)
+    folders = [p for p in (folder, *folder.glob("*.*.*")) if (p / "dataset_info.json").is_file()]
+    folders = [p for p in folders if re.fullmatch(r"\d+\.\d+\.\d+", p.name)]
+    return max(folders, key=lambda p: [int(n) for n in p.name.split(".")], default=None)

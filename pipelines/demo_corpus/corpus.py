@@ -2,8 +2,8 @@
 
 The rule of the splits: a *combination* is an adjective with the noun it describes, or a verb with
 the noun that is its object. About a tenth of the combinations of each adjective and of each verb
-is held out. No training sentence contains one of those; every validation and test sentence does,
-so that translating it takes words that were learnt apart. Everything follows from the seed.
+is held out. No training sentence contains one of those, and every validation and test sentence
+does. To translate it, a model must combine words that it learnt apart. The seed decides everything.
 """
 
 import functools
@@ -124,7 +124,7 @@ def sentences(seed: int) -> Iterator[Sentence]:
 
 
 def _a_tenth(rng: random.Random, nouns: tuple[Noun, ...]) -> list[Noun]:
-    """Draws a tenth, at least one, but none whose gender no other noun has."""
+    """Draws a tenth of some nouns, at least one, and never the only noun of a gender."""
     genders = [noun.gender for noun in nouns]
     shared = [noun for noun in nouns if genders.count(noun.gender) > 1]
     return rng.sample(shared, max(1, len(nouns) // 10))

@@ -1,8 +1,9 @@
 """The grammar of the demo corpus: phrases, clauses and sentences in English and German at once.
 
-Forms come from the tables of `demo_lexicon`. The German of an English sentence is unique: between
-its two verbs stand what is known, time, "nicht", place, and what is new, in this order; the perfect
-translates the past, and "gerade", before all but pronouns and negated things, the progressive.
+Forms come from the tables of `lexicon`. Each English sentence has exactly one German translation.
+Between its two verbs stand what is known, the time, "nicht", the place and what is new, in this
+order. The perfect translates the past. "gerade" translates the progressive, and stands before
+everything but pronouns and negated objects.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ class Sentence:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Phrase:
-    """A noun phrase or a phrase of place in both languages; `known` if it says which one it is."""
+    """A noun phrase or a phrase of place in both languages; `known` if it is definite."""
 
     english: str
     german: str
@@ -47,12 +48,12 @@ class Phrase:
 
     def combinations(self) -> tuple[Combination, ...]:
         """Lists the adjective with its noun, if there are both."""
-        return (_described(self.adjective, self.noun),) if self.adjective else ()
+        return (_combination(self.adjective, self.noun),) if self.adjective else ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clause:
-    """What a clause says, before either language orders it; a recipient comes before the object."""
+    """The parts of a clause before either language orders them; a recipient precedes the object."""
 
     subject: Phrase
     verb: Verb
@@ -65,22 +66,22 @@ class Clause:
 
     def combinations(self) -> tuple[Combination, ...]:
         """Lists the combinations of the clause and of its phrases."""
-        found = self.subject.combinations()
+        combinations = self.subject.combinations()
         for phrase in (*self.objects, self.place):
-            found += phrase.combinations() if phrase else ()
+            combinations += phrase.combinations() if phrase else ()
         if self.objects and self.objects[-1].noun:
-            found += (("verb", self.verb.base, self.objects[-1].noun.english),)
+            combinations += (("verb", self.verb.base, self.objects[-1].noun.english),)
         if self.complement and self.subject.noun:
-            found += (_described(self.complement, self.subject.noun),)
-        return found
+            combinations += (_combination(self.complement, self.subject.noun),)
+        return combinations
 
 
-def _described(adjective: Adjective, noun: Noun) -> Combination:
+def _combination(adjective: Adjective, noun: Noun) -> Combination:
     return ("adjective", adjective.english, noun.english)
 
 
 def join(*words: str) -> str:
-    """Joins what is not empty."""
+    """Joins the words that are not empty."""
     return " ".join(word for word in words if word)
 
 
@@ -143,7 +144,7 @@ def place_phrase(preposition: str, noun: Noun, determiner: Determiner = THE, **k
 
 
 def english_predicate(clause: Clause, inverted: bool) -> tuple[str, str]:
-    """Returns the auxiliary, which "not" and inversion need, and the main verb."""
+    """Returns the auxiliary, required by "not" and by inversion, and the main verb."""
     verb, tense, agreement = clause.verb, clause.tense, clause.subject.agreement
     if tense in inflection.ENGLISH_AUXILIARIES:
         return inflection.ENGLISH_AUXILIARIES[tense], verb.base
@@ -225,7 +226,7 @@ def sentence(english: str, german: str, mark: str, *clauses: Clause) -> Sentence
 
 
 def statement(clause: Clause, fronted: str = "", mark: str = ".") -> Sentence:
-    """Says a main clause; what is `fronted` ("adverb" or "place") makes German invert."""
+    """Builds a main clause; a `fronted` "adverb" or "place" makes German invert."""
     if not fronted:
         return sentence(english_clause(clause), german_clause(clause), mark, clause)
     front, rest = getattr(clause, fronted), dataclasses.replace(clause, **{fronted: None})
@@ -238,7 +239,7 @@ def statement(clause: Clause, fronted: str = "", mark: str = ".") -> Sentence:
 
 
 def question(clause: Clause, english: str = "", german: str = "") -> Sentence:
-    """Asks yes or no, or, with a question word, for what is not in the clause."""
+    """Builds a yes-no question, or with a question word one about what the clause lacks."""
     return sentence(
         join(english, english_clause(clause, inverted=True)),
         join(german, german_clause(clause, "first")),
@@ -248,7 +249,7 @@ def question(clause: Clause, english: str = "", german: str = "") -> Sentence:
 
 
 def object_question(clause: Clause) -> Sentence:
-    """Asks with the object, which holds the question word, in front."""
+    """Builds a question that begins with the object, which holds the question word."""
     asked = clause.objects[-1]
     rest = dataclasses.replace(clause, objects=clause.objects[:-1])
     asking = question(rest, asked.english, asked.german)

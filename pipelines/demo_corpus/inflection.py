@@ -1,7 +1,7 @@
 """How the words of the demo corpus inflect: word classes, endings, and the words of grammar.
 
-The words that carry meaning are in `demo_lexicon`. So that translation is a function both ways, an
-object "sie" is always "her", never "them", and an article "ihr" is "her", never "their".
+The words that carry meaning are in `lexicon`. An object "sie" is always "her", never "them", and an
+article "ihr" is "her", never "their", so that each sentence has one translation in both directions.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ Endings = dict[str, dict[str, str]]  # by case, then by gender or plural
 
 
 def endings(*rows: str) -> Endings:
-    """Reads a table of endings: a row a case, with columns m, f, n and plural; a dash is none."""
+    """Reads a table of endings: a row a case, columns m, f, n and plural, a dash for none."""
     columns = ("m", "f", "n", "plural")
     words = ([word.strip("-") for word in row.split()] for row in rows)
     tables = (dict(zip(columns, row, strict=True)) for row in words)
@@ -54,14 +54,14 @@ class Adjective:
     english: str
     german: str
     kinds: str
-    group: str  # of those that a thing has one of
+    group: str  # A noun takes one adjective of a group.
     stem: str = ""
     state: bool = False  # something that comes and goes, and so may have a cause
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Determiner:
-    """An article or its like, None where it lacks a number; `known` if it says which one it is."""
+    """An article or the like; a number it lacks is `None`, and `known` means it is definite."""
 
     singular: str | None
     plural: str | None

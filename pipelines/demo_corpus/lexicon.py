@@ -1,15 +1,16 @@
 """Words of the demo corpus that carry meaning, English beside German, and which go together.
 
-None means two things. Kinds say what goes with what: an adjective describes nouns of its kinds, a
-verb takes subjects and objects of its kinds, so that nobody eats a table.
+No word has two meanings. Kinds decide what goes with what: an adjective describes nouns of its
+kinds, and a verb takes subjects and objects of its kinds, so that nobody eats a table.
 """
 
 import functools
 
 from pipelines.demo_corpus.inflection import MODALS, Adjective, Adverb, Noun, Verb, verb
 
-# Besides the plain kinds: the grown are old or young; kin is only ever "my uncle"; nobody owns the
-# unowned ("my man" is a husband); one runs into an interior and waits behind a landmark.
+# Some kinds have a special use. Only "grown" persons are old or young. "kin" always has a
+# possessive ("my uncle"), and "unowned" never has one ("my man" is a husband). One runs into an
+# "interior", and waits behind a "landmark".
 GOODS = "animal food text thing clothes"
 NOUNS = (
     Noun("man", "men", "Mann", "m", "Männer", "person grown unowned"),
@@ -216,7 +217,7 @@ def adjectives_of(noun: Noun) -> tuple[Adjective, ...]:
 
 @functools.cache
 def tenses_of(verb: Verb) -> tuple[str, ...]:
-    """Lists the tenses of a verb, the likelier the more often named; "read" has no visible past."""
+    """Lists the tenses of a verb, likelier ones several times; "read" has no visible past."""
     tenses = ("present",) * 4 + ("future",) * 2
     tenses += ("past",) * 4 if verb.past != verb.base else ()
     tenses += ("progressive",) * 4 if verb.ing else ()

@@ -1,7 +1,7 @@
 """Draws random sentences of the demo corpus that somebody could say.
 
-Which words may go together is in `demo_lexicon`, how they are put together in `demo_grammar`; here
-are the choices between them. Every function takes its randomness from the `rng` it is given.
+`lexicon` knows which words go together and `grammar` how to put them together; this module chooses
+among them. Every function takes its randomness from the `rng` it is given.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ WHAT = Phrase("what", "was")
 QUESTION_WORDS = {"": "", "where": "wo", "when": "wann", "why": "warum"}
 FUTURES = ("future", "can", "must", "should")
 
-# The determiners of a noun in each role, singular and plural, the likelier the more often named;
-# where there is THE, possessives join them.
+# The determiners of a noun in each role, singular and plural. One that is listed more often is
+# drawn more often. Possessives join those that include THE.
 ROLES = {
     "subject": (
         (THE, THE, THE, THE, A, A, A, THIS, EVERY, NO),
@@ -72,15 +72,16 @@ def random_noun(
     case: str,
     role: str,
     avoid: Noun | None = None,
-    described: float = 0.45,
+    adjective_probability: float = 0.45,
 ) -> Phrase:
-    """Draws a noun phrase, which has an adjective with probability `described`."""
+    """Draws a noun phrase, with an adjective in some of the cases."""
     noun = rng.choice(lexicon.nouns_of(kinds))
     while noun is avoid:
         noun = rng.choice(lexicon.nouns_of(kinds))
     plural = rng.random() < 0.35
     determiner = rng.choice(determiners_of(noun, role, plural))
-    adjective = rng.choice(lexicon.adjectives_of(noun)) if rng.random() < described else None
+    has_adjective = rng.random() < adjective_probability
+    adjective = rng.choice(lexicon.adjectives_of(noun)) if has_adjective else None
     numeral = ("", "")
     counted = {BARE: 1.0 if role == "subject" else 0.5, THE: 0.2}.get(determiner, 0.0)
     if plural and rng.random() < counted:
@@ -108,9 +109,9 @@ def random_object(rng: random.Random, kinds: str, case: str, role: str, subject:
     draw = rng.random() if "person" in kinds else 1.0
     if draw < 0.2:
         myself = subject.german in ("ich", "wir")
-        others = ("he", "she") if myself else ("he", "she", "I", "we")
-        others += ("they",) if case == "dative" else ()
-        return grammar.pronoun(rng.choice(others), case)
+        pronouns = ("he", "she") if myself else ("he", "she", "I", "we")
+        pronouns += ("they",) if case == "dative" else ()
+        return grammar.pronoun(rng.choice(pronouns), case)
     if draw < 0.35:
         name = rng.choice([name for name in lexicon.NAMES if name not in subject.english])
         return Phrase(name, name)
@@ -170,7 +171,7 @@ def random_clause(
 def random_objects(
     rng: random.Random, verb: Verb, subject: Phrase, negated: bool
 ) -> tuple[Phrase, ...]:
-    """Draws what a verb takes: nothing, an object, or a recipient and an object."""
+    """Draws the objects of a verb: none, one, or a recipient and one."""
     role = "negated" if negated else "object"
     if not verb.objects:
         return ()
@@ -208,7 +209,7 @@ def random_description(
         subject = random_subject(rng, "person", role)
         adjectives = [adjective for adjective in lexicon.ADJECTIVES if adjective.state]
     else:
-        subject = random_noun(rng, ALL_KINDS, "nominative", role, described=0.6)
+        subject = random_noun(rng, ALL_KINDS, "nominative", role, adjective_probability=0.6)
         adjectives = lexicon.adjectives_of(subject.noun)
     if subject.adjective:
         adjectives = [word for word in adjectives if word.group != subject.adjective.group]
@@ -225,7 +226,7 @@ def random_description(
 
 
 def random_statement(rng: random.Random) -> Sentence:
-    """Draws a main clause, with the time or the place in front where it can be."""
+    """Draws a main clause, sometimes with the time or the place in front."""
     clause = random_clause(rng, "subject")
     front = ""
     if clause.adverb and not clause.adverb.before_verb and rng.random() < 0.6:
@@ -243,10 +244,10 @@ def random_description_sentence(rng: random.Random) -> Sentence:
 
 
 def random_price(rng: random.Random) -> Sentence:
-    """Draws a price, or a question for one."""
+    """Draws a statement of a price, or a question about it."""
     draw = rng.random()
     role = "subject" if draw < 0.6 else "asked"
-    subject = random_noun(rng, lexicon.GOODS, "nominative", role, described=0.8)
+    subject = random_noun(rng, lexicon.GOODS, "nominative", role, adjective_probability=0.8)
     tense = rng.choice(("present", "present", "future"))
     english, german = rng.choice(lexicon.NUMERALS)
     price = Phrase(f"{english} euros", f"{german} Euro", known=False)
@@ -259,7 +260,7 @@ def random_price(rng: random.Random) -> Sentence:
 
 
 def random_question(rng: random.Random) -> Sentence:
-    """Draws a question for yes or no, or for where, when or why."""
+    """Draws a yes-no question, or one with where, when or why."""
     word = rng.choice(("", "", "", "where", "when", "why"))
     clause = random_clause(rng, "asked", negatable=word in ("", "why"))
     if word == "where" and clause.verb.place != "where":
@@ -274,14 +275,14 @@ def random_question(rng: random.Random) -> Sentence:
 
 
 def random_subject_question(rng: random.Random) -> Sentence:
-    """Draws a question for the subject."""
+    """Draws a question about the subject."""
     clause = random_clause(rng)
     asked = WHO if "person" in clause.verb.subjects else WHAT
     return grammar.statement(dataclasses.replace(clause, subject=asked), mark="?")
 
 
 def random_object_question(rng: random.Random) -> Sentence:
-    """Draws a question for the object: who, what, which or how many."""
+    """Draws a question about the object: who, what, which or how many."""
     clause = random_clause(rng, negatable=False)
     while not clause.objects:
         clause = random_clause(rng, negatable=False)
@@ -295,7 +296,7 @@ def random_object_question(rng: random.Random) -> Sentence:
 
 
 def random_report(rng: random.Random) -> Sentence:
-    """Draws what somebody thinks, hopes, says or knows, or does not know."""
+    """Draws a sentence about what somebody thinks, hopes, says or knows."""
     verb, negated, english, german = rng.choice(lexicon.REPORTING)
     main = Clause(random_subject(rng, "person", "known"), verb, negated=negated)
     tense = "future" if verb is lexicon.HOPE else ""

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 # Tells a process that it is one of them.
 VARIABLE = "KERASFORMER_LOCAL_WORKER"
 PREEMPTED = 128 + signal.SIGTERM  # exit code of a program that saved its state after SIGTERM
-GRACE = 3.0  # seconds in which the others may end by themselves after one that failed
+GRACE = 3.0  # seconds in which the other processes may end by themselves after one failed
 
 
 def run(command: Sequence[str], count: int) -> int:
     """Runs a command in several processes and waits for them; the first one is the chief.
 
-    Only the chief's output is shown, and the last line of another one that fails. When one fails
-    the others are ended too, all when this process ends, and SIGTERM is passed on.
+    Only the chief's output is shown, and the last line of another process that fails. When one
+    fails, all are ended; so they are when this process ends. SIGTERM is passed on.
 
     Args:
         command: list of strings.
@@ -31,7 +31,7 @@ def run(command: Sequence[str], count: int) -> int:
         Exit code of the first process that failed, or 0.
     """
     cluster = {"worker": [f"localhost:{port}" for port in _free_ports(count)]}
-    errors = [None] + [tempfile.TemporaryFile() for _ in range(1, count)]
+    errors = {index: tempfile.TemporaryFile() for index in range(1, count)}
     workers = []
     for index in range(count):
         task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
@@ -41,7 +41,7 @@ def run(command: Sequence[str], count: int) -> int:
                 env={**os.environ, "TF_CONFIG": json.dumps(task), VARIABLE: str(index)},
                 stdin=subprocess.PIPE,  # It ends when this process does, even by SIGKILL.
                 stdout=subprocess.DEVNULL if index else None,
-                stderr=errors[index],
+                stderr=errors.get(index),
             )
         )
     before = signal.signal(signal.SIGTERM, lambda number, _: _send(workers, number))
@@ -56,13 +56,13 @@ def run(command: Sequence[str], count: int) -> int:
         errors[failed].seek(0)
         lines = errors[failed].read().decode(errors="replace").splitlines() or ["no message"]
         print(f"worker {failed} ended with exit code {code}: {lines[-1]}", file=sys.stderr)
-    for file in errors[1:]:
+    for file in errors.values():
         file.close()
     return code
 
 
 def follow_parent() -> None:
-    """Lets this process, if it is a local worker, end when the one that started it has ended."""
+    """Ends this process, if it is a local worker, when the one that started it has ended."""
     if VARIABLE not in os.environ:
         return
 
@@ -79,7 +79,7 @@ def _wait(workers) -> tuple[int, int]:
     failed, code, deadline = 0, 0, float("inf")
     while time.monotonic() < deadline:
         codes = [worker.poll() for worker in workers]
-        wrong = [index for index, found in enumerate(codes) if found not in (None, 0, PREEMPTED)]
+        wrong = [index for index, code in enumerate(codes) if code not in (None, 0, PREEMPTED)]
         if wrong and not code:
             failed, code, deadline = wrong[0], codes[wrong[0]], time.monotonic() + GRACE
         if None not in codes:
@@ -98,9 +98,9 @@ def _send(workers, number):
 def _free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for found in sockets:
-            found.bind(("localhost", 0))
-        return [found.getsockname()[1] for found in sockets]
+        for free_socket in sockets:
+            free_socket.bind(("localhost", 0))
+        return [free_socket.getsockname()[1] for free_socket in sockets]
     finally:
-        for found in sockets:
-            found.close()
+        for free_socket in sockets:
+            free_socket.close()

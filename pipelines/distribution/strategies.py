@@ -17,7 +17,7 @@ def make(name: str = "auto") -> tf.distribute.Strategy:
     Args:
         name: `one` device; `mirrored` over all GPUs of this machine, or `mirrored:N` over the
             first N, or over N parts of the processor where there is no GPU; `multiworker`, over the
-            processes that `TF_CONFIG` or Slurm names; `tpu`; or `auto`, what is found of these.
+            processes that `TF_CONFIG` or Slurm names; `tpu`; or `auto`, the one that fits.
 
     Returns:
         `tf.distribute.Strategy`.
@@ -36,7 +36,7 @@ def make(name: str = "auto") -> tf.distribute.Strategy:
 
 
 def find() -> str:
-    """Says which strategy fits what the environment and the machine say."""
+    """Returns the name of the strategy that fits the environment and the machine."""
     if "TF_CONFIG" in os.environ:
         if sum(map(len, _read_cluster(os.environ["TF_CONFIG"]).values())) > 1:
             return "multiworker"

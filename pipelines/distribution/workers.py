@@ -4,14 +4,15 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from pipelines.data.shards import Shard
 
-# What TensorFlow raises when another process does not answer.
-LOST = (
+# The errors that TensorFlow raises when another process does not answer.
+NO_ANSWER = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
@@ -22,7 +23,7 @@ BLOCK = 2**16  # bytes of a text that are sent at a time
 
 
 class Workers:
-    """Knows which process of a strategy this is, and sends to all what the chief has.
+    """Knows which process of a strategy this is, and sends values of the chief to all.
 
     Every process must call the same methods in the same order. Nothing but the network is shared,
     so that the chief's folders need not be seen by the others.
@@ -47,7 +48,7 @@ class Workers:
 
     @property
     def is_chief(self) -> bool:
-        """Says whether this process is the one that writes."""
+        """Whether this process is the one that writes."""
         return self.index == 0
 
     @property
@@ -62,7 +63,7 @@ class Workers:
 
     @contextlib.contextmanager
     def folder(self, workdir: str) -> Iterator[str]:
-        """Gives the chief the folder of the run, and every other process a temporary one."""
+        """Yields the folder of the run in the chief, and a temporary one in every other process."""
         if self.is_chief:
             yield workdir
             return
@@ -70,15 +71,15 @@ class Workers:
             yield temporary
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Says in one sentence that another process has ended, for the length of a `with` block.
+    def explained_losses(self) -> Iterator[None]:
+        """Explains in one sentence that another process has ended, for a `with` block.
 
         Raises:
             ConnectionError: instead of TensorFlow's error.
         """
         try:
             yield
-        except LOST as error:
+        except NO_ANSWER as error:
             if self.count == 1:
                 raise
             why = (error.message.strip() or "TensorFlow does not say why").splitlines()[-1]
@@ -87,7 +88,7 @@ class Workers:
                 f"the same commands, and the run goes on from its last checkpoint ({why[:200]})."
             ) from error
 
-    def from_chief(self, make: Callable[[], object]) -> object:
+    def from_chief(self, make: Callable[[], Any]) -> Any:
         """Calls a function in the chief and returns its result in every process.
 
         Args:
@@ -106,7 +107,7 @@ class Workers:
                 answer = {"error": str(error)}
         text = np.frombuffer(json.dumps(answer).encode(), np.uint8)
         (length,) = self.arrays_from_chief([np.array(len(text))])
-        # In blocks of one size, so that one graph does for all texts.
+        # In blocks of one size, so that all texts share one graph.
         blocks = np.resize(text, (-(-length // BLOCK), BLOCK))
         text = np.concatenate([self.arrays_from_chief([block])[0] for block in blocks])
         answer = json.loads(bytes(text[:length]))
@@ -122,14 +123,14 @@ class Workers:
         """
         if self.count == 1:
             return list(arrays)
-        # A sum in which the others take part with zeros; of integers, since -0.0 + 0.0 is 0.0 and
-        # the smallest floats are taken for 0.
-        own = [_as_integers(array) for array in arrays]
-        own = own if self.is_chief else [np.zeros_like(array) for array in own]
-        found = tf.nest.map_structure(self.first, self._share([tf.constant(x) for x in own]))
+        # A sum to which the other processes add zeros; of integers, because -0.0 + 0.0 is 0.0 and
+        # the smallest floats are flushed to 0.
+        mine = [_as_integers(array) for array in arrays]
+        mine = mine if self.is_chief else [np.zeros_like(array) for array in mine]
+        sums = tf.nest.map_structure(self.first, self._share([tf.constant(x) for x in mine]))
         return [
             np.frombuffer(x.numpy().tobytes()[: a.nbytes], a.dtype).reshape(a.shape)
-            for x, a in zip(found, arrays, strict=True)
+            for x, a in zip(sums, arrays, strict=True)
         ]
 
     @tf.function
@@ -138,17 +139,17 @@ class Workers:
             context = tf.distribute.get_replica_context()
             is_first = context.replica_id_in_sync_group == 0
             mine = [tf.where(is_first, x, tf.zeros_like(x)) for x in values]
-            # One by one, since those that go together must be of one dtype.
+            # One by one, because values that are reduced together must have one dtype.
             return [context.all_reduce(tf.distribute.ReduceOp.SUM, x) for x in mine]
 
         return self.strategy.run(replica, (values,))
 
-    def first(self, value: object) -> object:
-        """Returns what the first replica of this process holds of a value."""
+    def first(self, value: Any) -> Any:
+        """Returns the value of the first replica of this process."""
         return self.strategy.experimental_local_results(value)[0]
 
 
 def _as_integers(array):
-    """Returns the bytes of an array as int32, and at least one, which TensorFlow can sum."""
+    """Returns the bytes of an array as at least one int32, because TensorFlow sums these."""
     content = array.tobytes()
     return np.frombuffer(content + bytes(4 - len(content) % 4), np.int32)

@@ -48,17 +48,17 @@ def newest_version(folder: Path) -> Path:
     """Finds the SavedModel in a folder, or the one with the highest number in folders in it."""
     if not folder.is_dir():
         raise ValueError(f"--model={folder} is no folder.")
-    found = versions(folder)
-    if not found:
+    numbered = versions(folder)
+    if not numbered:
         raise ValueError(
             f"--model={folder} holds no SavedModel: expected saved_model.pb in it, or in a "
             "numbered folder in it such as 1."
         )
-    return found[max(found)]
+    return numbered[max(numbered)]
 
 
 def load_named(folders: Sequence[str]) -> dict[str, Model]:
-    """Loads models and names each by its run: `runs/m30k/export/1` is `m30k`.
+    """Loads models, and calls each by the name of its run: `runs/m30k/export/1` is `m30k`.
 
     Raises:
         ValueError: when there is no SavedModel, or two have one name.
@@ -77,7 +77,7 @@ def versions(folder: Path) -> dict[int, Path]:
     """Finds the numbered SavedModels in a folder, or the one that the folder itself is.
 
     Args:
-        folder: path, which may not be there.
+        folder: path, which need not exist.
 
     Returns:
         Paths by number; a SavedModel in a folder without a number is number 1.

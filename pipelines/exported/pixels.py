@@ -31,9 +31,9 @@ def predict(signatures: dict, paths: Sequence[str], pictures: Sequence[Path] | N
         raise ValueError("Expected the paths of images as arguments, received none.")
     files = [Path(path).read_bytes() for path in paths]
     for path, contents in zip(paths, files, strict=True):
-        found = fault(contents)
-        if found and not found.startswith("animated"):  # Of those the first frame is taken.
-            raise ValueError(f"{path} cannot be used: {found}.")
+        reason = fault(contents)
+        if reason and not reason.startswith("animated"):  # Of those the first frame is taken.
+            raise ValueError(f"{path} cannot be used: {reason}.")
     images = [tf.constant([contents]) for contents in files]
     answers = []
     for path, image in zip(paths, images, strict=True):
@@ -41,9 +41,9 @@ def predict(signatures: dict, paths: Sequence[str], pictures: Sequence[Path] | N
             answers.append(signatures["classify"](image=image))
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(f"{path} cannot be used: {sentence(error)}") from error
-    for index, (path, image, found) in enumerate(zip(paths, images, answers, strict=True)):
-        names = [name.decode("utf-8") for name in found["class_names"][0].numpy()]
-        shares = found["probabilities"][0].numpy()
+    for index, (path, image, answer) in enumerate(zip(paths, images, answers, strict=True)):
+        names = [name.decode("utf-8") for name in answer["class_names"][0].numpy()]
+        shares = answer["probabilities"][0].numpy()
         pairs = [f"{name} {share:.4f}" for name, share in zip(names, shares, strict=True)]
         print(path, *pairs, sep="\t", flush=True)
         if pictures:

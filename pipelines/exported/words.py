@@ -1,5 +1,6 @@
 """What `apps.predict` does with a translator: translates lines and draws alignments."""
 
+import io
 import itertools
 import os
 import sys
@@ -11,10 +12,47 @@ import numpy as np
 
 from kerasformer import explain
 from pipelines.exported.models import Model
+from pipelines.exported.pictures import picture_paths
 
 
-def decoded(lines: Iterable[bytes], place: str) -> Iterator[str]:
+def translate(
+    model: Model,
+    arguments: list[str],
+    file: str | None,
+    nbest: int | None,
+    alignment: str | None,
+    batch_size: int,
+) -> None:
+    """Translates what `apps.predict` was given.
+
+    Args:
+        model: an exported translator.
+        arguments: sentences; without any, those of `file` or else of standard input are taken,
+            and on a terminal each is translated as soon as it is typed in.
+        file: path of a text file, or `None`.
+        nbest: int or `None`, as in `predict`.
+        alignment: path of the picture to draw, as in `picture_paths`, or `None`.
+        batch_size: int. How many sentences are translated at a time.
+    """
+    stdin, pictures = sys.stdin.buffer if sys.stdin else io.BytesIO(), None
+    if not arguments and file is None and stdin.isatty():
+        batch_size = 1
+        note("a sentence in each line is translated at once; Ctrl-D ends.")
+    model.require("translate_nbest" if nbest else "translate")
+    texts = sentences(arguments, file, stdin)
+    if alignment is not None:
+        texts = list(texts)
+        model.require("align")
+        pictures = picture_paths("alignment", alignment, len(texts))
+    predict(model, texts, nbest, pictures, batch_size)
+
+
+def decode_lines(lines: Iterable[bytes], source: str) -> Iterator[str]:
     """Reads lines as UTF-8, without their ends and without a byte order mark.
+
+    Args:
+        lines: bytes for each line.
+        source: str. Where they come from, for errors.
 
     Raises:
         ValueError: for a line that is not UTF-8, with its number.
@@ -23,7 +61,7 @@ def decoded(lines: Iterable[bytes], place: str) -> Iterator[str]:
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{place} {number} is not UTF-8: {error.reason}.") from None
+            raise ValueError(f"{source} {number} is not UTF-8: {error.reason}.") from None
         yield text.rstrip("\r\n")
 
 
@@ -34,12 +72,12 @@ def sentences(arguments: list[str], file: str | None, stdin: BinaryIO) -> Iterab
             f"Expected sentences or --file, received both: {len(arguments)} and --file={file}."
         )
     if arguments:
-        return decoded(map(os.fsencode, arguments), "argument")
+        return decode_lines(map(os.fsencode, arguments), "argument")
     if file is not None:
         # Read to its end at once: a line that is not UTF-8 is found before anything is printed.
         with open(file, "rb") as lines:
-            return list(decoded(lines, f"{file}, line"))
-    return decoded(stdin, "standard input, line")
+            return list(decode_lines(lines, f"{file}, line"))
+    return decode_lines(stdin, "standard input, line")
 
 
 def batches(sentences: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -55,7 +93,7 @@ def best(model: Model, batch: list[str]) -> tuple[list[str], Iterable[bool]]:
 
 
 def several(model: Model, batch: list[str], count: int) -> tuple[list[str], Iterable[bool]]:
-    """Translates a batch in up to `count` ways: the same, with the lines of `--nbest`."""
+    """Translates a batch in up to `count` ways; returns what `best` does, with scores."""
     outputs = model.call("translate_nbest", batch)
     available = outputs["scores"].shape[1]
     if count > available:
@@ -68,19 +106,19 @@ def several(model: Model, batch: list[str], count: int) -> tuple[list[str], Iter
         batch, outputs["translations"], outputs["scores"], strict=True
     ):
         # A sentence of spaces has one translation only, the empty one.
-        found = list(zip(translations, scores, strict=True))[: count if text.strip() else 1]
-        real = [f"{score:.4f}\t{one_line(text)}" for text, score in found if score > -float("inf")]
+        pairs = list(zip(translations, scores, strict=True))[: count if text.strip() else 1]
+        real = [f"{score:.4f}\t{one_line(text)}" for text, score in pairs if score > -float("inf")]
         lines.append("\n".join([*real, ""]))
     return lines, outputs["truncated"]
 
 
 def one_line(text: bytes) -> str:
-    """Keeps a translation on its line, should the model have spelled the end of one."""
+    """Reads a translation, and replaces the line breaks that the model may have spelled."""
     return text.decode("utf-8", "replace").replace("\r", " ").replace("\n", " ")
 
 
 def draw(model: Model, batch: list[str], paths: list[Path | None]) -> None:
-    """Draws the alignments of a batch; notes which sentences have none."""
+    """Draws the alignments of a batch, and notes which sentences have none."""
     outputs = model.call("align", batch)
     names = ("alignment", "source_tokens", "target_tokens")
     for path, weights, *pieces in zip(paths, *(outputs[name] for name in names), strict=True):

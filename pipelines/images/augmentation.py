@@ -1,7 +1,8 @@
 """Random changes to training images, as TensorFlow operations on batches.
 
-What happens to an image, its key decides (see `keyed_random`); mixing two images of a batch, the
-key of the batch. A `Recipe` names the changes of a run, in the order in which they are made.
+The key of an image decides what happens to it (see `keyed_random`), and the key of a batch decides
+how its images are mixed. A `Recipe` lists the changes of a run, in the order in which they are
+made.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from pipelines.images.keyed_random import fold, integers, normal, uniform
+from pipelines.runs.config import check_ranges
 
 ATTEMPTS = 10  # at a rectangle that fits into the image
 CROP, FLIP, RESIZED_CROP, ERASE, NOISE, MIX, BETA = range(7)  # streams of random numbers
@@ -18,25 +20,25 @@ CROP, FLIP, RESIZED_CROP, ERASE, NOISE, MIX, BETA = range(7)  # streams of rando
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Names what is done to training images; each is left out at its default.
+    """Lists the changes to training images; each is left out at its default.
 
     Args:
-        repeats: int. Copies of each image in a batch, each changed differently; an epoch then
-            reads only a `repeats`-th of the images.
+        repeats: int. Copies of each image in a batch, each changed differently. An epoch then
+            reads only `1 / repeats` of the images.
         padding: int. Pixels of black around an image out of which a crop of its size is taken.
         min_area: float. Smallest share of its area that a random crop keeps, which is then
             resized to the size of the model; 0.08 is customary for photographs.
         flip: float. Probability of mirroring.
-        layers: int. Operations of RandAugment, each applied with the probability of a half.
+        layers: int. Operations of RandAugment, each applied with probability 0.5.
         magnitude: float, from 0 to 10. Their mean level.
         magnitude_std: float. Its standard deviation.
-        interpolations: tuple of `"bilinear"` and `"bicubic"`: from these, rotation and the like
+        interpolations: tuple of `"bilinear"` and `"bicubic"`, from which rotation and the like
             choose. Bicubic takes twice the time.
         erase: float. Probability of erasing a rectangle.
         mixup: float. Alpha of the beta distribution of mixup.
         cutmix: float. Alpha of the beta distribution of CutMix.
         mix_probability: float. Share of batches that are mixed, if `mixup` or `cutmix` are above 0.
-        switch_probability: float. Share of them in which, both being above 0, CutMix is taken.
+        switch_probability: float. Share of the mixed batches that use CutMix, if both are above 0.
 
     Raises:
         ValueError: for a number outside its range.
@@ -58,16 +60,14 @@ class Recipe:
 
     def __post_init__(self):
         shares = ("min_area", "flip", "erase", "mix_probability", "switch_probability")
-        ranges = {"repeats": (1, 100), "padding": (0, 10000), "layers": (0, 100)}
-        ranges |= {"magnitude": (0, 10), **dict.fromkeys(shares, (0, 1))}
+        counts = {"repeats": (1, 100), "padding": (0, 10000), "layers": (0, 100)}
+        ranges = counts | {"magnitude": (0, 10), **dict.fromkeys(shares, (0, 1))}
         ranges |= dict.fromkeys(("magnitude_std", "mixup", "cutmix"), (0, 100))
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            whole = high > 100 or name in ("repeats", "layers")
-            if not low <= value <= high or (whole and value != int(value)):
-                kind = "a whole number" if whole else "a number"
+        check_ranges({name: (getattr(self, name), *ends) for name, ends in ranges.items()})
+        for name in counts:
+            if getattr(self, name) != int(getattr(self, name)):
                 raise ValueError(
-                    f"Expected {name} to be {kind} from {low} to {high}, received {name}={value}."
+                    f"Expected {name} to be a whole number, received {name}={getattr(self, name)}."
                 )
         if not set(self.interpolations) <= {"bilinear", "bicubic"} or not self.interpolations:
             raise ValueError(
@@ -77,7 +77,7 @@ class Recipe:
 
     @property
     def mixes(self) -> bool:
-        """Says whether images are mixed with one another."""
+        """Returns whether images are mixed with one another."""
         return self.mix_probability * max(self.mixup, self.cutmix) > 0
 
 
@@ -98,7 +98,7 @@ def crop_and_flip(images: tf.Tensor, keys: tf.Tensor, padding: int, flip: float)
     rows = moves[:, :1] + tf.range(height)
     columns = moves[:, 1:] + tf.range(width)
     columns = tf.where(uniform(keys, FLIP, 1) < flip, columns[:, ::-1], columns)
-    # One look-up does all: the row and the column that each pixel comes from.
+    # One gather moves and mirrors: each pixel comes from a row and a column.
     rows_inside = (rows >= 0) & (rows < height)
     columns_inside = (columns >= 0) & (columns < width)
     rows = tf.clip_by_value(rows, 0, height - 1) + height * tf.range(tf.shape(images)[0])[:, None]
@@ -114,7 +114,7 @@ def random_resized_crop(
     """Cuts a random rectangle out of one image and resizes it.
 
     Its area is a share of the image's from `min_area` to 1, its width 3/4 to 4/3 of its height.
-    When ten such do not fit, it is the largest in the middle that does.
+    If ten attempts do not fit, it is the largest such rectangle in the middle of the image.
 
     Args:
         image: uint8 tensor `(h, w, c)`.
@@ -140,7 +140,7 @@ def crop_box(key: tf.Tensor, shape: tf.Tensor, min_area: float) -> tf.Tensor:
     heights = _rounded(tf.sqrt(areas / ratios))
     widths = _rounded(tf.sqrt(areas * ratios))
     fits = (heights > 0) & (heights <= image_height) & (widths > 0) & (widths <= image_width)
-    # Where none fits, an image too long or too high for these ratios is cut to them.
+    # If none fits, the image is cut to the nearest of these ratios.
     size = tf.cast((image_height, image_width), tf.float32)
     whole = (tf.minimum(size[0], size[1] * 4 / 3), tf.minimum(size[1], size[0] * 4 / 3))
     heights, widths = (
@@ -174,7 +174,7 @@ def resize_and_crop(image: tf.Tensor, size: tuple[int, int], crop: float = 1.0) 
     """
     wanted = tf.constant(size, tf.float32) / crop
     scale = tf.reduce_max(wanted / tf.cast(tf.shape(image)[:2], tf.float32))
-    # Of a long thin image the ends are left out first, or it would grow without bounds.
+    # A long thin image loses its ends first, because resizing would make it arbitrarily large.
     middle = tf.minimum(tf.shape(image)[:2], tf.cast(tf.math.ceil(4 * wanted / scale), tf.int32))
     top, left = tf.unstack((tf.shape(image)[:2] - middle) // 2)
     image = tf.image.crop_to_bounding_box(image, top, left, middle[0], middle[1])
@@ -230,7 +230,7 @@ def erase(images: tf.Tensor, keys: tf.Tensor, probability: float) -> tf.Tensor:
 def mix(
     images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor, recipe: Recipe
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Mixes each image of a batch with the one as far from the end: by mixup or by CutMix.
+    """Mixes image `i` of a batch with image `B - 1 - i`, by mixup or by CutMix.
 
     Mixup adds the two, in shares of a beta distribution; CutMix puts a rectangle of the one into
     the other. All images of a batch share the kind, the shares and the rectangle.
@@ -242,8 +242,8 @@ def mix(
         recipe: `Recipe`.
 
     Returns:
-        Tuple of the images, the labels of what was mixed in, `(B,)`, and the float32 share of the
-        images' own labels, `(B,)`.
+        Tuple of the images, the labels of what was mixed in, `(B,)`, and the float32 shares of the
+        original labels, `(B,)`.
 
     References:
         - [Zhang et al., 2017](https://arxiv.org/abs/1710.09412)
@@ -254,11 +254,11 @@ def mix(
     switch = recipe.switch_probability if recipe.mixup else 1.0
     cuts = switches < (switch if recipe.cutmix else 0.0)
     alpha = tf.where(cuts, recipe.cutmix, recipe.mixup)
-    own = tf.where(takes < recipe.mix_probability, _beta(key, alpha), 1.0)
-    halves = [tf.cast(side * tf.sqrt(1 - own), tf.int32) // 2 for side in (height, width)]
+    share = tf.where(takes < recipe.mix_probability, _beta(key, alpha), 1.0)
+    halves = [tf.cast(side * tf.sqrt(1 - share), tf.int32) // 2 for side in (height, width)]
     rows = _between(integers(y, height), halves[0], height)[:, None, None]
     columns = _between(integers(x, width), halves[1], width)[:, None]
-    weights = tf.where(cuts, 1.0 - tf.cast(rows & columns, tf.float32), own)
+    weights = tf.where(cuts, 1.0 - tf.cast(rows & columns, tf.float32), share)
     images = weights * images + (1 - weights) * images[::-1]
     return images, labels[::-1], tf.fill(tf.shape(labels), tf.reduce_mean(weights))
 
@@ -266,7 +266,7 @@ def mix(
 def _beta(key: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
     """Draws a float32 of the beta distribution with both parameters `alpha`."""
     seed = tf.bitcast(fold(fold(key, BETA), tf.range(2)), tf.int64)
-    # In float64, since two draws with a small alpha may both be 0 in float32.
+    # In float64, because two draws with a small alpha may both be 0 in float32.
     draws = tf.random.stateless_gamma((2,), seed, tf.cast(alpha, tf.float64), dtype=tf.float64)
     return tf.cast(draws[0] / tf.reduce_sum(draws), tf.float32)
 
@@ -276,7 +276,7 @@ def _between(center: tf.Tensor, half: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _aspects(uniforms: tf.Tensor, least: float) -> tf.Tensor:
-    """Spreads numbers from `least` to `1 / least`, as many below 1 as above."""
+    """Spreads numbers from `least` to `1 / least`, evenly on a logarithmic scale."""
     return tf.exp((2 * uniforms - 1) * math.log(1 / least))
 
 
@@ -285,5 +285,5 @@ def _rounded(numbers: tf.Tensor) -> tf.Tensor:
 
 
 def _inside(start: tf.Tensor, length: tf.Tensor, size: int) -> tf.Tensor:
-    places = tf.range(size)
-    return (places >= start) & (places < start + length)
+    positions = tf.range(size)
+    return (positions >= start) & (positions < start + length)

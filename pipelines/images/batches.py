@@ -1,5 +1,6 @@
-"""Batches of images: for training, changed at random and in an order that the seed and the epoch
-alone decide, from any point on; for evaluation, as they are.
+"""Batches of images: for training, in random order and augmented; for evaluation, as they are.
+
+The seed and the epoch alone decide order and augmentation, so that training can resume anywhere.
 
 Letters: `B` batch, `h` height, `w` width, `c` channels.
 """
@@ -24,7 +25,7 @@ from pipelines.images.keyed_random import make_keys
 from pipelines.images.labelled import Images
 from pipelines.images.rand_augment import rand_augment
 
-ORDER, IMAGE, BATCH = range(3)  # what a key is for
+ORDER, IMAGE, BATCH = range(3)  # what a key is used for
 NO_LABEL = -1
 
 
@@ -42,10 +43,10 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Makes the endless dataset of training batches, from any one of them on.
 
-    An epoch takes every image once (with repeats, as many places as there are images), and the
-    batch in which it ends begins the next. What is in a batch, the seed and the number of the batch
-    decide; what is done to an image, the seed, the epoch, its index and, with repeats, which copy
-    it is.
+    An epoch takes every image once. With repeats it has as many positions as there are images, and
+    copies of fewer images fill them. A batch may hold the end of one epoch and the start of the
+    next. The seed and the number of a batch decide what is in it. The seed, the epoch, the index of
+    an image and, with repeats, the number of the copy decide how it is augmented.
 
     Args:
         images: `Images`.
@@ -54,9 +55,9 @@ def training_dataset(
         recipe: `Recipe`.
         image_size: (height, width) of the batches.
         mean, deviation: a float for each channel, as `statistics` gives them.
-        start_batch: int. Where to begin: the batches are those that a dataset from the beginning
-            would give from there on, and none before them is made.
-        shard: `Shard`. The images of each batch that are made.
+        start_batch: int. The first batch. The batches are those that a dataset from the beginning
+            would give from there on, without making the ones before.
+        shard: `Shard`. The part of each batch that is made.
 
     Returns:
         Dataset of dicts of tensors: `images`, float32 `(B, h, w, c)`, normalised; `labels`, int32
@@ -71,18 +72,18 @@ def training_dataset(
     if count < batch_size:
         raise ValueError(f"Expected at least batch_size={batch_size} images, received {count}.")
     load = _loader(images, image_size, recipe.min_area)
-    start_epoch, start_place = divmod(start_batch * batch_size, count)
+    start_epoch, start_position = divmod(start_batch * batch_size, count)
     rows = _rows(batch_size, shard)
 
-    def epoch_places(epoch):
+    def epoch_order(epoch):
         random = tf.bitcast(make_keys(seed, ORDER, epoch, tf.range(count)), tf.int64)
-        places = tf.range(count)  # each image is followed by its other copies
-        indices = tf.gather(tf.argsort(random), places // repeats)
-        first = tf.where(epoch == start_epoch, start_place, 0)
-        return indices[first:], (places % repeats)[first:], tf.fill((count,), epoch)[first:]
+        positions = tf.range(count)  # The copies of an image come one after the other.
+        indices = tf.gather(tf.argsort(random), positions // repeats)
+        first = tf.where(epoch == start_epoch, start_position, 0)
+        return indices[first:], (positions % repeats)[first:], tf.fill((count,), epoch)[first:]
 
-    def make_batch(number, places):
-        indices, copies, epochs = (tf.gather(part, rows) for part in places)
+    def make_batch(number, order):
+        indices, copies, epochs = (tf.gather(part, rows) for part in order)
         keys = make_keys(seed, IMAGE, epochs, indices, copies)
         x, labels = load(indices, keys)
         x = _augment(x, keys, recipe, mean, deviation)
@@ -93,7 +94,7 @@ def training_dataset(
         return {"images": x, "labels": labels, "other_labels": other_labels, "share": share}
 
     epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
-    batches = epochs.map(epoch_places).rebatch(batch_size, drop_remainder=True)
+    batches = epochs.map(epoch_order).rebatch(batch_size, drop_remainder=True)
     batches = batches.enumerate(start_batch).map(make_batch, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)
 
@@ -106,7 +107,7 @@ def evaluation_dataset(
     deviation: Sequence[float],
     crop: float = 1.0,
 ) -> tf.data.Dataset:
-    """Makes the dataset of all images once, in order, resized where their size is another.
+    """Makes the dataset of all images once, in order, resized to the given size.
 
     Args:
         images: `Images`.
@@ -133,13 +134,13 @@ def evaluation_dataset(
 
 
 def _rows(batch_size, shard):
-    """Lists the rows of a shard: with each the one as far from the end, with which it is mixed."""
+    """Lists the rows of a shard, which holds both row `i` and row `B - 1 - i`: they are mixed."""
     rows = np.arange(batch_size)
     return rows[np.minimum(rows, rows[::-1]) % shard.count == shard.index]
 
 
 def _augment(x, keys, recipe: Recipe, mean, deviation) -> tf.Tensor:
-    """Changes the images of a batch, each as its key decides, and normalises them."""
+    """Augments the images of a batch, each by its key, and normalises them."""
     if recipe.padding or recipe.flip:
         x = crop_and_flip(x, keys, recipe.padding, recipe.flip)
     if recipe.layers:
@@ -151,7 +152,7 @@ def _augment(x, keys, recipe: Recipe, mean, deviation) -> tf.Tensor:
 
 def _loader(images: Images, image_size, min_area: float = 1.0, crop: float = 1.0):
     """Makes a function from indices and keys to uint8 images of one size, and labels."""
-    with tf.device("CPU"):  # Copied once; graphs refer to the copy.
+    with tf.device("CPU"):  # A single copy, to which all graphs refer.
         pixels, labels = tf.constant(images.pixels), tf.constant(images.labels)
     are_files = images.pixels.dtype.kind == "U"
     signature = tf.TensorSpec((*image_size, images.channels), tf.uint8)

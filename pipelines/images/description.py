@@ -1,4 +1,4 @@
-"""What a model must know of its images: `images.json` in the folder of a run.
+"""What a model must know about its images: `images.json` in the folder of a run.
 
 It holds `class_names`, `channels`, and `mean` and `deviation` of the levels of each channel.
 """
@@ -12,27 +12,30 @@ from pipelines.runs.config import read_config
 from pipelines.runs.files import write_text
 
 
-def describe(images: Images, workdir: str, start: str = "") -> None:
-    """Writes `images.json`, unless a model has begun to learn by it.
+def describe(images: Images, workdir: str, start: str = "") -> dict:
+    """Writes `images.json`, unless the run has checkpoints that were trained with the one it has.
 
     Args:
         images: `Images` to train on.
         workdir: folder of the run.
         start: folder of the run whose weights this one begins with, or nothing. Its mean and
-            deviation are taken, for its weights know images that are normalised so.
+            deviation are taken, because its weights were trained on images normalised by them.
+
+    Returns:
+        What the file holds now.
 
     Raises:
         ValueError: when that run has images with other channels.
     """
     path = Path(workdir) / "images.json"
     if path.exists() and any(Path(workdir, "checkpoints").rglob("step-*")):
-        return
+        return read_description(workdir)
     mean, deviation = statistics(images)
     description = {
-        "class_names": images.class_names,
+        "class_names": list(images.class_names),
         "channels": images.channels,
-        "mean": mean,
-        "deviation": deviation,
+        "mean": list(mean),
+        "deviation": list(deviation),
     }
     if start:
         first = read_description(expanded(start))
@@ -42,11 +45,13 @@ def describe(images: Images, workdir: str, start: str = "") -> None:
                 f"{start} have, received images with {images.channels}."
             )
         description |= {key: first[key] for key in ("mean", "deviation")}
-    write_text(path, json.dumps(description, indent=1))
+    text = json.dumps(description, indent=1)
+    write_text(path, text)
+    return json.loads(text)
 
 
 def read_description(workdir: str) -> dict:
-    """Reads what a run knows of its images.
+    """Reads what a run knows about its images.
 
     Raises:
         ValueError: when the folder holds no run of classification.
@@ -62,15 +67,15 @@ def read_description(workdir: str) -> dict:
 
 
 def require_described(images: Images, described: dict, split: str) -> None:
-    """Refuses images of other classes or channels than a run's.
+    """Checks that images have the classes and the channels of a run.
 
     Raises:
-        ValueError: naming the difference.
+        ValueError: when they have others.
     """
     expected = (*described["class_names"],), described["channels"]
-    found = images.class_names, images.channels
-    if found != expected:
+    received = images.class_names, images.channels
+    if received != expected:
         raise ValueError(
             "Expected the classes and channels of the run, {} and {}, in split={!r}, "
-            "received {} and {}.".format(*expected, split, *found)
+            "received {} and {}.".format(*expected, split, *received)
         )

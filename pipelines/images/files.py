@@ -1,4 +1,4 @@
-"""Encoded images: what is wrong with one, found before it is used, and its pixels."""
+"""Encoded images: whether one can be used, and its pixels."""
 
 import io
 import warnings
@@ -21,11 +21,11 @@ UNREADABLE = {  # TensorFlow reads a palette as gray, and refuses transparent We
 MAX_PIXELS = 64_000_000  # of an image that is decoded
 MAX_BYTES = 4 * 2**30  # of an array of decoded images
 CHUNK = 256  # images decoded at once
-NAMED = 20  # bad images that a message names; the others it counts
+LISTED = 20  # bad images that a message names; it counts the rest
 
 
 def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
-    """Decodes a BMP, GIF, JPEG, PNG or WebP image; belongs in `tf.data` and in exported graphs.
+    """Decodes a BMP, GIF, JPEG, PNG or WebP image, in `tf.data` or an exported graph.
 
     Args:
         contents: string scalar.
@@ -38,7 +38,7 @@ def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
     image.set_shape((None, None, 3))
     if channels == 3:
         return image
-    # Not by the decoders, which weigh the colours differently from format to format.
+    # The decoders themselves would weigh the colours differently from format to format.
     x = tf.reduce_sum(tf.cast(image, tf.int32) * (19595, 38470, 7471), axis=-1, keepdims=True)
     return tf.cast(tf.bitwise.right_shift(x + 32768, 16), tf.uint8)
 
@@ -50,15 +50,15 @@ def count_pixels(contents: bytes) -> int:
 
 
 def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
-    """Finds what keeps an image from being used, from its header alone.
+    """Finds the reason why an image cannot be used, from its header alone.
 
     Args:
         contents: bytes of the file.
         max_pixels: int. Most pixels that an image may have when it is decoded.
 
     Returns:
-        `None` for an image without fault, or a few words: `"empty"`, `"no image"`, `"16 bits"`,
-        `"CMYK"`, `"animated: 3 frames"`, `"too large: 90000 x 90000 pixels"`.
+        `None` for an image that can be used, or a few words: `"empty"`, `"no image"`,
+        `"16 bits"`, `"CMYK"`, `"animated: 3 frames"`, `"too large: 90000 x 90000 pixels"`.
 
     Example:
 
@@ -71,7 +71,7 @@ def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
         image = _open(contents)
         if image.width * image.height > max_pixels:
             return f"too large: {image.width} x {image.height} pixels"
-        # A JPEG of several frames comes from a camera that adds previews.
+        # A JPEG of several frames is a photograph with previews, and can be used.
         if image.format in ANIMATED and image.n_frames > 1:
             return f"animated: {image.n_frames} frames"
     except Image.DecompressionBombError:
@@ -98,9 +98,9 @@ def decode_usable(
 
     Args:
         items: files, encoded images or whatever else `read` reads.
-        names: str for each item, for the message.
-        read: function from an item to its bytes. An `OSError` that it raises counts as a fault of
-            the image.
+        names: str for each item, used in errors.
+        read: function from an item to its bytes. When it raises an `OSError`, the image cannot be
+            used.
         channels: int, 1 or 3.
         max_pixels: int, as in `fault`.
         on_bad_image: `"stop"` or `"skip"`.
@@ -117,10 +117,10 @@ def decode_usable(
         for start in range(0, len(items), CHUNK):
             loaded = threads.map(lambda item: _load(read, item), items[start : start + CHUNK])
             good = {}
-            for index, (contents, found) in enumerate(loaded, start):
-                found = found or fault(contents, max_pixels)
-                if found:
-                    bad.append((names[index], found))
+            for index, (contents, reason) in enumerate(loaded, start):
+                reason = reason or fault(contents, max_pixels)
+                if reason:
+                    bad.append((names[index], reason))
                 else:
                     good[index] = contents
             if good and size is None:
@@ -155,7 +155,7 @@ def _load(read: Callable, item) -> tuple[bytes | None, str | None]:
 
 
 def _decode_chunk(contents: list, size: tuple | None, channels: int) -> tuple[list, list]:
-    """Decodes images together, and where that fails each half by itself.
+    """Decodes images in one call, and if that fails each half by itself.
 
     Returns:
         Tuple of a bool for each image, whether it can be decoded, and a list of uint8 arrays
@@ -187,12 +187,12 @@ def _decode_all(contents, size, channels):
 
 
 def _report(bad: list[tuple[str, str]], total: int, on_bad_image: str) -> None:
-    """Says which images cannot be used, by name and fault, and stops there or goes on."""
+    """Reports the images that cannot be used, each with its reason, by an error or a line."""
     if not bad:
         return
-    names = ", ".join(f"{name} ({found})" for name, found in bad[:NAMED])
-    if len(bad) > NAMED:
-        names += f" and {len(bad) - NAMED} more"
+    names = ", ".join(f"{name} ({reason})" for name, reason in bad[:LISTED])
+    if len(bad) > LISTED:
+        names += f" and {len(bad) - LISTED} more"
     if on_bad_image == "stop" or len(bad) == total:
         raise ValueError(
             f"Expected images that can be used, received {len(bad)} of {total} that cannot: "

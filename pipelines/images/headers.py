@@ -1,4 +1,8 @@
-"""The size of an image file, read from its header inside a TensorFlow graph."""
+"""The size of an image file, read from its header inside a TensorFlow graph.
+
+An exported model checks it before it decodes a file, because a small file may claim a size that
+fills the memory.
+"""
 
 import tensorflow as tf
 
@@ -10,14 +14,14 @@ def header_size(contents: tf.Tensor) -> tf.Tensor:
         contents: string scalar: a JPEG, PNG, GIF or BMP file.
 
     Returns:
-        int64 tensor `(2,)`. The frames of a GIF count as one below the other, for the decoder
-        makes room for them all, whatever the header says.
+        int64 tensor `(2,)`. The frames of a GIF count as one below the other, because the decoder
+        makes room for all of them, whatever the header says.
 
     Raises:
         tf.errors.InvalidArgumentError: for another file.
     """
 
-    # The zeros stand for what a file that is cut off lacks; then the decoder refuses it.
+    # The zeros stand for the missing end of a file that is cut off, which the decoder refuses.
     head = tf.strings.join([tf.strings.substr(contents, 0, 26), bytes(26)])
 
     def number(first, count, weights):
@@ -29,7 +33,7 @@ def header_size(contents: tf.Tensor) -> tf.Tensor:
 
     def bmp():
         height, width = (number(first, 4, (0, 1, 2, 3)) for first in (22, 18))
-        # A file that begins with its top row has a height below 0.
+        # A negative height means that the top row comes first.
         return tf.stack([tf.where(height < 2**31, height, 2**32 - height), width])
 
     def jpeg():
@@ -55,7 +59,7 @@ def header_size(contents: tf.Tensor) -> tf.Tensor:
 def _gif_size(contents):
     """Walks over the blocks of a GIF and adds up the heights of its frames."""
     length = tf.strings.length(contents)
-    # The zeros behind the end stand for what a file that is cut off lacks.
+    # The zeros stand for the missing end of a file that is cut off.
     octets = tf.io.decode_raw(tf.strings.join([contents, bytes(16)]), tf.uint8)
     octets = tf.cast(octets, tf.int32)
 
@@ -65,17 +69,18 @@ def _gif_size(contents):
     def colors(flags):
         return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, flags % 8), 0)
 
-    def step(place, in_data, height, width):
-        kind = octets[place]
-        is_frame, is_extension = (~in_data & (kind == mark) for mark in (0x2C, 0x21))
-        frame = tf.where(is_frame, [number(place + 7), number(place + 5)], [0, 0])
-        skip = tf.where(is_frame, 11 + colors(octets[place + 9]), 2)
-        # Data is pieces, each behind its length; an empty one ends it.
-        place += tf.where(in_data, kind + 1, skip)
-        place = tf.where(in_data | is_frame | is_extension, place, length)
-        in_data = is_frame | is_extension | (in_data & (kind > 0))
-        return place, in_data, height + tf.cast(frame[0], tf.int64), tf.maximum(width, frame[1])
+    def step(position, in_data, height, width):
+        octet = octets[position]  # The length of a piece of data, or the mark of a block.
+        is_frame, is_extension = (~in_data & (octet == mark) for mark in (0x2C, 0x21))
+        frame = tf.where(is_frame, [number(position + 7), number(position + 5)], [0, 0])
+        skip = tf.where(is_frame, 11 + colors(octets[position + 9]), 2)
+        # Data comes in pieces, each after its length; an empty piece ends it.
+        position += tf.where(in_data, octet + 1, skip)
+        position = tf.where(in_data | is_frame | is_extension, position, length)
+        in_data = is_frame | is_extension | (in_data & (octet > 0))
+        height, width = height + tf.cast(frame[0], tf.int64), tf.maximum(width, frame[1])
+        return position, in_data, height, width
 
     start = (13 + colors(octets[10]), tf.constant(False), tf.constant(0, tf.int64), 0)
-    place = tf.while_loop(lambda place, *_: place < length, step, start)
-    return tf.stack([place[2], tf.cast(place[3], tf.int64)])
+    _, _, height, width = tf.while_loop(lambda position, *_: position < length, step, start)
+    return tf.stack([height, tf.cast(width, tf.int64)])

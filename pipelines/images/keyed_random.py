@@ -1,8 +1,8 @@
-"""Random numbers that a key decides, for whole batches at once: those of an image are the same in
-whatever batch, on whatever thread and after whatever restart it is read.
+"""Random numbers that a key decides, for whole batches at once.
 
-The generator is SplitMix64 as TensorFlow operations: the n-th number of a key is a hash of both.
-`tf.random.stateless_uniform` takes one seed a call, so that each image would need a call.
+An image gets the same numbers in whatever batch, on whatever thread and after whatever restart it
+is read. The generator is SplitMix64 as TensorFlow operations: the n-th number of a key is a hash of
+both. `tf.random.stateless_uniform` takes one seed a call, so that each image would need a call.
 """
 
 import tensorflow as tf
@@ -56,14 +56,14 @@ def uniform(keys: tf.Tensor, stream: int, count: int) -> tf.Tensor:
 
     Args:
         keys: uint64 tensor of any shape.
-        stream: int. Numbers of other streams are independent of these: one for each purpose.
+        stream: int. Streams are independent of each other; each purpose has its own.
         count: int. How many for each key.
 
     Returns:
         float32 tensor of the shape of `keys` with an axis of `count` more.
     """
     bits = fold(fold(keys, stream)[..., None], tf.range(count, dtype=tf.int64))
-    # 23 bits and a half: with 24 the half would be rounded up to 1.
+    # 23 bits, and half a step added; with 24 bits the largest number would be rounded up to 1.
     return tf.cast(_shifted(bits, 41), tf.float32) * 2.0**-23 + 2.0**-24
 
 

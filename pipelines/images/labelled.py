@@ -1,8 +1,8 @@
-"""Labelled images from wherever they are kept: a folder per class, an .npz, TFDS or the digits.
+"""Labelled images from a folder per class, an .npz file, TFDS or scikit-learn's digits.
 
-`read_images` decodes small datasets once into one array; of larger ones, or where images differ in
-size, it keeps the files or the encoded bytes, and `Images.pixels` then tells `image_batches` to
-decode while it reads. What cannot be used is found here, before anything is trained on it.
+`read_images` decodes small datasets once into one array. Of larger ones, or where images differ in
+size, it keeps the paths or the encoded bytes, which `pipelines.images.batches` decodes as it reads
+them. Images that cannot be used are found here, before the training starts.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean and devi
 
 
 class Images(NamedTuple):
-    """Holds labelled images.
+    """Labelled images.
 
     Attributes:
         pixels: uint8 array `(n, height, width, channels)`; or, where images are decoded as they
@@ -44,11 +44,11 @@ class Images(NamedTuple):
 
     @property
     def are_decoded(self) -> bool:
-        """Says whether `pixels` holds pixels."""
+        """Returns whether `pixels` holds pixels."""
         return self.pixels.ndim == 4
 
     def fingerprint(self) -> str:
-        """Returns a hash of the labels and the pixels, or of files their names and sizes."""
+        """Returns a hash of the labels and the pixels, or of the names and sizes of files."""
         digest = hashlib.sha256(repr(self.class_names).encode() + self.labels.tobytes())
         for item in [self.pixels] if self.are_decoded else self.pixels:
             if isinstance(item, str):
@@ -57,7 +57,7 @@ class Images(NamedTuple):
         return digest.hexdigest()
 
     def image(self, index: int) -> np.ndarray:
-        """Returns one image, uint8 `(height, width, channels)`, decoded if need be."""
+        """Returns one image, uint8 `(height, width, channels)`, and decodes it if necessary."""
         item = self.pixels[index]
         if self.are_decoded:
             return item
@@ -69,20 +69,20 @@ def read_images(data, split: str) -> Images:
     """Reads the labelled images of one split.
 
     Args:
-        data: ConfigDict. Its `format` says which other keys count:
+        data: ConfigDict. Its `format` decides which other keys are read:
             `"digits"`: none, the 1,797 images of 8 x 8 pixels of scikit-learn.
             `"folder"`: `train`, `validation` and `test`, each a folder below `folder` with one
             folder per class; `channels`, 1 or 3; and `examine`: whether every image is decoded
-            once in advance, so that a bad one is found (a folder known to be good can do without).
+            once in advance, so that a bad one is found (false saves the time for a known folder).
             `"npz"`: `train`, `validation` and `test`, each a file below `folder` with the arrays
             `images`, uint8 `(n, height, width[, channels])`, `labels`, and perhaps `class_names`.
             `"tfds"`: `name` (such as `"cifar10"`), `data_dir`, `download`, and in `train`,
             `validation` and `test` the splits of that dataset, such as `"train[:90%]"`. Data
             prepared in `data_dir` is read offline.
             `"folder"` and `"npz"` take such splits too, and cut each class in this proportion.
-            With each, `classes` names the classes that are kept, in the order of their labels, all
-        when it is empty; `on_bad_image` says what happens when images are empty, corrupt, animated,
-            CMYK, of 16 bits, or of more than `max_pixels`: `"stop"` or `"skip"`.
+            With each, `classes` lists the classes that are kept, in the order of their labels (all
+            when it is empty), and `on_bad_image` is what happens when images are empty, corrupt,
+            animated, CMYK, of 16 bits, or of more than `max_pixels`: `"stop"` or `"skip"`.
         split: str. `"train"`, `"validation"` or `"test"`.
 
     Returns:
@@ -119,7 +119,7 @@ def read_images(data, split: str) -> Images:
 
 
 def _chosen(images: Images, class_names: Sequence[str]) -> Images:
-    """Keeps the images of some classes, whose labels then count from 0."""
+    """Keeps the images of some classes, and numbers these from 0."""
     if not class_names:
         return images
     unknown = [name for name in class_names if name not in images.class_names]
@@ -166,7 +166,7 @@ def _digits(data, split: str) -> Images:
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = digits.target.astype(np.int32)
-    # Of each class, in this order: seven to train, one to validate, two to test, and so on.
+    # In each class seven images to train, one to validate and two to test take turns.
     turns = np.zeros(len(labels), int)
     for label in range(10):
         turns[labels == label] = np.arange(np.sum(labels == label)) % 10
@@ -280,7 +280,7 @@ def _tfds(data, split: str) -> Images:
 
 
 def _decoded(items: Sequence, names: Sequence[str], read: Callable, channels: int, data):
-    """Returns the pixels, or the items where there is no array of pixels, and which were kept."""
+    """Returns the pixels, or the items if there is no array of pixels, and the indices kept."""
     limits = data.get("max_pixels", MAX_PIXELS), data.get("on_bad_image", "stop")
     pixels, kept = decode_usable(items, names, read, channels, *limits)
     return items[kept] if pixels is None else pixels, kept
@@ -289,14 +289,14 @@ def _decoded(items: Sequence, names: Sequence[str], read: Callable, channels: in
 def _part(data, split: str) -> tuple[str, tuple[int, int]]:
     """Splits a value such as "train[:90%]" into a path and percentages from and to."""
     value = required(data, split)
-    found = re.fullmatch(r"(.+?)(?:\[(\d+%)?:(\d+%)?\])?", value)
-    first, last = (int(number[:-1]) if number else None for number in found.groups()[1:])
+    match = re.fullmatch(r"(.+?)(?:\[(\d+%)?:(\d+%)?\])?", value)
+    first, last = (int(number[:-1]) if number else None for number in match.groups()[1:])
     part = (first or 0, 100 if last is None else last)
-    if not 0 <= part[0] < part[1] <= 100 or found[1].endswith("]"):
+    if not 0 <= part[0] < part[1] <= 100 or match[1].endswith("]"):
         raise ValueError(
             f'Expected data.{split} to be a name, or one like "name[:90%]", received {value!r}.'
         )
-    return below_folder(data, found[1]), part
+    return below_folder(data, match[1]), part
 
 
 def _share(count: int, part: tuple[int, int]) -> slice:

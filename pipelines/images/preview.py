@@ -27,8 +27,8 @@ def preview(
     """Draws the first images of a training dataset; the file appears when it is complete.
 
     Args:
-        batches: dataset as `image_batches.training_dataset` makes it. Images are mixed alike in a
-            batch; batches of `columns` images show as many mixtures as rows.
+        batches: dataset as `batches.training_dataset` makes it. All images of a batch are mixed in
+            the same way, so batches of `columns` images show a mixture in each row.
         class_names: str for each label.
         mean, deviation: a float for each channel, those of the dataset.
         path: str or path, that ends in `.png`, `.pdf` or `.svg`.
@@ -53,15 +53,15 @@ def preview(
         axes.set_title(_title(example, class_names), fontsize=7, pad=2, parse_math=False)
     for axes in grid:
         axes.set_axis_off()
-    kind = path.suffix[1:].lower()
-    write_atomically(path, lambda name: figure.savefig(name, format=kind, dpi=120))
+    suffix = path.suffix[1:].lower()
+    write_atomically(path, lambda name: figure.savefig(name, format=suffix, dpi=120))
 
 
 def _title(example: dict, class_names: Sequence[str]) -> str:
-    """Names the class of an image, or both classes and their shares in per cent."""
+    """Writes the class of an image, or both classes and their shares in per cent."""
     share = round(100 * float(example["share"]))
     labels = (int(example["labels"]), share), (int(example["other_labels"]), 100 - share)
     if labels[0][0] == labels[1][0] or share == 100:
         return class_names[labels[0][0]][: 2 * LONGEST_NAME]
-    shown = [f"{class_names[label][:LONGEST_NAME]} {part} %" for label, part in labels if part]
-    return "\n".join(shown)
+    lines = [f"{class_names[label][:LONGEST_NAME]} {part} %" for label, part in labels if part]
+    return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""RandAugment as timm's `rand-m9-mstd0.5-inc1` defines it, on batches: each image draws its own
-operations, and each operation runs once, on the images that drew it.
+"""RandAugment as timm's `rand-m9-mstd0.5-inc1` defines it, on batches.
 
-An operation takes uint8 images `(B, h, w, c)`, c 1 or 3, and an argument `(B,)`, and gives what
-Pillow's function of that name gives, to one level.
+Each image draws its own operations, and each operation runs once, on the images that drew it. An
+operation takes uint8 images `(B, h, w, c)`, c 1 or 3, and an argument `(B,)`. Its result differs
+from that of Pillow's function of the same name by at most one level.
 """
 
 import math
@@ -44,7 +44,7 @@ def equalize(images: tf.Tensor) -> tf.Tensor:
 
 
 def invert(images: tf.Tensor) -> tf.Tensor:
-    """Turns each level into 255 less it."""
+    """Replaces each level `x` by `255 - x`."""
     return 255 - images
 
 
@@ -127,7 +127,7 @@ def warp(images: tf.Tensor, matrices: tf.Tensor, fill: Sequence[int], interpolat
         images: uint8 tensor `(B, h, w, c)`.
         matrices: float32 tensor `(B, 6)` of (a, b, c, d, e, f): what lands at (x, y) comes from
             (a x + b y + c, d x + e y + f), counted in pixels from the upper left corner.
-        fill: level of each channel, for what comes from outside the image.
+        fill: level of each channel where the source lies outside the image.
         interpolation: `"bilinear"` or `"bicubic"`.
 
     Returns:
@@ -169,8 +169,8 @@ def _whole(level, top):
 
 
 def _bits(level, sign):
-    # At the top level no bit would be left: timm's definition then gives a black image with old
-    # versions of Pillow and an error with new ones.
+    # At the top level no bit would be left: timm's definition then makes a black image with old
+    # versions of Pillow and raises an error with new ones.
     return tf.maximum(4 - _whole(level, 4.0), 1)
 
 
@@ -199,7 +199,7 @@ NOTHING = len(OPERATIONS)
 
 
 class Draw(NamedTuple):
-    """Says what happens to each image of a batch in one layer; each is of shape `(B,)`.
+    """The operation drawn for each image of a batch in one layer; each field has shape `(B,)`.
 
     Attributes:
         operations: int32, an index of `OPERATIONS`, or `NOTHING`.
@@ -222,14 +222,14 @@ def draw(
     probability: float = 0.5,
     num_interpolations: int = 1,
 ) -> Draw:
-    """Draws an operation, evenly, and a level, normally distributed, for each image.
+    """Draws a uniform operation and a normally distributed level for each image.
 
     Args:
         keys: uint64 tensor `(B,)`.
         layer: int. Layers draw independently.
         magnitude, magnitude_std: float. Mean and standard deviation of the level, which is then
             kept between 0 and 10.
-        probability: float. Share of images to which something is done.
+        probability: float. Share of images that an operation is applied to.
         num_interpolations: int. How many there are to choose from.
     """
     choice, skip, sign, interpolation = tf.unstack(uniform(keys, STREAM + 2 * layer, 4), axis=-1)
@@ -248,15 +248,15 @@ def apply(
     fill: Sequence[int] = (GRAY,),
     interpolations: Sequence[str] = ("bilinear",),
 ) -> tf.Tensor:
-    """Does to each image of a batch what was drawn for it; arguments as in `rand_augment`."""
-    # Geometric operations differ by a matrix alone, and run as one for each interpolation.
+    """Applies to each image what was drawn for it; arguments are those of `rand_augment`."""
+    # Geometric operations differ only in a matrix, so one `warp` an interpolation runs them all.
     geometric = len(POINTWISE) + drawn.interpolations
     last = len(POINTWISE) + len(interpolations)
     groups = tf.where(drawn.operations < len(POINTWISE), drawn.operations, geometric)
     groups = tf.where(drawn.operations == NOTHING, last, groups)
-    places = tf.range(tf.shape(images)[0])
-    split = (tf.dynamic_partition(part, groups, last + 1) for part in (images, places, *drawn[:3]))
-    parts, places, *drawn_parts = split
+    rows = tf.range(tf.shape(images)[0])
+    split = (tf.dynamic_partition(part, groups, last + 1) for part in (images, rows, *drawn[:3]))
+    parts, rows, *drawn_parts = split
     drawn_parts = list(zip(*drawn_parts, strict=True))
     for group, (operate, argument) in enumerate(POINTWISE.values()):
         _, levels, signs = drawn_parts[group]
@@ -265,7 +265,7 @@ def apply(
     for group, interpolation in enumerate(interpolations, start=len(POINTWISE)):
         matrices = _matrices(*drawn_parts[group], *images.shape[1:3])
         parts[group] = warp(parts[group], matrices, fill, interpolation)
-    return tf.ensure_shape(tf.dynamic_stitch(places, parts), images.shape)
+    return tf.ensure_shape(tf.dynamic_stitch(rows, parts), images.shape)
 
 
 def rand_augment(
@@ -277,7 +277,7 @@ def rand_augment(
     fill: Sequence[int] = (GRAY,),
     interpolations: Sequence[str] = ("bilinear",),
 ) -> tf.Tensor:
-    """Applies random operations to each image of a batch, with the probability of a half each.
+    """Applies random operations to each image of a batch, each with probability 0.5.
 
     Args:
         images: uint8 tensor `(B, h, w, c)` of static height and width, c 1 or 3.
@@ -314,7 +314,7 @@ def _luminance(images: tf.Tensor) -> tf.Tensor:
 
 
 def _blend(start, images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Goes from `start`, factor 0, to the images, 1, and beyond; rounds down as Pillow does."""
+    """Moves from `start`, factor 0, to the images, 1, and beyond; rounds down as Pillow does."""
     start, images = tf.cast(start, tf.float32), tf.cast(images, tf.float32)
     levels = start + _per_image(factor) * (images - start)
     return tf.cast(tf.clip_by_value(levels, 0.0, 255.0), tf.uint8)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 BINS = 15  # of the calibration error
-SHOWN = 30  # classes whose names a confusion matrix can hold
+MOST_NAMES = 30  # classes that a confusion matrix has the names and numbers of
 
 
 def predict(model, batches: tf.data.Dataset, count: int) -> np.ndarray:
@@ -34,7 +34,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[s
         accuracy by name (`None` for a class without images).
 
     Raises:
-        ValueError: for no images, or another number of probabilities than of labels.
+        ValueError: when there are no images, or not as many probabilities as labels.
 
     Example:
 
@@ -49,8 +49,8 @@ def score(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[s
             f"Expected as many probabilities as labels, at least one, received "
             f"{len(probabilities)} and {len(labels)}."
         )
-    own = probabilities[np.arange(len(labels)), labels]
-    rank = (probabilities > own[:, None]).sum(axis=1)
+    correct = probabilities[np.arange(len(labels)), labels]
+    rank = (probabilities > correct[:, None]).sum(axis=1)
     best, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right = best == labels
     per_class = {
@@ -61,7 +61,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[s
         "top1": float(right.mean()),
         "top5": float((rank < 5).mean()),
         "expected_calibration_error": _calibration_error(confidence, right),
-        "nll": float(-np.log(np.maximum(own, 1e-30)).mean()),
+        "nll": float(-np.log(np.maximum(correct, 1e-30)).mean()),
         "images": len(labels),
         "per_class": per_class,
     }
@@ -84,18 +84,18 @@ def table(scores: dict) -> str:
 def draw_confusion(
     probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> Figure:
-    """Draws how often each class (row) was taken for each other (column), as a share of the row."""
+    """Draws which share of each class (row) was taken for which class (column)."""
     classes = len(class_names)
     counts = np.zeros((classes, classes))
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 2.5 + 0.4 * min(classes, SHOWN)
+    size = 2.5 + 0.4 * min(classes, MOST_NAMES)
     figure = Figure(figsize=(size, size), layout="constrained")
     axis = figure.subplots()
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axis.set_xlabel("taken for")
     axis.set_ylabel("class")
-    if classes <= SHOWN:
+    if classes <= MOST_NAMES:
         # Without parse_math=False a name of dollar signs would be read as a formula.
         axis.set_xticks(range(classes), class_names, rotation=90, parse_math=False)
         axis.set_yticks(range(classes), class_names, parse_math=False)
@@ -113,7 +113,7 @@ def draw_mistakes(
     labels: np.ndarray,
     class_names: Sequence[str],
 ) -> Figure:
-    """Draws images of which the model was most certain that they were something else.
+    """Draws the images with the most confident mistakes.
 
     Args:
         pixels: uint8 array `(height, width, c)` of each image.
@@ -129,9 +129,9 @@ def draw_mistakes(
     for axis in figure.subplots(rows, columns, squeeze=False).flat:
         axis.axis("off")
     for axis, image, index in zip(figure.axes, pixels, indices, strict=False):
-        found = probabilities[index].argmax()
+        taken_for = probabilities[index].argmax()
         axis.imshow(image, cmap="gray", vmin=0, vmax=255)
-        title = f"{class_names[found]} {100 * probabilities[index, found]:.0f} %"
+        title = f"{class_names[taken_for]} {100 * probabilities[index, taken_for]:.0f} %"
         axis.set_title(f"{title}\nis {class_names[labels[index]]}", fontsize=8, parse_math=False)
     return figure
 

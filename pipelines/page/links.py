@@ -1,4 +1,4 @@
-"""What the page remembers of a moment in a link, and how it writes text into HTML.
+"""The links that lead back to what the page showed, and how it writes text into HTML.
 
 A link is a query such as `?model=m30k&text=A+dog.` or `?model=cifar10&picture=<SHA-256>&view=2.3`.
 """
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 MAX_CHARACTERS = 2000  # of a text to translate
-MAX_PICTURES = 1000  # kept in a folder; of more, those not looked at for longest are dropped
+MAX_PICTURES = 1000  # kept in a folder; beyond that, the least recently used are deleted
 DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -41,7 +41,7 @@ class State(NamedTuple):
 
 
 def read_link(query: Mapping[str, str]) -> State:
-    """Reads the query of a link; what is no part of one is passed over.
+    """Reads the query of a link, and ignores keys that no link has.
 
     Example:
 
@@ -51,8 +51,8 @@ def read_link(query: Mapping[str, str]) -> State:
     return State(**{key: query[key] for key in State._fields if key in query})
 
 
-def fault(sentence: str) -> str:
-    """Writes what is wrong with the user's input as HTML."""
+def alert(sentence: str) -> str:
+    """Writes a sentence about what the user did wrong as HTML."""
     return f'<p class="fault" role="alert">{html.escape(sentence)}</p>'
 
 
@@ -66,16 +66,16 @@ class Pictures:
 
     Args:
         folder: path, made where it is missing. `None` is a folder that ends with the program.
-        most: int. Number of pictures to keep.
+        limit: int. Number of pictures to keep.
     """
 
-    def __init__(self, folder: str | os.PathLike | None = None, most: int = MAX_PICTURES):
+    def __init__(self, folder: str | os.PathLike | None = None, limit: int = MAX_PICTURES):
         if not folder:
             folder = tempfile.mkdtemp(prefix="pictures-")
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._most = most
+        self._limit = limit
 
     def keep(self, contents: bytes) -> str:
         """Keeps a picture, whole or not at all, and returns its SHA-256."""
@@ -85,8 +85,8 @@ class Pictures:
             with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
                 file.write(contents)
             os.replace(file.name, path)
-        # Another thread may drop one at the same moment.
-        for old in sorted(self.folder.glob("*.png"), key=_last_used)[: -self._most]:
+        # Another thread may delete the same picture at the same moment.
+        for old in sorted(self.folder.glob("*.png"), key=_last_used)[: -self._limit]:
             old.unlink(missing_ok=True)
         return name
 
@@ -102,11 +102,11 @@ class Pictures:
 
 
 def _use(path):
-    """Notes that a picture is used; says whether it is there."""
+    """Marks a picture as used, and returns whether it exists."""
     try:
         os.utime(path)
         return True
-    except FileNotFoundError:  # Another thread may just have dropped it.
+    except FileNotFoundError:  # Another thread may just have deleted it.
         return False
 
 

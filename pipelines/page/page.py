@@ -1,7 +1,7 @@
 """The page that shows exported models at work: sentences translated, pictures classified.
 
-It asks nothing of any other host: fonts are the system's, scripts come from here, and a header
-forbids the browser the rest. `page` makes it and `mount` puts it into a web application.
+It loads nothing from any other host: fonts are the system's, scripts come from this server, and a
+header forbids the browser the rest. `page` makes it and `mount` puts it into a web application.
 """
 
 import os
@@ -16,11 +16,11 @@ import tensorflow as tf
 from starlette.middleware import Middleware
 
 from pipelines.page import pixels, words
-from pipelines.page.links import MAX_CHARACTERS, Pictures, State, fault, read_link
+from pipelines.page.links import MAX_CHARACTERS, Pictures, State, alert, read_link
 from pipelines.page.style import CSS, THEME
 
 WORDS, PIXELS = "words", "pixels"
-SHOWN_BY = {WORDS: "translate_nbest", PIXELS: "classify"}  # signature that a tab needs
+SIGNATURES = {WORDS: "translate_nbest", PIXELS: "classify"}  # that the tabs call
 MAX_FILE = "16mb"
 MAX_WAITING = 32
 # Gradio's templates are functions made of strings, hence 'unsafe-eval'.
@@ -38,7 +38,8 @@ def page(models: Mapping[str, Mapping], pictures: str | os.PathLike | None = Non
 
     Args:
         models: for each name the signatures of an exported translator or classifier, as
-            `tf.saved_model.load(folder).signatures` gives them; what was loaded must be kept too.
+            `tf.saved_model.load(folder).signatures` gives them. Keep what `load` returned too,
+            because it owns the variables.
         pictures: folder that keeps the pictures that links name; unset, they are forgotten when
             the program ends.
 
@@ -49,11 +50,14 @@ def page(models: Mapping[str, Mapping], pictures: str | os.PathLike | None = Non
         ValueError: when there is no model, or one that is neither.
     """
     kept = Pictures(pictures)
-    names = {kind: [n for n in models if sign in models[n]] for kind, sign in SHOWN_BY.items()}
+    names = {
+        tab: [name for name in models if signature in models[name]]
+        for tab, signature in SIGNATURES.items()
+    }
     if not models or set(models) != {*names[WORDS], *names[PIXELS]}:
         known = {name: sorted(signatures) for name, signatures in models.items()}
         raise ValueError(
-            f"Expected models with one of the signatures {list(SHOWN_BY.values())}, received "
+            f"Expected models with one of the signatures {list(SIGNATURES.values())}, received "
             f"models={known}."
         )
     blocks = gradio.Blocks(title="Kerasformer", analytics_enabled=False, delete_cache=(3600, 3600))
@@ -72,7 +76,7 @@ def page(models: Mapping[str, Mapping], pictures: str | os.PathLike | None = Non
                 updates |= opener(tabs, state)
             return updates
 
-        outputs = [tabs, *(component for _, found in openers for component in found)]
+        outputs = [tabs, *(component for _, components in openers for component in components)]
         blocks.load(open_link, None, outputs, **PRIVATE)
     return blocks.queue(max_size=MAX_WAITING, default_concurrency_limit=2, api_open=False)
 
@@ -131,8 +135,8 @@ def _words_tab(models, names):
     """Makes the tab of the translators.
 
     Returns:
-        Tuple of a function of the tabs and a state to what a link changes here, by component, and
-        of these components.
+        Tuple of a function `(tabs, state)` that returns the changes a link makes to this tab, by
+        component, and a list of these components.
     """
 
     def translate(model, text):
@@ -155,7 +159,7 @@ def _words_tab(models, names):
 
 
 def _pixels_tab(models, names, kept):
-    """Makes the tab of the classifiers; returns what `_words_tab` does."""
+    """Makes the tab of the classifiers, and returns what `_words_tab` does."""
 
     def show(state):
         return _guarded(pixels.answer, models, state, kept)
@@ -166,7 +170,7 @@ def _pixels_tab(models, names, kept):
         try:
             picture = kept.keep(pixels.tidy(Path(path).read_bytes()))
         except ValueError as error:
-            return fault(str(error))
+            return alert(str(error))
         return show(State(model=model, picture=picture))
 
     def open_link(tabs, state):
@@ -184,11 +188,11 @@ def _pixels_tab(models, names, kept):
     return open_link, [model, shown]
 
 
-def _guarded(answer, models, state, *others):
-    """Answers, or says in one sentence that the model could not."""
+def _guarded(answer, models, state, *arguments):
+    """Returns the model's answer as HTML, or a sentence when it has none."""
     if state.model not in models:
-        return fault(f"There is no model of the name {state.model!r} here.")
+        return alert(f"There is no model of the name {state.model!r} here.")
     try:
-        return answer(models[state.model], state, *others)
+        return answer(models[state.model], state, *arguments)
     except tf.errors.OpError:
-        return fault("The model could not read this.")
+        return alert("The model could not read this.")

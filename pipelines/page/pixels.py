@@ -15,18 +15,18 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from pipelines.images import files
-from pipelines.page.links import Pictures, State, anchor, fault
+from pipelines.page.links import Pictures, State, alert, anchor
 
 LONGEST_SIDE = 512  # pixels of a picture that is kept
 COARSE = 128  # pixels; a smaller image is shown with its pixels as squares
 OPACITY = 0.55
 COLORS = {0.0: (8, 16, 64), 0.5: (190, 50, 90), 1.0: (255, 225, 80)}  # red, green, blue by share
-KINDS = "Pictures are BMP, GIF, JPEG, PNG or WebP files."
+FORMATS = "Pictures are BMP, GIF, JPEG, PNG or WebP files."
 PICTURE, ROLLOUT = "picture", "rollout"
 
 
 def tidy(contents: bytes) -> bytes:
-    """Makes a picture what is kept and classified: a small PNG, upright, without metadata.
+    """Turns a picture into what is kept and classified: a small PNG, upright, without metadata.
 
     Args:
         contents: bytes of an image file.
@@ -37,20 +37,20 @@ def tidy(contents: bytes) -> bytes:
     Raises:
         ValueError: for a file that is no image that can be used, one sentence.
     """
-    found = files.fault(contents)
-    if found and not found.startswith("animated"):
-        raise ValueError(f"This file cannot be used: {found}. {KINDS}")
+    reason = files.fault(contents)
+    if reason and not reason.startswith("animated"):
+        raise ValueError(f"This file cannot be used: {reason}. {FORMATS}")
     try:
         image = Image.open(io.BytesIO(contents), formats=files.FORMATS)
         image = ImageOps.exif_transpose(image).convert("RGB")
     except Exception:  # Pillow's plugins raise whatever they like.
-        raise ValueError(f"This file cannot be used: it is damaged. {KINDS}") from None
+        raise ValueError(f"This file cannot be used: it is damaged. {FORMATS}") from None
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     return _png(image)
 
 
 def answer(signatures: Mapping, state: State, pictures: Pictures) -> str:
-    """Classifies the picture of a state and writes what came out as HTML.
+    """Classifies the picture of a state and writes the answer as HTML.
 
     Args:
         signatures: those of an exported classifier. Without `attention` no maps are shown, and
@@ -63,17 +63,17 @@ def answer(signatures: Mapping, state: State, pictures: Pictures) -> str:
     """
     contents = pictures.read(state.picture)
     if contents is None:
-        return fault("The picture of this link is not kept here any more; please drop it in again.")
+        return alert("The picture of this link is not kept here any more; please drop it in again.")
     image = tf.constant([contents])
-    found = signatures["classify"](image=image)
-    names = [name.decode("utf-8", "replace") for name in found["class_names"][0].numpy()]
-    parts = [bars(names, found["probabilities"][0].numpy())]
+    classified = signatures["classify"](image=image)
+    names = [name.decode("utf-8", "replace") for name in classified["class_names"][0].numpy()]
+    parts = [bars(names, classified["probabilities"][0].numpy())]
     if "attention" in signatures:
-        seen = {
+        outputs = {
             key: value[0].numpy() for key, value in signatures["attention"](image=image).items()
         }
-        maps = views(seen["attention"], seen.get("heads"))
-        parts.append(looks(seen["pixels"], maps, state))
+        maps = views(outputs["attention"], outputs.get("heads"))
+        parts.append(looks(outputs["pixels"], maps, state))
     else:
         parts.append(f'<p class="hint">{anchor(state, "Link to this")}</p>')
     parts.append('<p class="hint">The links work as long as this server keeps the picture.</p>')
@@ -102,9 +102,9 @@ def views(rollout: np.ndarray, heads: np.ndarray | None) -> dict[str, tuple[str,
         Dict of `"rollout"`, and for each layer `"1"` (the mean of its heads), `"1.1"`, `"1.2"`.
     """
     maps = {ROLLOUT: ("All layers (rollout)", rollout)}
-    for layer, of_layer in enumerate(() if heads is None else heads, start=1):
-        maps[f"{layer}"] = (f"Layer {layer}, all heads", of_layer.mean(axis=0))
-        for head, weights in enumerate(of_layer, start=1):
+    for layer, layer_maps in enumerate(() if heads is None else heads, start=1):
+        maps[f"{layer}"] = (f"Layer {layer}, all heads", layer_maps.mean(axis=0))
+        for head, weights in enumerate(layer_maps, start=1):
             maps[f"{layer}.{head}"] = (f"Layer {layer}, head {head}", weights)
     return maps
 
@@ -123,9 +123,9 @@ def looks(pixels: np.ndarray, maps: Mapping[str, tuple[str, np.ndarray]], state:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     chosen = state.view if state.view in (*maps, PICTURE) else ROLLOUT
     plain = {PICTURE: ("What the model saw", "", "What the model saw.")}
-    shown = plain | {name: _picture(*of_map) for name, of_map in maps.items()}
+    views_by_name = plain | {name: _picture(*titled) for name, titled in maps.items()}
     large, small, rules = [], [], []
-    for name, (title, overlay, caption) in shown.items():
+    for name, (title, overlay, caption) in views_by_name.items():
         key = name.replace(".", "-")
         link = anchor(state._replace(view=name), "Link to this")
         large.append(
@@ -174,7 +174,7 @@ def _table(choices, layers):
 
 
 def _heat(weights):
-    """Draws a map: transparent colours for the share of each patch in the most that one has."""
+    """Draws a map in transparent colours; the patch that was read most is the brightest."""
     shares = weights / max(weights.max(), 1e-9)
     channels = zip(*COLORS.values(), strict=True)
     colors = [np.interp(shares, list(COLORS), channel) for channel in channels]

@@ -1,7 +1,7 @@
 """The half of the page that shows a translator: its answers, and what each word looked at.
 
-Everything is HTML and CSS. Each word carries what it got from every word of the other side
-(`--s3: 0.25`), and one rule for each word lets the other side show that number as its shade while
+Everything is HTML and CSS. Each word carries its share of every word of the other side
+(`--s3: 0.25`). One CSS rule for each word makes the other side show these numbers as shades while
 the word is under the pointer or has the focus.
 """
 
@@ -12,14 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from kerasformer import explain
-from pipelines.page.links import MAX_CHARACTERS, State, anchor, fault
+from pipelines.page.links import MAX_CHARACTERS, State, alert, anchor
 
 LEAST_SHARE = 0.01  # below, a word keeps its background
-NAMED = 3  # words that a label names
+LABEL_WORDS = 3  # words in a label
 
 
 def answer(signatures: Mapping, state: State) -> str:
-    """Translates the text of a state and writes what came out as HTML.
+    """Translates the text of a state and writes the answer as HTML.
 
     Args:
         signatures: those of an exported translator; without `align`, no attention is shown.
@@ -28,16 +28,16 @@ def answer(signatures: Mapping, state: State) -> str:
     Returns:
         HTML; one sentence for a text that is empty or too long.
     """
-    # A lone half of a surrogate pair is no UTF-8.
+    # Half of a surrogate pair alone is not UTF-8.
     text = " ".join(state.text.encode("utf-8", "replace").decode().split())
     if not text:
-        return fault("Please type a sentence to translate.")
+        return alert("Please type a sentence to translate.")
     if len(text) > MAX_CHARACTERS:
-        return fault(f"Expected at most {MAX_CHARACTERS} characters, received {len(text)}.")
+        return alert(f"Expected at most {MAX_CHARACTERS} characters, received {len(text)}.")
     sentence = tf.constant([text])
-    found = signatures["translate_nbest"](text=sentence)
-    parts = [hypotheses(found["translations"][0].numpy(), found["scores"][0].numpy())]
-    if found["truncated"][0]:
+    outputs = signatures["translate_nbest"](text=sentence)
+    parts = [hypotheses(outputs["translations"][0].numpy(), outputs["scores"][0].numpy())]
+    if outputs["truncated"][0]:
         parts.append(
             '<p class="hint">The text is longer than the model reads; its end was cut.</p>'
         )
@@ -78,14 +78,14 @@ def pair(matrix: np.ndarray, source: Sequence[str], target: Sequence[str]) -> st
     if not matrix.size:
         return ""
     lines = []
-    for side, words, shares, others in (
+    for side, words, shares, other_words in (
         ("s", source, matrix.T, target),
         ("t", target, matrix, source),
     ):
         other = "s" if side == "t" else "t"
         verb = "looked at" if side == "t" else "was looked at by"
         spelled = [
-            _word(f"{side}{i}", word, other, row, f"{word} {verb} {_label(row, others)}")
+            _word(f"{side}{i}", word, other, row, f"{word} {verb} {_label(row, other_words)}")
             for i, (word, row) in enumerate(zip(words, shares, strict=True))
         ]
         name = "The sentence" if side == "s" else "Its translation"
@@ -112,15 +112,15 @@ def _word(name, word, other, row, label):
 
 
 def _label(row, words):
-    """Names the words that have most of a row: `dog 84 %, a 9 %`."""
-    best = np.argsort(-row, kind="stable")[:NAMED]
-    named = [f"{words[i]} {100 * row[i]:.0f} %" for i in best if row[i] >= LEAST_SHARE]
-    return ", ".join(named) or "no word"
+    """Lists the words with the largest shares of a row: `dog 84 %, a 9 %`."""
+    best = np.argsort(-row, kind="stable")[:LABEL_WORDS]
+    parts = [f"{words[i]} {100 * row[i]:.0f} %" for i in best if row[i] >= LEAST_SHARE]
+    return ", ".join(parts) or "no word"
 
 
 def _rules(count, side, other):
-    """Lets each word of the other side show what it shares with the chosen word of this side."""
-    # A word under the pointer goes before one that has the focus.
+    """Writes the rules by which the other side shows its shares of a chosen word of this side."""
+    # A word under the pointer takes precedence over one that has the focus.
     chosen = ".pair:has(.{0}:hover) .{1},.pair:not(:has(.word:hover)):has(.{0}:focus) .{1}"
     return "".join(
         f"{chosen.format(f'{side}{i}', other)}{{--share:var(--{side}{i},0)}}" for i in range(count)

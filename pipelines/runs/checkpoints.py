@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-# What a model is evaluated with: the average of the kept checkpoints, the best one by validation,
-# or the last one.
+# The weights of a run that can be evaluated: the average of the kept checkpoints, those of the best
+# one by validation, or of the last one.
 WEIGHTS = ("average", "best", "last")
 
 
@@ -50,15 +50,16 @@ class Checkpoints:
             The checkpoint's folder.
 
         Raises:
-            OSError: when the disk is full or the folder cannot be written; the checkpoints that
-                were there stay.
+            OSError: when the disk is full or the folder cannot be written; older checkpoints stay.
         """
         path = self.folder / f"step-{step:08d}"
         temporary = self.folder / f".tmp-step-{step:08d}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            _write_synced(temporary / "arrays.npz", lambda file: np.savez(file, **arrays))
+            _write_synced(
+                temporary / "arrays.npz", lambda file: np.savez(file, allow_pickle=False, **arrays)
+            )
             record = {**state, "step": step}
             record["sha256"] = _sha256(temporary / "arrays.npz", record)
             text = json.dumps(record, indent=1)
@@ -69,12 +70,16 @@ class Checkpoints:
             raise OSError(error.errno, error.strerror, str(path)) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        # Later steps are of a run that was given up, say because they are damaged.
+        # Later checkpoints are left over, for example because they are damaged.
         self.clean(path.name)
         return path
 
     def clean(self, newest: str = "step-9") -> None:
-        """Drops what a kill has left half written, what is too old, and what is newer than that."""
+        """Removes checkpoints that a kill left half written, are too old, or newer than `newest`.
+
+        Args:
+            newest: name of the newest checkpoint that may stay.
+        """
         for path in self.folder.glob(".tmp-*"):
             shutil.rmtree(path, ignore_errors=True)
         kept = [path for path in self.paths() if path.name <= newest][-self.keep :]
@@ -112,14 +117,15 @@ class Checkpoints:
                 logging.warning("%s The one before it is used.", error)
         return None
 
-    def average(self, last: int) -> dict[str, np.ndarray]:
+    def average(self, last: int) -> tuple[dict[str, np.ndarray], dict]:
         """Averages weights, and their moving averages, over the newest checkpoints, in float64.
 
         Args:
             last: int. Number of checkpoints; fewer are used when there are fewer.
 
         Returns:
-            The averages by name, each of the dtype of the arrays.
+            Tuple of the averages by name, each of the dtype of the arrays, and the state of the
+            newest checkpoint.
 
         Raises:
             ValueError: when there is no checkpoint, or one of them is damaged.
@@ -133,21 +139,27 @@ class Checkpoints:
         sums: dict[str, np.ndarray] = {}
         dtypes = {}
         for path in paths:
-            arrays, _ = self.load(path)
+            try:
+                arrays, state = self.load(path)
+            except ValueError:
+                if path.exists():
+                    raise
+                return self.average(last)  # The run trains, and has replaced it meanwhile.
             for name, array in arrays.items():
                 if name.startswith(("model/", "ema/")):
                     dtypes[name] = array.dtype
                     sums[name] = sums.get(name, 0.0) + array.astype(np.float64)
-        return {name: (total / len(paths)).astype(dtypes[name]) for name, total in sums.items()}
+        averages = {name: (x / len(paths)).astype(dtypes[name]) for name, x in sums.items()}
+        return averages, state
 
 
 def _remove(path: Path) -> None:
     """Removes a checkpoint at once: under its name it is whole or absent."""
     if path.exists():
-        gone = path.with_name(f".tmp-gone-{path.name}")
-        shutil.rmtree(gone, ignore_errors=True)
-        os.rename(path, gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        renamed = path.with_name(f".tmp-gone-{path.name}")
+        shutil.rmtree(renamed, ignore_errors=True)
+        os.rename(path, renamed)
+        shutil.rmtree(renamed, ignore_errors=True)
 
 
 def _write_synced(path: Path, write) -> None:
@@ -158,7 +170,7 @@ def _write_synced(path: Path, write) -> None:
 
 
 def _sha256(path: Path, state: Mapping) -> str:
-    """Hashes a file, and a state but for its own hash."""
+    """Hashes a file, and a state without its hash."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     rest = {name: value for name, value in state.items() if name != "sha256"}

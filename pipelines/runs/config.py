@@ -1,6 +1,7 @@
 """The config of a run: reading, writing, comparing and checking it."""
 
 import json
+import math
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -8,26 +9,6 @@ from pathlib import Path
 import ml_collections
 
 from pipelines.runs.files import write_text
-
-# A run never goes on with another model, nor with state that its checkpoints do not have.
-FIXED_KEYS = ("task", "seed", "data", "tokenizer", "model", "start", "teacher")
-FIXED_KEYS += ("train.ema", "train.precision")
-# These may change at any time: where things lie (the loop looks whether the data are the same),
-# and what changes no weights.
-PLACES = ("data.folder", "data.data_dir", "data.download", "start.workdir")
-FREE_KEYS = (*PLACES, "data.test", "weights", "decode", "serve")
-FREE_KEYS += tuple(
-    f"train.{key}"
-    for key in (
-        "steps_per_call",
-        "log_every",
-        "validate_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "best_metric",
-        "patience",
-    )
-)
 
 
 def check_keys(data, known: Collection[str]) -> None:
@@ -84,7 +65,7 @@ def differences(
 
 
 def is_among(key: str, keys: Collection[str]) -> bool:
-    """Tests whether a key, or a part of the config that holds it, is among others."""
+    """Tests whether a key, or a part of the config that holds it, is among some keys."""
     parts = key.split(".")
     return any(".".join(parts[:length]) in keys for length in range(1, len(parts) + 1))
 
@@ -113,3 +94,30 @@ def check_choices(choices: Mapping[str, tuple]) -> None:
             raise ValueError(
                 f"Expected {key} to be one of {sorted(known)}, received {key}={value!r}."
             )
+
+
+def check_ranges(
+    ranges: Mapping[str, tuple[float, float, float]], includes_end: bool = True
+) -> None:
+    """Refuses values outside of their range.
+
+    Args:
+        ranges: for each key of a config its value, the least and the greatest that it may have;
+            `math.inf` for no greatest.
+        includes_end: bool. Whether the greatest itself is allowed.
+
+    Raises:
+        ValueError: naming the first value outside of its range.
+
+    Example:
+
+    >>> check_ranges({"train.steps": (0, 1, float("inf"))})
+    Traceback (most recent call last):
+    ValueError: Expected train.steps to be at least 1, received train.steps=0.
+    """
+    for key, (value, least, greatest) in ranges.items():
+        is_below = value <= greatest if includes_end else value < greatest
+        if not (least <= value and is_below):
+            end = f"at most {greatest}" if includes_end else f"less than {greatest}"
+            end = f" and {end}" if greatest < math.inf else ""
+            raise ValueError(f"Expected {key} to be at least {least}{end}, received {key}={value}.")

@@ -2,24 +2,26 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.files import write_atomically, write_text
+from pipelines.runs.folder import locked
 from pipelines.runs.weights import load_model
 
 
-def are_of(scores: Path, config, workdir: str, weights: str) -> bool:
-    """Tests whether scores are of these weights and this test set; either may have changed."""
-    of = description(config, workdir, weights, "test")
-    return of.items() <= json.loads(scores.read_text()).items()
+def match(scores: Path, config, workdir: str, weights: str) -> bool:
+    """Tests whether a file of scores is of these weights and this test set."""
+    expected = description(config, workdir, weights, "test")
+    return expected.items() <= json.loads(scores.read_text()).items()
 
 
 def description(config, workdir: str, weights: str, split: str) -> dict:
     """Describes what scores are of: the split and its data, the weights and their step."""
-    data = {key: config.data.get(key) for key in ("name", "folder", split)}
-    data = " ".join(str(value) for value in data.values() if value) or config.data.format
+    values = [config.data.get(key) for key in ("name", "folder", split)]
+    data = " ".join(str(value) for value in values if value) or config.data.format
     return {"split": split, "data": data, "weights": weights, "step": _last_step(workdir)}
 
 
@@ -28,12 +30,12 @@ def _last_step(workdir: str) -> int:
 
 
 def evaluate(
-    task, config: ml_collections.ConfigDict, workdir: str, weights: str, split: str
+    task: Any, config: ml_collections.ConfigDict, workdir: str, weights: str, split: str
 ) -> tuple[dict, str]:
     """Scores the model of a run and writes `evaluation-<split>.json` and a table beside it.
 
     Args:
-        task: module of the run's task.
+        task: `training.task.Task`, the run's.
         config: the resolved config of the run.
         workdir: folder of the run.
         weights: as in `load_model`.
@@ -41,13 +43,17 @@ def evaluate(
 
     Returns:
         Tuple of the scores and the task's table of examples or classes.
+
+    Raises:
+        ValueError: when another process evaluates the run, or as in `load_model`.
     """
-    module = task.serving(load_model(task.build, config, workdir, weights), config, workdir)
-    scores, table, pictures = task.evaluate(module, config, split)
-    scores = {**description(config, workdir, weights, split), **scores}
-    for name, figure in pictures.items():
-        path = Path(workdir) / f"evaluation-{split}-{name}.png"
-        write_atomically(path, figure.savefig)
-    write_text(Path(workdir) / f"evaluation-{split}.md", table)
-    write_text(Path(workdir) / f"evaluation-{split}.json", json.dumps(scores, indent=1))
+    with locked(workdir, f".lock-evaluation-{split}", "evaluates"):
+        module = task.serving(load_model(task.build, config, workdir, weights), config, workdir)
+        scores, table, pictures = task.evaluate(module, config, split)
+        scores = {**description(config, workdir, weights, split), **scores}
+        for name, figure in pictures.items():
+            path = Path(workdir) / f"evaluation-{split}-{name}.png"
+            write_atomically(path, figure.savefig)
+        write_text(Path(workdir) / f"evaluation-{split}.md", table)
+        write_text(Path(workdir) / f"evaluation-{split}.json", json.dumps(scores, indent=1))
     return scores, table

@@ -10,15 +10,16 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 import tensorflow as tf
 
 from kerasformer.interop.litert import export_litert
 from kerasformer.interop.onnx import export_onnx
-from pipelines.runs.evaluation import are_of
+from pipelines.runs.evaluation import match
 from pipelines.runs.files import write_text
-from pipelines.runs.folder import PREPARED
+from pipelines.runs.folder import locked
 from pipelines.runs.weights import load_model
 
 RUNTIMES = {
@@ -29,12 +30,16 @@ FORMATS = ("saved_model", *RUNTIMES)
 
 
 def export(
-    task, config: ml_collections.ConfigDict, workdir: str, weights: str, format: str = "saved_model"
+    task: Any,
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    weights: str,
+    format: str = "saved_model",
 ) -> Path:
     """Writes the next version of a run's model, whole or not at all.
 
     Args:
-        task: module of the run's task.
+        task: `training.task.Task`, the run's.
         config: the resolved config of the run.
         workdir: folder of the run.
         weights: as in `load_model`.
@@ -44,26 +49,28 @@ def export(
         The folder of the new version.
 
     Raises:
-        ValueError: for another format, or one that cannot hold the model.
+        ValueError: for another format, or one that cannot hold the model; when another process
+            exports the run, or as in `load_model`.
     """
     if format not in FORMATS:
         raise ValueError(f"Expected format to be one of {FORMATS}, received {format=}.")
     built = config.copy_and_resolve_references()
     if format != "saved_model":
         built.train.precision = "float32"  # Other runtimes know no bfloat16.
-    module = task.serving(load_model(task.build, built, workdir, weights), built, workdir)
 
     def write(folder):
         if format == "saved_model":
             title, functions = "SavedModel", module.signatures()
             tf.saved_model.save(module, str(folder), signatures=functions)
         else:
-            title, functions = _write_files(module, folder, workdir, format)
+            title, functions = _write_files(task, module, folder, workdir, format)
         card = model_card(title, functions, task.example(module, config), config, workdir, weights)
         write_text(folder / "README.md", card)
 
     name = "export" if format == "saved_model" else f"export_{format}"
-    return _write_version(Path(workdir) / name, write)
+    with locked(workdir, f".lock-{name}", "exports"):
+        module = task.serving(load_model(task.build, built, workdir, weights), built, workdir)
+        return _write_version(Path(workdir) / name, write)
 
 
 def _write_version(folder: Path, write: Callable[[Path], None]) -> Path:
@@ -85,14 +92,14 @@ def _write_version(folder: Path, write: Callable[[Path], None]) -> Path:
     return folder / str(version)
 
 
-def _write_files(module, folder, workdir, format):
+def _write_files(task, module, folder, workdir, format):
     """Writes a file for each function of a model, and what the run prepared beside them."""
     runtime, suffix, write = RUNTIMES[format]
     functions, largest = {}, 0.0
     for name, (function, samples) in module.runtime_functions(format).items():
         functions[name + suffix] = function
         largest = max(largest, write(function, folder / (name + suffix), samples))
-    for path in filter(Path.exists, (Path(workdir) / name for name in PREPARED)):
+    for path in filter(Path.exists, (Path(workdir) / name for name in task.PREPARED)):
         shutil.copy(path, folder)
     return f"{runtime}, in float32, within {largest:.1e} of TensorFlow", functions
 
@@ -112,7 +119,7 @@ def model_card(title: str, functions: dict, example: str, config, workdir, weigh
         lines.append("")
     lines += ["## Example", "", example]
     scores = Path(workdir) / "evaluation-test.json"
-    if scores.exists() and are_of(scores, config, workdir, weights):
+    if scores.exists() and match(scores, config, workdir, weights):
         lines += ["## Scores on the test set", "", "```json", scores.read_text().strip(), "```", ""]
     lines += ["## Config", "", "```json", config.to_json(indent=1), "```", ""]
     return "\n".join(lines)

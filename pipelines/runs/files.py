@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> None:
+def write_atomically(path: str | os.PathLike, write: Callable[[str], object]) -> None:
     """Writes a file under a temporary name beside it and renames it.
 
     Args:
@@ -14,7 +14,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], None]) -> N
             `path`.
     """
     path = Path(path)
-    # Of one name, so that the file of a run that was killed is not left for ever.
+    # Always of the same name, so that the next write replaces what a killed one left.
     temporary = path.with_name(f".tmp-{path.name}")
     try:
         write(str(temporary))

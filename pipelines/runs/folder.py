@@ -1,39 +1,103 @@
-"""The folder of one run: `config.json`, `metrics.jsonl`, `curves.png`, all written atomically."""
+"""The folder of one run: who may write there, whose it is, and what its task made of the data."""
 
 import base64
 import contextlib
 import fcntl
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import ml_collections
 
-from pipelines.runs.config import (
-    FIXED_KEYS,
-    FREE_KEYS,
-    differences,
-    is_among,
-    read_config,
-    write_config,
-)
+from pipelines.runs.config import differences, is_among, read_config, write_config
 
-# What a task makes of its data before the first step.
-PREPARED = ("tokenizer.model", "images.json")
+
+@contextlib.contextmanager
+def locked(
+    workdir: str | os.PathLike, name: str = ".lock", verb: str = "trains in"
+) -> Iterator[None]:
+    """Keeps other processes from the same work in a folder, for the length of a `with` block.
+
+    Work that writes other files has a lock of its own, so that a run can be evaluated and exported
+    while it trains.
+
+    Args:
+        workdir: folder of a run, which exists.
+        name: file that stands for the work; it is there only meanwhile.
+        verb: what the work is, for the sentence of the error.
+
+    Raises:
+        ValueError: when another process does this work already, or the folder cannot be written;
+            nothing in it has changed then.
+    """
+    path = Path(workdir) / name
+    try:
+        file = _lock(path)
+    except BlockingIOError:
+        raise ValueError(f"Another process {verb} {workdir} already.") from None
+    except OSError as error:
+        raise ValueError(f"The folder {workdir} cannot be written: {error.strerror}.") from error
+    with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> IO:
+    """Opens a file that no other process has locked, and locks it."""
+    while True:
+        file = open(path, "a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The process that had the lock may have removed the file between the two lines above.
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        except OSError:
+            file.close()
+            raise
+        file.close()
+
+
+def make_folder(workdir: str | os.PathLike) -> None:
+    """Makes the folder of a run, if it does not exist.
+
+    Raises:
+        ValueError: when it cannot be made.
+    """
+    try:
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"The folder {workdir} cannot be written: {error.strerror}.") from error
 
 
 def start(
-    workdir: str | os.PathLike, config: ml_collections.ConfigDict, allow_changes: bool = False
+    workdir: str | os.PathLike,
+    config: ml_collections.ConfigDict,
+    *,
+    fixed_keys: Collection[str],
+    free_keys: Collection[str],
+    prepared: Collection[str],
+    allow_changes: bool = False,
 ) -> None:
-    """Makes the folder of a run, or checks that it belongs to the same run.
+    """Writes the config of a new run, or checks that the folder belongs to the same run.
 
-    A run without a checkpoint or an export, say for a wrong path in its config, is begun anew; that
-    of a run that goes on is written when all is known to fit (`write_config`).
+    A run without a checkpoint or an export, for example because of a wrong path in its config, is
+    started again; the config of a run that resumes is written when all is known to fit
+    (`write_config`).
 
     Args:
-        workdir: folder of the run.
+        workdir: folder of the run, which exists.
         config: the resolved config.
-        allow_changes: whether keys may change that decide how a model is trained.
+        fixed_keys: keys that never change, because the model or its checkpoints depend on them.
+        free_keys: keys that may change at any time.
+        prepared: files made of the data, which a run that is started again with other fixed keys
+            makes anew.
+        allow_changes: whether the other keys may change, which decide how a model is trained.
 
     Raises:
         ValueError: when the folder cannot be written, or holds a run of another task, other data
@@ -41,13 +105,12 @@ def start(
     """
     workdir = Path(workdir)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         if any(workdir.glob("checkpoints/**/step-*")) or any(workdir.glob("export*/*")):
             for key, (old, new) in differences(read_config(workdir), config).items():
-                if is_among(key, FREE_KEYS):
+                if is_among(key, free_keys):
                     continue
                 hint = "choose another --workdir or the same config"
-                if not is_among(key, FIXED_KEYS):
+                if not is_among(key, fixed_keys):
                     if allow_changes:
                         continue
                     hint += ", or give --allow_changes"
@@ -55,40 +118,49 @@ def start(
             return
         if (workdir / "config.json").exists():
             changed = differences(read_config(workdir), config)
-            if any(is_among(key, FIXED_KEYS) for key in changed):
-                for name in PREPARED:
+            if any(is_among(key, fixed_keys) for key in changed):
+                for name in prepared:
                     (workdir / name).unlink(missing_ok=True)
         write_config(workdir, config)
     except OSError as error:
         raise ValueError(f"The folder {workdir} cannot be written: {error.strerror}.") from error
 
 
-@contextlib.contextmanager
-def locked(workdir: str | os.PathLike) -> Iterator[None]:
-    """Keeps every other process from training in a folder, for the length of a `with` block.
-
-    Raises:
-        ValueError: when one does so already.
-    """
-    with open(Path(workdir) / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"Another process trains in {workdir} already.") from None
-        yield
-
-
-def read_prepared(workdir: str | os.PathLike) -> dict[str, str]:
-    """Reads what a task has made of its data: base64 by the name of the file."""
-    found = {name: Path(workdir, name) for name in PREPARED}
+def read_prepared(workdir: str | os.PathLike, names: Collection[str]) -> dict[str, str]:
+    """Reads the files of some names that are there: base64 by name."""
+    paths = {name: Path(workdir, name) for name in names}
     return {
         name: base64.b64encode(path.read_bytes()).decode()
-        for name, path in found.items()
-        if path.exists()
+        for name, path in paths.items()
+        if path.is_file()
     }
 
 
-def write_prepared(workdir: str | os.PathLike, files: dict[str, str]) -> None:
+def write_prepared(workdir: str | os.PathLike, files: Mapping[str, str]) -> None:
     """Writes what `read_prepared` has read in another folder."""
     for name, text in files.items():
         Path(workdir, name).write_bytes(base64.b64decode(text))
+
+
+def prepared_hashes(files: Mapping[str, str]) -> dict[str, str]:
+    """Returns the SHA-256 of each file that `read_prepared` has read."""
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+
+
+def require_unchanged(workdir: str | os.PathLike, hashes: Mapping[str, object]) -> None:
+    """Refuses files in the folder of a run that are not those of its checkpoint.
+
+    Args:
+        workdir: folder of the run.
+        hashes: what the checkpoint says of its data: the hash of each prepared file by its name.
+            Names of which there is no file are ignored.
+
+    Raises:
+        ValueError: naming the first file that differs.
+    """
+    for name, digest in prepared_hashes(read_prepared(workdir, hashes)).items():
+        if digest != hashes[name]:
+            raise ValueError(
+                f"{Path(workdir, name)} was changed or replaced: it is not the file that the "
+                "checkpoint was trained with."
+            )

@@ -8,6 +8,7 @@ import ml_collections
 import numpy as np
 
 from pipelines.runs.checkpoints import WEIGHTS, Checkpoints
+from pipelines.runs.folder import require_unchanged
 
 
 def load_model(
@@ -26,24 +27,26 @@ def load_model(
         The Keras model.
 
     Raises:
-        ValueError: when there is no checkpoint, or it does not fit the model.
+        ValueError: when there is no checkpoint, it does not fit the model, or a file beside it,
+            such as the tokenizer, is not the one that it was trained with.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"Expected weights to be one of {WEIGHTS}, received weights={weights!r}.")
     folder = Path(workdir) / "checkpoints"
     checkpoints = Checkpoints(folder / "best" if weights == "best" else folder)
+    last = config.train.keep_checkpoints if weights == "average" else 1
+    arrays, state = checkpoints.average(last)
+    require_unchanged(workdir, state.get("data", {}))
     model = build(config, workdir)
-    variables = model_variables(model)
-    arrays = checkpoints.average(config.train.keep_checkpoints if weights == "average" else 1)
     if config.train.ema:
         averages = {name: x for name, x in arrays.items() if name.startswith("ema/")}
         arrays |= {name.removeprefix("ema/"): x for name, x in averages.items()}
-    assign(variables, arrays)
+    assign(model_variables(model), arrays)
     return model
 
 
 def model_variables(model: keras.Model) -> dict:
-    """Names a model's variables by their order, random states included.
+    """Lists a model's variables, random states included, under names made of their order.
 
     Args:
         model: a built Keras model.
@@ -65,11 +68,11 @@ def assign(variables: dict, arrays: dict[str, np.ndarray]) -> None:
         ValueError: when an array is missing or of another shape; nothing has been set then.
     """
     for name, variable in variables.items():
-        found = arrays[name].shape if name in arrays else None
-        if found != tuple(variable.shape):
+        shape = arrays[name].shape if name in arrays else None
+        if shape != tuple(variable.shape):
             raise ValueError(
                 f"The checkpoint does not fit the model: expected {name} of shape "
-                f"{tuple(variable.shape)}, received {found}."
+                f"{tuple(variable.shape)}, received {shape}."
             )
     for name, variable in variables.items():
         variable.assign(arrays[name])

@@ -1,22 +1,23 @@
-"""A connection that keeps nobody's head for ever, nor one of any size."""
+"""An HTTP connection that limits the time and the size of a request's headers."""
 
 import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_HEAD = 2**16  # bytes, each header with its share of what it takes in memory
-OVERHEAD = 64
-MAX_PIPELINED = 16  # requests that wait for the answer to one before them
+MAX_HEAD = 2**16  # bytes of a request's first line and headers
+OVERHEAD = 64  # bytes that a header takes in memory beside its text
+MAX_PIPELINED = 16  # requests that are sent before the answer to an earlier one
 MALFORMED = b"400 Bad Request", b"The request is not HTTP."
 LATE = b"408 Request Timeout", b"The head of the request took too long."
 LARGE = b"431 Request Header Fields Too Large", b"The head of the request is too large."
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection with bounds that uvicorn lacks, beyond which it is closed.
+    """Adds limits that uvicorn's connection lacks. A connection that exceeds one is closed.
 
-    From the beginning, and from each answer, the next head has to be there in time; heads, trailers
-    and whatever else comes between bodies may only be so large; and few requests may be sent ahead.
+    The head of a request must be complete in time, counted from the opening of the connection or
+    from the last answer. Heads, trailers and whatever else comes between bodies are limited in
+    size, and so is the number of requests that a client sends before it has an earlier answer.
 
     Args:
         seconds: float. Time for a head.
@@ -27,29 +28,29 @@ class Connection(HttpToolsProtocol):
         super().__init__(**arguments)
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
-        self._head = 0  # bytes of it that were read
-        self._pending = 0  # bytes that came after what was read last
+        self._head = 0  # bytes of the head that the parser has read
+        self._pending = 0  # bytes that have arrived since the parser last reported a part
         self._answer = MALFORMED
 
     def connection_made(self, transport):
-        """Begins to wait for the first head."""
+        """Starts the timer for the first head."""
         super().connection_made(transport)
         self._wait()
 
     def connection_lost(self, exc):
-        """Waits no more."""
+        """Stops the timer."""
         self._stop()
         super().connection_lost(exc)
 
     def data_received(self, data):
-        """Reads what has come."""
+        """Reads the bytes that have arrived."""
         self._pending += len(data)
         super().data_received(data)
         if self._pending > MAX_HEAD:
             self._refuse(LARGE)
 
     def on_message_begin(self):
-        """Begins to count."""
+        """Starts to count the bytes of a head."""
         super().on_message_begin()
         self._head = self._pending = 0
 
@@ -64,7 +65,7 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self):
-        """Waits no more: what follows is for the application."""
+        """Stops the timer, because the application reads the rest."""
         self._stop()
         self._pending = 0
         super().on_headers_complete()
@@ -77,13 +78,13 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_response_complete(self):
-        """Begins to wait for the next head."""
+        """Starts the timer for the next head."""
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self._wait()
 
     def send_400_response(self, msg):
-        """Answers what the parser could not go on with."""
+        """Answers a request that the parser could not read."""
         self._refuse(self._answer)
 
     def _count(self, size):
@@ -94,7 +95,7 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self, answer):
         self._answer = answer
-        raise ValueError(answer)  # It stops the parser, and uvicorn asks for an answer.
+        raise ValueError(answer)  # Stops the parser, and uvicorn then calls `send_400_response`.
 
     def _wait(self):
         self._stop()
@@ -109,7 +110,8 @@ class Connection(HttpToolsProtocol):
         self._stop()
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:  # Else it would be another's answer.
+        # During an answer, the client would take this text for a part of it.
+        if self.cycle is None or self.cycle.response_complete:
             status, text = answer
             body = b'{"error":"%s"}' % text
             lines = [

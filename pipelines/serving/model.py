@@ -18,8 +18,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from pipelines.error_sentence import sentence
 from pipelines.exported.models import versions
 from pipelines.serving import payload
-from pipelines.serving.endpoint import Batching, Endpoint, Limits
-from pipelines.serving.payload import Refused
+from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget, Endpoint, Limits
+from pipelines.serving.payload import RequestError
+from pipelines.serving.queue import Batching
 
 DEFAULT = "serving_default"
 PREDICT, CLASSIFY, REGRESS = "predict", "classify", "regress"
@@ -33,7 +34,7 @@ class Settings(NamedTuple):
         batching: how requests are brought together, `None` for one by one.
         limits: what a request may ask for.
         versions: int. How many of the newest versions are served.
-        waiting: int. Most requests of a model that wait or are computed; more are refused.
+        waiting: int. Most requests of a model that wait or are computed. Others are refused.
     """
 
     batching: Batching | None = Batching()
@@ -43,14 +44,14 @@ class Settings(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a request got, and what it took.
+    """The answer to a request, and what it took.
 
     Attributes:
         body: bytes of JSON.
         version: int, of the model.
         signature: str.
         instances: int.
-        batches: int for each batch that it began.
+        batches: int for each batch in which the request had the first row: the instances in it.
         seconds: float for each stage, by name.
     """
 
@@ -69,17 +70,18 @@ class Version:
         folder: path of the SavedModel.
         number: int.
         settings: how it is served.
+        pixels: budget of pixels, as in `Model`.
 
     Raises:
-        Exception: of any kind, for a folder that cannot be loaded or a model that does not run.
+        Exception: of any kind, when the folder cannot be loaded or the model does not run.
     """
 
-    def __init__(self, folder: Path, number: int, settings: Settings):
+    def __init__(self, folder: Path, number: int, settings: Settings, pixels: Budget):
         self.number = number
         self._loaded = tf.saved_model.load(str(folder))  # owns the variables
         self._signatures = _signature_def(folder)
-        loaded, batching, limits = self._loaded.signatures, settings.batching, settings.limits
-        self.endpoints = {name: Endpoint(name, loaded, batching, limits) for name in loaded}
+        loaded, rules = self._loaded.signatures, (settings.batching, settings.limits, pixels)
+        self.endpoints = {name: Endpoint(name, loaded, *rules) for name in loaded}
         if not self.endpoints:
             raise ValueError("it has no signatures")
         for endpoint in self.endpoints.values():
@@ -91,9 +93,9 @@ class Version:
         return {"model_spec": spec, "metadata": {"signature_def": self._signatures}}
 
     def endpoint(self, name: str) -> Endpoint:
-        """Finds a signature, or raises a `Refused`."""
+        """Finds a signature, or raises a `RequestError`."""
         if name not in self.endpoints:
-            raise Refused(400, f"There is no signature '{name}': {sorted(self.endpoints)}.")
+            raise RequestError(400, f"There is no signature '{name}': {sorted(self.endpoints)}.")
         return self.endpoints[name]
 
 
@@ -105,22 +107,30 @@ class Model:
         folder: path of a SavedModel, or of a folder of numbered versions that may come and go.
         settings: how it is served.
         labels: version by label.
+        pixels: budget of the pixels that are decoded at the same time, for all models that share
+            the memory of a machine; unset, the model has one of its own.
     """
 
     def __init__(
-        self, name: str, folder: Path, settings: Settings, labels: Mapping[str, int] | None = None
+        self,
+        name: str,
+        folder: Path,
+        settings: Settings,
+        labels: Mapping[str, int] | None = None,
+        pixels: Budget | None = None,
     ):
         self.name, self._folder, self._settings = name, folder, settings
         self._labels = dict(labels or {})
+        self._pixels = pixels or Budget(PIXELS_AT_ONCE)
         self.versions: dict[int, Version] = {}
-        self._faults: dict[int, tuple[Any, str]] = {}
+        self._errors: dict[int, tuple[Any, str]] = {}
         self._threads = ThreadPoolExecutor(settings.waiting, f"model-{name}")
-        self._places = threading.BoundedSemaphore(settings.waiting)
+        self._slots = threading.BoundedSemaphore(settings.waiting)
 
     def refresh(self) -> None:
         """Loads versions that are new, and drops those that newer ones have replaced.
 
-        A version that cannot be loaded is said so in the log and in `status`, and tried again
+        A version that cannot be loaded is reported in the log and in `status`, and tried again
         when its files have changed; the versions before it go on.
         """
         folders = dict(sorted(versions(self._folder).items(), reverse=True))
@@ -129,32 +139,32 @@ class Model:
             if len(wanted) < self._settings.versions or number in self._labels.values():
                 version = self.versions.get(number) or self._load(number, folder)
                 wanted |= {number: version} if version else {}
-        self._faults = {n: fault for n, fault in self._faults.items() if n in folders}
+        self._errors = {n: error for n, error in self._errors.items() if n in folders}
         if wanted and wanted != self.versions:
             if self.versions:  # Worth a line in any log, so not only an `info`.
                 gone = sorted(self.versions.keys() - wanted.keys())
                 logging.warning("%s: serving %s, gone %s.", self.name, sorted(wanted), gone)
-            self.versions = wanted  # At once: requests that have begun keep what they have.
+            self.versions = wanted  # In one step: requests that have begun keep their version.
 
     def find(self, number: int | None = None, label: str | None = None) -> Version:
-        """Finds the newest version, or that of a number or a label, or raises a `Refused`."""
+        """Finds the newest version, or that of a number or a label, or raises a `RequestError`."""
         if label is not None and label not in self._labels:
-            raise Refused(404, f"Model '{self.name}' has no version with the label '{label}'.")
+            raise RequestError(404, f"Model '{self.name}' has no version with the label '{label}'.")
         number = self._labels[label] if label is not None else number
-        versions = self.versions  # Another thread may put others in their place.
+        versions = self.versions  # Another thread may replace them.
         if not versions:
-            raise Refused(503, f"Model '{self.name}' is loading; try again later.")
+            raise RequestError(503, f"Model '{self.name}' is loading; try again later.")
         if number is None:
             return versions[max(versions)]
         if number not in versions:
-            raise Refused(404, f"Model '{self.name}' has no version {number} that is served.")
+            raise RequestError(404, f"Model '{self.name}' has no version {number} that is served.")
         return versions[number]
 
-    def fault(self) -> str:
-        """Says why there is no version to serve."""
-        if not self._faults:
+    def load_error(self) -> str:
+        """Explains why there is no version to serve."""
+        if not self._errors:
             return f"{self._folder} holds no SavedModel, nor numbered folders with one."
-        return "; ".join(f"version {n}: {text}" for n, (_, text) in self._faults.items())
+        return "; ".join(f"version {n}: {text}" for n, (_, text) in self._errors.items())
 
     async def metadata(self, number: int | None, label: str | None) -> dict[str, Any]:
         """Describes the signatures of a version as `GetModelMetadataResponse` does."""
@@ -162,13 +172,13 @@ class Model:
 
     async def status(self, number: int | None, label: str | None) -> dict[str, Any]:
         """Describes versions as `GetModelStatusResponse` does: one, or all, newest first."""
-        versions, faults = self.versions, dict(self._faults)
-        if number in faults or number is None and label is None:
-            states = {n: _state(n, fault) for n, (_, fault) in faults.items()}
+        versions, errors = self.versions, dict(self._errors)
+        if number in errors or number is None and label is None:
+            states = {n: _state(n, error) for n, (_, error) in errors.items()}
             states |= {n: _state(n) for n in versions}
         else:
-            found = self.find(number, label).number
-            states = {found: _state(found)}
+            served = self.find(number, label).number
+            states = {served: _state(served)}
         order = [n for n in sorted(states, reverse=True) if number in (None, n)]
         return {"model_version_status": [states[n] for n in order]}
 
@@ -181,44 +191,45 @@ class Model:
             body: bytes of JSON.
 
         Raises:
-            Refused: when it cannot be answered.
+            RequestError: when it cannot be answered.
         """
         version = self.find(number, label)
-        if not self._places.acquire(blocking=False):
-            raise Refused(503, f"Too many requests wait for model '{self.name}'; try again later.")
+        if not self._slots.acquire(blocking=False):
+            text = f"Too many requests wait for model '{self.name}'; try again later."
+            raise RequestError(503, text)
         try:
             limits = self._settings.limits
             future = self._threads.submit(_answer, verb, version, body, limits.instances)
         except RuntimeError:  # The system gives no more threads.
-            self._places.release()
-            raise Refused(503, "The server has no thread for this; try again later.") from None
-        # A caller who gives up leaves the place only when the work is done.
-        future.add_done_callback(lambda _: self._places.release())
+            self._slots.release()
+            raise RequestError(503, "The server has no thread for this; try again later.") from None
+        # A caller who gives up keeps the slot until the work is done.
+        future.add_done_callback(lambda _: self._slots.release())
         return await asyncio.wrap_future(future)
 
     def _load(self, number: int, folder: Path) -> Version | None:
         files = _fingerprint(folder)
-        if number in self._faults and self._faults[number][0] == files:
+        if number in self._errors and self._errors[number][0] == files:
             return None
         try:
             began = time.monotonic()
-            version = Version(folder, number, self._settings)
+            version = Version(folder, number, self._settings, self._pixels)
         except Exception as error:  # A damaged file may raise anything, IndexError too.
-            self._faults[number] = files, sentence(error)
+            self._errors[number] = files, sentence(error)
             logging.error("%s: %s cannot be served: %s", self.name, folder, sentence(error))
             return None
-        self._faults.pop(number, None)
+        self._errors.pop(number, None)
         seconds = time.monotonic() - began
         logging.info("%s: version %d is ready after %.1f s.", self.name, number, seconds)
         return version
 
 
-def _state(number: int, fault: str | None = None) -> dict[str, Any]:
-    status = {"error_code": "UNKNOWN" if fault else "OK", "error_message": fault or ""}
-    return {"version": str(number), "state": "END" if fault else "AVAILABLE", "status": status}
+def _state(number: int, error: str | None = None) -> dict[str, Any]:
+    status = {"error_code": "UNKNOWN" if error else "OK", "error_message": error or ""}
+    return {"version": str(number), "state": "END" if error else "AVAILABLE", "status": status}
 
 
-def _answer(verb: str, version: Version, body: bytes, most: int) -> Answer:
+def _answer(verb: str, version: Version, body: bytes, max_rows: int) -> Answer:
     began = time.perf_counter()
     request = payload.parse(body)
     if verb != PREDICT:
@@ -227,8 +238,8 @@ def _answer(verb: str, version: Version, body: bytes, most: int) -> Answer:
     endpoint = version.endpoint(signature)
     classifies, regresses = endpoint.outputs >= {CLASSES, SCORES}, len(endpoint.outputs) == 1
     if not {PREDICT: True, CLASSIFY: classifies, REGRESS: regresses}[verb]:
-        raise Refused(400, f"Signature '{signature}' does not {verb}; use :predict.")
-    inputs, is_rows = payload.inputs(request, endpoint.specs, most)
+        raise RequestError(400, f"Signature '{signature}' does not {verb}; use :predict.")
+    inputs, is_rows = payload.inputs(request, endpoint.specs, max_rows)
     read = time.perf_counter()
     outputs, measured = endpoint.call(inputs)
     called = time.perf_counter()
@@ -243,7 +254,7 @@ def _answer(verb: str, version: Version, body: bytes, most: int) -> Answer:
 
 
 def _fingerprint(folder: Path) -> list[tuple[str, int, int]]:
-    """Tells whether a folder is what it was: names, sizes and times of its files."""
+    """Lists names, sizes and times of a folder's files; they differ when the folder has changed."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
@@ -253,16 +264,20 @@ def _signature_def(folder: Path) -> dict[str, Any]:
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     options = {"always_print_fields_with_no_presence": True, "preserving_proto_field_name": True}
     signatures = saved.meta_graphs[0].signature_def
-    found = {name: json_format.MessageToDict(signatures[name], **options) for name in signatures}
-    return {"signature_def": found}
+    return {
+        "signature_def": {
+            name: json_format.MessageToDict(signatures[name], **options) for name in signatures
+        }
+    }
 
 
 def _rows_of_examples(request: Mapping[str, Any]) -> dict[str, Any]:
     """Turns `examples` and `context` into the `instances` of a `:predict`."""
     examples, context = request.get("examples"), request.get("context", {})
-    fit = isinstance(examples, list) and isinstance(context, dict)
-    if not fit or not all(isinstance(example, dict) for example in examples):
-        raise Refused(400, "Expected 'examples' to be a list of objects, one for each example.")
+    are_valid = isinstance(examples, list) and isinstance(context, dict)
+    if not are_valid or not all(isinstance(example, dict) for example in examples):
+        text = "Expected 'examples' to be a list of objects, one for each example."
+        raise RequestError(400, text)
     rows = [context | example for example in examples]
     rows = [
         {name: x[0] if isinstance(x, list) and len(x) == 1 else x for name, x in row.items()}
@@ -273,14 +288,14 @@ def _rows_of_examples(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _results(verb: str, outputs: Mapping[str, np.ndarray]) -> list:
-    """Lists what a `:classify` has for each example, pairs, or what a `:regress` has, a number."""
+    """Lists the answers to `:classify`, pairs for each example, or to `:regress`, a number each."""
     if verb == REGRESS:
         (value,) = outputs.values()
         if value.dtype.kind not in "iuf" or value.shape[1:] not in ((), (1,)):
-            raise Refused(400, "The signature gives not one number for each example.")
+            raise RequestError(400, "The signature does not give one number for each example.")
         return [x for name, value in outputs.items() for x in payload.plain(name, value.ravel())]
     if outputs[CLASSES].shape != outputs[SCORES].shape or not outputs[CLASSES].ndim:
-        raise Refused(400, f"The signature gives not as many {CLASSES} as {SCORES}.")
+        raise RequestError(400, f"The signature does not give as many {CLASSES} as {SCORES}.")
     columns = [(key, outputs[key].reshape(len(outputs[key]), -1)) for key in (CLASSES, SCORES)]
     names, scores = (payload.plain(*column) for column in columns)
     return [list(zip(*pair, strict=True)) for pair in zip(names, scores, strict=True)]

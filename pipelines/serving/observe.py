@@ -1,4 +1,4 @@
-"""What is seen of the server from outside: Prometheus metrics, and a log line for each request."""
+"""How the server is observed: metrics for Prometheus, and a log line for each request."""
 
 import json
 import logging
@@ -21,15 +21,15 @@ access_log = logging.getLogger("kerasformer.access")
 
 
 class Metrics:
-    """Counts what is asked and measures how long each stage of an answer takes."""
+    """Counts requests and measures how long each stage of an answer takes."""
 
     def __init__(self):
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 
-        def make(kind, name, text, labels, **options):
-            return kind(PREFIX + name, text, labels, registry=self.registry, **options)
+        def make(metric, name, text, labels, **options):
+            return metric(PREFIX + name, text, labels, registry=self.registry, **options)
 
         model = ["model", "version", "signature"]
         self.requests = make(Counter, "requests", "Requests.", ["model", "status"])
@@ -62,15 +62,15 @@ class Metrics:
 
 
 class Observed:
-    """An ASGI application whose requests are numbered, timed and logged.
+    """An ASGI application whose requests get an id, and are timed and logged.
 
-    The log has one JSON object a line. A request brings its id in `X-Request-Id`, or is given one;
-    the answer carries it.
+    The log has one JSON object a line. A request may bring its id in `X-Request-Id`; otherwise it
+    is given one. The answer carries the id.
 
     Args:
         app: the ASGI application.
         metrics: where requests are counted.
-        is_closing: says whether connections should end with their answer.
+        is_closing: returns whether connections should end with their answer.
     """
 
     def __init__(self, app: Callable, metrics: Metrics, is_closing: Callable[[], bool]):
@@ -118,7 +118,7 @@ class Observed:
 
 
 def _request_id(headers) -> str:
-    """Takes the caller's id, if it is short and printable, or makes one up."""
+    """Returns the caller's id, if it is short and printable, or a new one."""
     given = dict(headers).get(HEADER, b"").decode("latin-1")
-    fits = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
-    return given if fits else uuid.uuid4().hex
+    is_usable = 0 < len(given) <= 128 and given.isascii() and given.isprintable()
+    return given if is_usable else uuid.uuid4().hex

@@ -19,8 +19,8 @@ BYTES = "_bytes"  # ends the names of outputs that are bytes and not text
 MAX_DEPTH = 32  # of lists in lists of strings
 
 
-class Refused(Exception):
-    """A request that is not answered: an HTTP status, and one sentence for the caller.
+class RequestError(Exception):
+    """Refuses a request, with an HTTP status and one sentence for the caller.
 
     Attributes:
         status: int. HTTP status: 4xx for the caller's mistake, 503 for trying again later.
@@ -31,21 +31,21 @@ class Refused(Exception):
         self.status = status
 
     def __reduce__(self):  # Exceptions with two arguments do not cross processes otherwise.
-        return Refused, (self.status, str(self))
+        return RequestError, (self.status, str(self))
 
 
 def parse(body: bytes) -> dict[str, Any]:
     """Reads the JSON object of a request.
 
     Raises:
-        Refused: for what is no JSON object; `NaN` and `Infinity` are numbers here.
+        RequestError: when it is no JSON object. `NaN` and `Infinity` are read as numbers.
     """
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, f"The body is not JSON: {error}.") from None
+        raise RequestError(400, f"The body is not JSON: {error}.") from None
     if not isinstance(request, dict):
-        raise Refused(400, f"Expected a JSON object, received a {type(request).__name__}.")
+        raise RequestError(400, f"Expected a JSON object, received a {type(request).__name__}.")
     return request
 
 
@@ -53,61 +53,62 @@ def name_of(request: Mapping[str, Any], default: str) -> str:
     """Returns the `signature_name` of a request."""
     name = request.get("signature_name", default)
     if not isinstance(name, str):
-        raise Refused(400, "Expected 'signature_name' to be a string.")
+        raise RequestError(400, "Expected 'signature_name' to be a string.")
     return name or default
 
 
 def inputs(
-    request: Mapping[str, Any], specs: Mapping[str, tf.TensorSpec], most: int = sys.maxsize
+    request: Mapping[str, Any], specs: Mapping[str, tf.TensorSpec], max_rows: int = sys.maxsize
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Reads the inputs of a signature.
 
     Args:
         request: with `instances` or `inputs`.
         specs: the inputs that the signature has, by name.
-        most: int. Rows that a request may have.
+        max_rows: int. Most rows of a request.
 
     Returns:
         Tuple of the arrays by name (bytes objects for strings), and whether the request is of rows.
 
     Raises:
-        Refused: for a missing or unknown input, or one of another type or shape.
+        RequestError: when an input is missing, unknown, or of another type or shape.
     """
     is_rows = ROWS in request
     if is_rows == (COLUMNS in request):
-        raise Refused(400, f"Expected either '{ROWS}' or '{COLUMNS}' in the request.")
+        raise RequestError(400, f"Expected either '{ROWS}' or '{COLUMNS}' in the request.")
     columns = _columns_of_rows(request[ROWS], specs) if is_rows else request[COLUMNS]
     if not isinstance(columns, dict) or _is_bytes(columns):
         columns = {_only(specs): columns}
     for name in [*(columns.keys() - specs.keys()), *(specs.keys() - columns.keys())]:
         what = "no input" if name in columns else "an input that is missing:"
-        raise Refused(400, f"The signature has {what} '{name}'; its inputs are {sorted(specs)}.")
-    for name, spec in specs.items():  # Before millions of them are turned into arrays.
+        text = f"The signature has {what} '{name}'; its inputs are {sorted(specs)}."
+        raise RequestError(400, text)
+    for name, spec in specs.items():  # Checked before millions of rows become arrays.
         rows = columns[name] if spec.shape.rank and spec.shape[0] is None else None
-        if isinstance(rows, list) and len(rows) > most:
-            raise Refused(400, f"Expected 1 to {most} instances, received {len(rows)}.")
+        if isinstance(rows, list) and len(rows) > max_rows:
+            raise RequestError(400, f"Expected 1 to {max_rows} instances, received {len(rows)}.")
     return {name: array(name, columns[name], spec) for name, spec in specs.items()}, is_rows
 
 
 def array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
-    """Turns nested lists into an array of a type and shape, and nothing of another type into it."""
-    found = np.array(_strings(name, value) if spec.dtype == tf.string else value, object)
-    types = set(map(type, found.ravel()))
+    """Turns nested lists into an array of a type and shape, without converting other types."""
+    entries = np.array(_strings(name, value) if spec.dtype == tf.string else value, object)
+    types = set(map(type, entries.ravel()))
     if list in types:
-        raise Refused(400, f"The lists in input '{name}' are of two lengths, or too deep.")
+        raise RequestError(400, f"The lists in input '{name}' are of two lengths, or too deep.")
     if types - _types(spec.dtype):
-        raise Refused(400, f"Input '{name}' has to be of type {spec.dtype.name}.")
-    if not spec.shape.is_compatible_with(found.shape):
+        raise RequestError(400, f"Input '{name}' has to be of type {spec.dtype.name}.")
+    if not spec.shape.is_compatible_with(entries.shape):
         expected = ", ".join("any" if size is None else str(size) for size in spec.shape)
-        text = f"Input '{name}' has to be of shape [{expected}], received {list(found.shape)}."
-        raise Refused(400, text)
+        text = f"Input '{name}' has to be of shape [{expected}], received {list(entries.shape)}."
+        raise RequestError(400, text)
     try:
         if spec.dtype.is_floating:
-            found = found.astype(np.float64)
+            entries = entries.astype(np.float64)
         with np.errstate(over="ignore"):  # A number too large for float32 is infinite.
-            return found.astype(spec.dtype.as_numpy_dtype)
+            return entries.astype(spec.dtype.as_numpy_dtype)
     except OverflowError:
-        raise Refused(
+        raise RequestError(
             400, f"Input '{name}' has a number too large for {spec.dtype.name}."
         ) from None
 
@@ -115,8 +116,8 @@ def array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
 def answer(outputs: Mapping[str, np.ndarray], is_rows: bool) -> bytes:
     """Writes the outputs of a signature in the form of the request.
 
-    Numbers of float32 are written with as many digits as tell them apart; a signature with one
-    output is answered without its name.
+    Numbers of float32 are written with just enough digits to tell them apart. The output of a
+    signature with only one is written without its name.
     """
     columns = {name: plain(name, outputs[name]) for name in sorted(outputs)}
     if not is_rows:
@@ -125,8 +126,8 @@ def answer(outputs: Mapping[str, np.ndarray], is_rows: bool) -> bytes:
         return dump({"predictions": _only_value(columns)})
     lengths = {len(x) if isinstance(x, list) else None for x in columns.values()}
     if len(lengths) > 1 or None in lengths:
-        text = f"The outputs have no rows, or not as many each; ask with '{COLUMNS}'."
-        raise Refused(400, text)
+        text = f"The outputs have no rows, or not the same number; ask with '{COLUMNS}'."
+        raise RequestError(400, text)
     rows = zip(*columns.values(), strict=True)
     return dump({"predictions": [dict(zip(columns, row, strict=True)) for row in rows]})
 
@@ -150,19 +151,19 @@ def dump(value: Any) -> bytes:
 
 def _columns_of_rows(rows: Any, specs: Mapping[str, tf.TensorSpec]) -> dict[str, list]:
     if not isinstance(rows, list) or not rows:
-        raise Refused(400, f"Expected '{ROWS}' to be a list with something in it.")
+        raise RequestError(400, f"Expected '{ROWS}' to be a list with something in it.")
     named = [isinstance(row, dict) and not _is_bytes(row) for row in rows]
     if not any(named):
         return {_only(specs): rows}
     for index, row in enumerate(rows):
         if not named[index] or row.keys() != rows[0].keys():
-            raise Refused(400, f"Instance {index} does not have the inputs that another has.")
+            raise RequestError(400, f"Instance {index} does not have the inputs that another has.")
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def _only(specs: Mapping[str, tf.TensorSpec]) -> str:
     if len(specs) != 1:
-        raise Refused(400, f"Expected the inputs by name: the signature has {sorted(specs)}.")
+        raise RequestError(400, f"Expected the inputs by name: the signature has {sorted(specs)}.")
     return next(iter(specs))
 
 
@@ -182,14 +183,14 @@ def _strings(name: str, value: Any, depth: int = 0) -> Any:
         try:
             return base64.b64decode(value["b64"], validate=True)
         except ValueError as error:
-            raise Refused(400, f"Input '{name}' is not base64: {error}.") from None
+            raise RequestError(400, f"Input '{name}' is not base64: {error}.") from None
     if not isinstance(value, str):
         what = type(value).__name__
-        raise Refused(400, f"Expected input '{name}' to be strings, received a {what}.")
+        raise RequestError(400, f"Expected input '{name}' to be strings, received a {what}.")
     try:
         return value.encode()
     except UnicodeEncodeError:
-        raise Refused(400, f"Input '{name}' has half of a character in it.") from None
+        raise RequestError(400, f"Input '{name}' has half of a character in it.") from None
 
 
 def _types(dtype: tf.DType) -> set[type]:

@@ -1,26 +1,27 @@
 """The same application on a Ray cluster: a deployment for each model, and one for HTTP.
 
-Each replica of a model loads it, brings its requests together in batches and watches its folder;
-Ray Serve chooses the replica with the shorter queue, adds and removes replicas by the length of
-the queues, and replaces those that die. Every node needs the models and the checkout, each at the
-same path.
+Each replica of a model loads it, brings its requests together in batches and watches its folder.
+Ray Serve sends a request to the replica with the shorter queue, adds and removes replicas by the
+length of the queues, and replaces those that die. Every node needs the models and the checkout at
+the same paths.
 """
 
 import asyncio
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines.serving.model import Answer, Model, Settings
-from pipelines.serving.payload import Refused
+from pipelines.serving.payload import RequestError
 from pipelines.serving.rest import Options, State, build
-from pipelines.serving.server import Listening, listen, load, log_to, url, watch
+from pipelines.serving.server import Listening, listen, load, log_to, refresh, url
 
 APPLICATION, FRONT = "kerasformer", "http"
-ATTEMPTS = 5  # of a request whose replica died, which is nobody's fault
+ATTEMPTS = 5  # at a request whose replica died
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,8 +31,8 @@ class Cluster(NamedTuple):
     Attributes:
         address: str of a running cluster, or `None` to start one on this machine.
         replicas: pair of the least and most replicas of each model.
-        busy: int. Requests of a replica that wait or are computed, above which there are to be
-            more replicas.
+        busy: int. Requests of a replica that wait or are computed; when there are more, Ray adds
+            a replica.
     """
 
     address: str | None = None
@@ -40,7 +41,7 @@ class Cluster(NamedTuple):
 
 
 class Served(NamedTuple):
-    """What a replica needs to make its `Model`: the arguments of that class."""
+    """The arguments with which a replica makes its `Model`."""
 
     name: str
     folder: Path
@@ -63,19 +64,25 @@ class Replica:
         self._model = Model(*served)
         models = {served.name: self._model}
         load(models)
-        threading.Thread(target=watch, args=(models, poll), daemon=True).start()
+
+        def watch():
+            while True:
+                time.sleep(poll)
+                refresh(models)
+
+        threading.Thread(target=watch, daemon=True).start()
 
     async def answer(self, *request: Any) -> Answer:
         """Does what `Model.answer` does."""
         return await self._model.answer(*request)
 
-    async def status(self, *place: Any) -> dict[str, Any]:
+    async def status(self, *version: Any) -> dict[str, Any]:
         """Does what `Model.status` does."""
-        return await self._model.status(*place)
+        return await self._model.status(*version)
 
-    async def metadata(self, *place: Any) -> dict[str, Any]:
+    async def metadata(self, *version: Any) -> dict[str, Any]:
         """Does what `Model.metadata` does."""
-        return await self._model.metadata(*place)
+        return await self._model.metadata(*version)
 
 
 class Remote:
@@ -88,13 +95,13 @@ class Remote:
         """Asks a replica, and another one if that dies."""
         return await self._ask("answer", request)
 
-    async def status(self, *place: Any) -> dict[str, Any]:
+    async def status(self, *version: Any) -> dict[str, Any]:
         """Asks a replica for what it serves."""
-        return await self._ask("status", place)
+        return await self._ask("status", version)
 
-    async def metadata(self, *place: Any) -> dict[str, Any]:
+    async def metadata(self, *version: Any) -> dict[str, Any]:
         """Asks a replica for the signatures."""
-        return await self._ask("metadata", place)
+        return await self._ask("metadata", version)
 
     async def _ask(self, method: str, arguments: tuple) -> Any:
         ray = _ray()
@@ -102,14 +109,14 @@ class Remote:
             try:
                 return await getattr(self._handle, method).remote(*arguments)
             except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, Refused):
+                if isinstance(error.cause, RequestError):
                     raise error.cause from None
                 raise
             except ray.serve.exceptions.BackPressureError:
                 break
             except ray.exceptions.RayActorError:
                 await asyncio.sleep(0.05 * 2**attempt)
-        raise Refused(503, "No replica of the model can take the request; try again later.")
+        raise RequestError(503, "No replica of the model can take the request; try again later.")
 
 
 def application(
@@ -126,8 +133,8 @@ def application(
     serve = _ray().serve
     if FRONT in models:
         raise ValueError(f"--model={FRONT}=... has a name that is taken; choose another one.")
-    least, most = cluster.replicas
-    scale = {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": cluster.busy}
+    scale = dict(zip(("min_replicas", "max_replicas"), cluster.replicas, strict=True))
+    scale["target_ongoing_requests"] = cluster.busy
     bound = [
         serve.deployment(
             Replica,
@@ -142,8 +149,7 @@ def application(
     names = list(models)
 
     def app():
-        state = State()
-        state.ready = True  # Ray sends nothing before the models are there.
+        state = State(ready=True)  # Ray sends nothing before the models are there.
         log_to(sys.stdout)
         return build({name: Remote(name) for name in names}, options, state)
 
@@ -158,7 +164,7 @@ def application(
     @serve.ingress(app)
     class Front:
         def __init__(self, *models):
-            """Has the models started with it."""
+            """Takes the models, so that Ray starts them first."""
 
     return Front.bind(*bound)
 
@@ -168,7 +174,7 @@ def described(arguments: Mapping[str, Any]) -> Any:
 
     Args:
         arguments: `models`, a dict of folders by name; `replicas`, the least and most of each
-            model; and `busy`, as in `Cluster`. All else is as where `apps.serve` has no flag.
+            model; and `busy`, as in `Cluster`. All else is as `apps.serve` has it without flags.
 
     Returns:
         A `ray.serve.Application`; the config has to call it `kerasformer`.
@@ -184,35 +190,35 @@ def described(arguments: Mapping[str, Any]) -> Any:
 def run(
     models: Mapping[str, Served], options: Options, cluster: Cluster, listening: Listening
 ) -> None:
-    """Deploys models; on a cluster of its own it then waits for SIGTERM or SIGINT.
+    """Deploys models. On a cluster that it has started it then waits for SIGTERM or SIGINT.
 
-    A running cluster keeps the application, and replaces the replicas of a former one little by
-    little; `serve shutdown` ends it.
+    A cluster that was running before keeps the application, and replaces the replicas of an earlier
+    one step by step; `serve shutdown` ends it.
 
     Raises:
         OSError: when the address cannot be had.
-        ValueError: when Ray is not installed, a model has a name that is taken, or a running
-            cluster is to find a port.
+        ValueError: when Ray is not installed, a model has a name that is taken, or the port of a
+            running cluster is not given.
     """
     ray = _ray()
-    found = application(models, options, cluster, listening.poll)
+    deployed = application(models, options, cluster, listening.poll)
     host, port = listening.host, listening.port
     if cluster.address is not None and not port:
         raise ValueError("Expected --port with --ray_address, received --port=0.")
-    if cluster.address is None:  # In a running one, Ray may have the port by now.
-        with listen(host, port) as place:
-            port = place.getsockname()[1]
+    if cluster.address is None:  # In a running cluster, Ray itself may hold the port.
+        with listen(host, port) as listener:
+            port = listener.getsockname()[1]
     environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
     ray.init(cluster.address, runtime_env=environment, logging_level="warning")
     http = {"host": host, "port": port}
     tls = {"ssl_certfile": listening.certificate, "ssl_keyfile": listening.key}
     ray.serve.start(http_options={**http, **{k: v for k, v in tls.items() if v}})
-    ray.serve.run(found, name=APPLICATION)
+    ray.serve.run(deployed, name=APPLICATION)
     scheme = "https" if listening.certificate else "http"
     print(f"Serving {sorted(models)} at {url(scheme, host, port)}", file=sys.stderr, flush=True)
     if cluster.address is None:
         ended = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):  # In place of Ray's handlers.
+        for number in (signal.SIGTERM, signal.SIGINT):  # Replaces Ray's handlers.
             signal.signal(number, lambda *_: ended.set())
         ended.wait()
         ray.serve.shutdown()

@@ -1,6 +1,7 @@
 """The HTTP side: TensorFlow Serving's routes, health, metrics, limits and keys, as an ASGI app."""
 
 import asyncio
+import dataclasses
 import hmac
 import re
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,11 @@ from starlette.requests import ClientDisconnect
 from pipelines.serving import payload
 from pipelines.serving.model import Answer
 from pipelines.serving.observe import Metrics, Observed
-from pipelines.serving.payload import Refused
+from pipelines.serving.payload import RequestError
 
 METRICS = "/monitoring/prometheus/metrics"
 OPEN = ("/healthz", "/readyz")  # need no key
-# What goes with a status. What is left of a body that came too slowly is not waited for.
+# Headers of answers by status. After 408 the rest of a body that comes too slowly is not awaited.
 HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},
@@ -46,11 +47,11 @@ class Options(NamedTuple):
     """What the HTTP side allows.
 
     Attributes:
-        max_body: int. Bytes of a request's body.
-        seconds: float. Until the head of a request is there, and from then to the answer.
-        api_keys: keys of which a request must show one, or none at all.
+        max_body: int. Most bytes of a request's body.
+        seconds: float. Time for the head of a request to arrive, and again for the answer.
+        api_keys: keys of which a request must show one; without any, requests need none.
         cors_origins: origins whose pages may ask.
-        held: int. Bodies of the largest size that may be in memory while they arrive.
+        held: int. How many bodies of the largest size may be in memory while they arrive.
     """
 
     max_body: int = 8 * 2**20
@@ -60,7 +61,7 @@ class Options(NamedTuple):
     held: int = 32
 
 
-class Failure(BaseModel):
+class ErrorBody(BaseModel):
     """Why there is no answer."""
 
     error: str
@@ -81,7 +82,7 @@ class Predict(BaseModel):
 
 
 class Classify(BaseModel):
-    """Examples, objects with the inputs of a signature, and what they have in common."""
+    """Examples, objects with the inputs of a signature, and a context that all of them share."""
 
     signature_name: str = "serving_default"
     examples: list[dict[str, Any]]
@@ -91,18 +92,19 @@ class Classify(BaseModel):
 BODIES = {"predict": Predict, "classify": Classify, "regress": Classify}
 
 
+@dataclasses.dataclass
 class State:
-    """What the application knows of itself.
+    """What the application and the server that runs it know of each other.
 
     Attributes:
         held: int. Bytes of bodies that are arriving.
         ready: bool. Whether all models are loaded.
-        closing: bool. Whether no new connections are taken, and those there are end.
+        closing: bool. Whether the server takes no new connections, and ends those that are open.
     """
 
-    held = 0
-    ready = False
-    closing = False
+    held: int = 0
+    ready: bool = False
+    closing: bool = False
 
 
 def build(models: Mapping[str, Backend], options: Options, state: State) -> FastAPI:
@@ -111,22 +113,22 @@ def build(models: Mapping[str, Backend], options: Options, state: State) -> Fast
     Args:
         models: by name.
         options: what requests may be.
-        state: read at each request.
+        state: shared with the server, and read at each request.
     """
     metrics = Metrics()
-    app = FastAPIOffline(  # Its page of routes loads nothing from elsewhere.
+    app = FastAPIOffline(  # Its page `/docs` loads nothing from other hosts.
         title="Kerasformer",
         description="TensorFlow Serving's REST API for exported models.",
         redoc_url=None,
         redirect_slashes=False,
-        responses={code: {"model": Failure} for code in (400, 401, 404, 405, 408, 413, 503)},
+        responses={code: {"model": ErrorBody} for code in (400, 401, 404, 405, 408, 413, 503)},
     )
     _add_models(app, models, options, state, metrics)
     _add_health(app, models, state, metrics)
-    _add_failures(app)
+    _add_error_handlers(app)
     if options.api_keys:
         app.add_middleware(_Keys, keys=options.api_keys)
-    if options.cors_origins:  # Around the keys: a browser asks without one whether it may ask.
+    if options.cors_origins:  # Before the keys, because a browser's preflight request has none.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=options.cors_origins,
@@ -140,31 +142,32 @@ def build(models: Mapping[str, Backend], options: Options, state: State) -> Fast
 
 def _add_models(app: FastAPI, models, options: Options, state: State, metrics: Metrics) -> None:
     def find(request: Request) -> tuple[Backend, int | None, str | None]:
-        place = request.path_params
-        if place["model"] not in models:
-            raise Refused(404, f"There is no model '{place['model']}'.")
-        request.state.model = place["model"]
-        return models[place["model"]], _number(place.get("version")), place.get("label")
+        parameters = request.path_params
+        name = parameters["model"]
+        if name not in models:
+            raise RequestError(404, f"There is no model '{name}'.")
+        request.state.model = name
+        return models[name], _number(parameters.get("version")), parameters.get("label")
 
     async def status(request: Request):
-        model, *place = find(request)
-        return _json(await model.status(*place))
+        model, *version = find(request)
+        return _json(await model.status(*version))
 
     async def metadata(request: Request):
-        model, *place = find(request)
-        return _json(await model.metadata(*place))
+        model, *version = find(request)
+        return _json(await model.metadata(*version))
 
     async def ask(request: Request):
-        model, *place = find(request)
+        model, *version = find(request)
         verb = request.scope["path"].rpartition(":")[2]
         try:
             async with asyncio.timeout(options.seconds):
                 body = await _body(request, options, state)
                 with metrics.running.labels(request.state.model).track_inprogress():
-                    answer = await model.answer(verb, *place, body)
+                    answer = await model.answer(verb, *version, body)
         except TimeoutError:
             text = f"The request took longer than {options.seconds:g} s."
-            raise Refused(408, text) from None
+            raise RequestError(408, text) from None
         metrics.count(request.state.model, answer)
         request.state.facts = {
             "version": answer.version,
@@ -174,18 +177,19 @@ def _add_models(app: FastAPI, models, options: Options, state: State, metrics: M
         }
         return Response(answer.body, media_type="application/json")
 
-    for place in ("", "/versions/{version}", "/labels/{label}"):
-        path, kind = "/v1/models/{model}" + place, place.split("/")[-1].strip("{}") or "newest"
-        for verb, body in BODIES.items():  # First, for `{model}` fits `words:predict` too.
-            described = _described(path, body)
-            app.post(f"{path}:{verb}", name=f"{verb}_{kind}", openapi_extra=described)(ask)
-        described = _described(path)
-        app.get(path, name=f"status_{kind}", openapi_extra=described)(status)
-        app.get(path + "/metadata", name=f"metadata_{kind}", openapi_extra=described)(metadata)
+    choices = {"newest": "", "version": "/versions/{version}", "label": "/labels/{label}"}
+    for choice, suffix in choices.items():
+        path = "/v1/models/{model}" + suffix
+        for verb, body in BODIES.items():  # First, because `{model}` matches `words:predict` too.
+            schema = _openapi(path, body)
+            app.post(f"{path}:{verb}", name=f"{verb}_{choice}", openapi_extra=schema)(ask)
+        schema = _openapi(path)
+        app.get(path, name=f"status_{choice}", openapi_extra=schema)(status)
+        app.get(path + "/metadata", name=f"metadata_{choice}", openapi_extra=schema)(metadata)
 
 
-def _described(path: str, body: type[BaseModel] | None = None) -> dict[str, Any]:
-    """Describes the parts of a path, and a body, as OpenAPI does."""
+def _openapi(path: str, body: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Describes the parameters of a path, and a body, for OpenAPI."""
     schema = {"type": "string", "minLength": 1}
     parts = [
         {"name": name, "in": "path", "required": True, "schema": schema}
@@ -205,7 +209,8 @@ def _add_health(app: FastAPI, models, state: State, metrics: Metrics) -> None:
     @app.get("/readyz", description="Whether every model answers, and the server is not ending.")
     async def readyz():
         if state.closing or not state.ready:
-            raise Refused(503, "The server is ending." if state.closing else "Models are loading.")
+            text = "The server is ending." if state.closing else "Models are loading."
+            raise RequestError(503, text)
         return {"status": "ready", "models": sorted(models)}
 
     @app.get(METRICS, description="Figures for Prometheus.", response_class=Response)
@@ -213,9 +218,9 @@ def _add_health(app: FastAPI, models, state: State, metrics: Metrics) -> None:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_failures(app: FastAPI) -> None:
-    @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused):
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(RequestError)
+    async def refused(request: Request, error: RequestError):
         return _json({"error": str(error)}, error.status, HEADERS.get(error.status))
 
     @app.exception_handler(HTTPException)
@@ -243,10 +248,10 @@ class _Keys:
         app = self._app
         if scope["type"] == "http" and scope["path"] not in OPEN:
             headers = dict(scope["headers"])
-            scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
-            shown = headers.get(b"x-api-key", shown if scheme.lower() == b"bearer" else b"")
-            # All are compared, in a time that tells nothing of them.
-            if not sum(hmac.compare_digest(shown, key) for key in self._keys):
+            scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+            token = headers.get(b"x-api-key", token if scheme.lower() == b"bearer" else b"")
+            # Compared with every key, so that the time tells nothing about them.
+            if not sum(hmac.compare_digest(token, key) for key in self._keys):
                 text = "The request shows no API key that is known."
                 app = _json({"error": text}, 401, HEADERS[401])
         await app(scope, receive, send)
@@ -256,16 +261,16 @@ async def _body(request: Request, options: Options, state: State) -> bytes:
     text = f"The body has more than {options.max_body} bytes."
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > options.max_body:
-        raise Refused(413, text)
+        raise RequestError(413, text)
     body = bytearray()
     try:
         async for part in request.stream():
             body += part
             state.held += len(part)
             if len(body) > options.max_body:
-                raise Refused(413, text)
+                raise RequestError(413, text)
             if state.held > options.held * options.max_body:
-                raise Refused(503, "Too many large requests arrive at once; try again later.")
+                raise RequestError(503, "Too many large requests arrive at once; try again later.")
     finally:
         state.held -= len(body)
     return bytes(body)
@@ -275,7 +280,7 @@ def _number(version: str | None) -> int | None:
     if version is None:
         return None
     if not (version.isascii() and version.isdecimal() and len(version) < 20):
-        raise Refused(400, f"Expected the version to be a number, received '{version}'.")
+        raise RequestError(400, f"Expected the version to be a number, received '{version}'.")
     return int(version)
 
 

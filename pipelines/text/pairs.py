@@ -107,7 +107,7 @@ def _embedded(data, split: str) -> list[Pair]:
     splits = corpus.splits()
     if split not in splits:
         raise ValueError(f"Expected split to be one of {tuple(splits)}, received split={split!r}.")
-    return [tuple(pair) for pair in splits[split]]
+    return [(source, target) for source, target in splits[split]]
 
 
 def _files(data, split: str) -> list[Pair]:

@@ -176,9 +176,12 @@ def _bleu_of_lowercase_words(is_tokenized):
 def _interval(metric, metric_score):
     """Reads `[low, high]` of a bootstrapped score; sacreBLEU gives its mean and half its width."""
     signature = str(metric.get_signature())
-    found = json.loads(metric_score.format(width=6, signature=signature, is_json=True))
+    result = json.loads(metric_score.format(width=6, signature=signature, is_json=True))
     # Without a bootstrap, or when all resamples score 0, there is a score alone.
-    middle, margin = found.get("confidence_mean", found["score"]), found.get("confidence_var", 0.0)
+    middle, margin = (
+        result.get("confidence_mean", result["score"]),
+        result.get("confidence_var", 0.0),
+    )
     return [round(max(middle - margin, 0.0), 2), round(min(middle + margin, 100.0), 2)]
 
 

@@ -1,10 +1,13 @@
 """Where numbers stop being finite: in the weights, a layer's outputs, the loss or a gradient."""
 
+import keras
 import tensorflow as tf
 
+from pipelines.training.trainer import Trainer
 
-def first_not_finite(trainer, batches: tf.data.Dataset) -> str:
-    """Says where a step on some batches first gives what is not finite.
+
+def first_not_finite(trainer: Trainer, batches: tf.data.Dataset) -> str:
+    """Finds where a step on some batches first gives numbers that are not finite.
 
     Args:
         trainer: `Trainer`, with the weights of before the step.
@@ -20,8 +23,8 @@ def first_not_finite(trainer, batches: tf.data.Dataset) -> str:
         with tf.GradientTape() as tape, _Watch(trainer.model) as watch:
             loss, items = trainer.task.loss(trainer.model, batch, trainer.config)
             mean = loss / tf.maximum(items, 1.0)
-        if watch.found:
-            return f"the first layer with outputs that are not finite is {watch.found}"
+        if watch.path:
+            return f"the first layer with outputs that are not finite is {watch.path}"
         if not _is_finite(loss):
             return "the outputs of all layers are finite, and the loss is not"
         variables = trainer.model.trainable_variables
@@ -33,36 +36,31 @@ def first_not_finite(trainer, batches: tf.data.Dataset) -> str:
 
 
 class _Watch:
-    """Looks at what each layer of a model returns, for the length of a `with` block."""
+    """Looks at what every layer returns, for the length of a `with` block.
 
-    def __init__(self, model):
-        self.layers = [layer for layer in model._flatten_layers() if layer is not model]
-        self.own_calls = [vars(layer).get("call") for layer in self.layers]
-        self.found = None
+    Attributes:
+        path: path of the first layer with outputs that are not finite, or `None`.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model, self.path = model, None
 
     def __enter__(self):
-        for layer in self.layers:
-            layer.call = self._watched(layer)
+        self.call = call = keras.layers.Layer.__call__
+
+        def watched(layer, *args, **kwargs):
+            outputs = call(layer, *args, **kwargs)
+            tensors = [x for x in tf.nest.flatten(outputs) if tf.is_tensor(x)]
+            # What lies inside returns first, so that the innermost layer is named.
+            if self.path is None and layer is not self.model and not all(map(_is_finite, tensors)):
+                self.path = layer.path
+            return outputs
+
+        keras.layers.Layer.__call__ = watched
         return self
 
     def __exit__(self, *error):
-        for layer, own_call in zip(self.layers, self.own_calls, strict=True):
-            del layer.call  # That of the class is back.
-            if own_call is not None:  # That of a block that is rematerialized.
-                layer.call = own_call
-
-    def _watched(self, layer):
-        call = layer.call
-
-        def watched(*args, **kwargs):
-            outputs = call(*args, **kwargs)
-            tensors = [x for x in tf.nest.flatten(outputs) if tf.is_tensor(x)]
-            # What lies inside returns first, so that the innermost layer is named.
-            if self.found is None and not all(map(_is_finite, tensors)):
-                self.found = layer.path
-            return outputs
-
-        return watched
+        keras.layers.Layer.__call__ = self.call
 
 
 def _is_finite(tensor):

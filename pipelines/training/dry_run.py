@@ -1,5 +1,6 @@
 """What a run would be: its parameters, its memory and time, and the first batch that it sees."""
 
+import contextlib
 import math
 import tempfile
 import time
@@ -9,38 +10,46 @@ import ml_collections
 import tensorflow as tf
 
 from pipelines.distribution.workers import Workers
-from pipelines.training.preparation import prepare
+from pipelines.runs.folder import locked, make_folder
+from pipelines.training.preparation import check, prepare
 from pipelines.training.progress import peak_memory
+from pipelines.training.task import Task
 from pipelines.training.trainer import Trainer
 
 STEPS = 5  # Steps that are timed, after one in which the graph is made.
 
 
 def dry_run(
-    task,
+    task: Task,
     config: ml_collections.ConfigDict,
-    picture: str,
+    workdir: str,
     strategy: tf.distribute.Strategy | None = None,
 ) -> None:
     """Prints what a run would be, from a few steps of it, and writes nothing but a picture.
 
     Args:
-        task: module of a task.
+        task: `Task`.
         config: the resolved config.
-        picture: path of the picture of the first batch, where that is of images.
-        strategy: as in `training.train`.
+        workdir: folder for the picture of the first batches, `first_batch.png`, where they are of
+            images.
+        strategy: as in `training.loop.train`.
 
     Raises:
-        ValueError: for a config that contradicts itself, or data that cannot be read.
+        ValueError: for a config that contradicts itself, data that cannot be read, or a folder
+            in which another process makes a dry run.
     """
-    with tempfile.TemporaryDirectory(prefix="kerasformer-dry-run-") as workdir:
-        workers = Workers(strategy or tf.distribute.get_strategy())
-        trainer, data, _ = prepare(task, config, workdir, workers)
+    workers = Workers(strategy or tf.distribute.get_strategy())
+    check(task, config, workers)
+    make_folder(workdir)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(workdir, ".lock-dry-run", "makes a dry run in"))
+        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="kerasformer-dry-run-"))
+        trainer, data, _ = prepare(task, config, temporary, workers)
         print(parameter_table(trainer.model))
-        batch = next(iter(data.train(0)))
-        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in batch.items())
+        batches = data.train(0)
+        shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in next(iter(batches)).items())
         print(f"The first of {data.batches_per_epoch:.4g} batches an epoch: {shapes}")
-        print(task.show_batch(batch, config, workdir, picture))
+        print(task.show_batch(batches, config, temporary, f"{workdir}/first_batch.png"))
     sizes = state_sizes(trainer)
     listed = ", ".join(f"{_mebibytes(size)} {name}" for name, size in sizes.items())
     print(f"Memory for the state: {_mebibytes(sum(sizes.values()))} ({listed})", flush=True)
@@ -49,7 +58,7 @@ def dry_run(
     step = sum(seconds[1:]) / STEPS
     minutes, rest = divmod(round(seconds[0] + config.train.steps * step), 60)
     print(
-        f"Memory of the whole process after {STEPS + 1} steps, at the most: "
+        f"Memory of the whole process after {STEPS + 1} steps, at most: "
         f"{_mebibytes(peak_memory())}\n"
         f"Time: {seconds[0]:.1f} s to begin, {step:.3g} s a step; {config.train.steps} steps take "
         f"{minutes}:{rest:02d} (minutes:seconds), validation and checkpoints not counted"
@@ -57,8 +66,8 @@ def dry_run(
 
 
 def parameter_table(model: keras.Model) -> str:
-    """Lists the trained and the other parameters of each part of a model."""
-    parts = {}
+    """Lists the parameters of each part of a model that are trained and that are not."""
+    parts: dict[str, list[int]] = {}
     for variable in model.variables:
         if variable.name != "seed_generator_state":
             part = "/".join(variable.path.split("/")[1:3]) or variable.path
@@ -67,12 +76,14 @@ def parameter_table(model: keras.Model) -> str:
     parts["in all"] = [sum(counts) for counts in zip(*parts.values(), strict=True)]
     width = max(map(len, parts))
     rows = [f"{'part':{width}} {'parameters':>13} {'not trained':>13}"]
-    rows += [f"{part:{width}} {own:>13,} {fixed:>13,}" for part, (own, fixed) in parts.items()]
+    rows += [
+        f"{part:{width}} {trained:>13,} {fixed:>13,}" for part, (trained, fixed) in parts.items()
+    ]
     return "\n".join(rows)
 
 
 def state_sizes(trainer: Trainer) -> dict[str, int]:
-    """Counts the bytes of what a training keeps between steps and adds up in one."""
+    """Counts the bytes of the state of a training and of the gradients of a step."""
     sizes = {
         "weights": trainer.model.variables,
         "gradients": trainer.model.trainable_variables,

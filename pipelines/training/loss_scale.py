@@ -1,10 +1,14 @@
-"""The factor that keeps the gradients of float16 from vanishing, as large as they allow."""
+"""The loss scale of float16; `keras.optimizers.LossScaleOptimizer` unscales too late for the step.
+
+Here gradients are unscaled on each replica, before they are summed over all replicas and divided by
+the global count of items, and all processes skip the same steps.
+"""
 
 import tensorflow as tf
 
 FIRST = 2.0**15
 PERIOD = 2000  # steps without an overflow after which the scale is doubled
-LEAST = 2.0**-14  # below it nothing overflows but what is infinite by itself
+LEAST = 2.0**-14  # a smaller scale overflows only if the gradients are infinite without it
 
 
 class LossScale:
@@ -23,7 +27,7 @@ class LossScale:
         self.good_steps = tf.Variable(0, trainable=False, name="good_steps")
 
     def update(self, finite: tf.Tensor) -> None:
-        """Reacts to a step whose gradients were finite, or not."""
+        """Changes the scale after a step whose gradients were finite, or not."""
         steps = tf.where(finite, self.good_steps + 1, 0)
         factor = tf.where(finite, tf.where(steps >= PERIOD, 2.0, 1.0), 0.5)
         self.value.assign(self.value * factor)
@@ -31,7 +35,7 @@ class LossScale:
 
     @property
     def is_hopeless(self) -> tf.Tensor:
-        """Says whether so small a scale overflows that the model itself must be broken."""
+        """Whether the scale is so small that the gradients must be infinite without it."""
         return self.value < LEAST
 
     def variables(self) -> dict[str, tf.Variable]:

@@ -1,21 +1,25 @@
-"""Adam with decoupled weight decay, and a rate of learning that may differ from block to block."""
+"""AdamW with a learning rate for each block, which `keras.optimizers.AdamW` does not have.
+
+Weight decay is decoupled as there; it is here because it follows the rate of its block.
+"""
 
 import re
 
 import keras
+import tensorflow as tf
 
 
 class AdamW(keras.optimizers.Adam):
-    """Decays the matrices it trains, and lets early blocks learn more slowly than late ones.
+    """Decays matrices, and gives early blocks a lower learning rate than late ones.
 
     Only variables called `kernel` decay: no bias, scale, token, position or embedding. The factor
-    of the learning rate is `layer_decay` to the power of the blocks above a variable; what lies
-    before the first block counts as one block more, what lies behind the last as above all.
+    of the learning rate is `layer_decay` to the power of the number of blocks above a variable.
+    Variables before the first block count as one more block, those behind the last have factor 1.
 
     Args:
         learning_rate: float or schedule.
         variables: the trainable variables in the order of the model.
-        weight_decay: float. Share of a matrix that is taken off at each step, times the learning
+        weight_decay: float. Share of a matrix that is subtracted at each step, times the learning
             rate; 0 makes this Adam.
         layer_decay: float in `(0, 1]`. 1 lets all blocks learn alike.
         **kwargs: passed to `keras.optimizers.Adam`.
@@ -28,16 +32,20 @@ class AdamW(keras.optimizers.Adam):
     def __init__(self, learning_rate, variables, weight_decay=0.0, layer_decay=1.0, **kwargs):
         super().__init__(learning_rate, **kwargs)
         factors = rate_factors([v.path for v in variables], layer_decay)
-        self._rate_factors = [factors[v.path] for v in variables]
-        self._decays = [weight_decay if v.name == "kernel" else 0.0 for v in variables]
+        # By the variables that `update_step` gets: TensorFlow's, of each replica of this process.
+        local_parts = tf.distribute.get_strategy().experimental_local_results
+        self.rates_and_decays = {
+            part.ref(): (factors[v.path], weight_decay if v.name == "kernel" else 0.0)
+            for v in variables
+            for part in local_parts(v.value)
+        }
         self.build(variables)
 
     def update_step(self, gradient, variable, learning_rate):
-        # The index, since what comes here are the backend's variables, which have no path.
-        index = self._get_variable_index(variable)
-        rate = learning_rate * self._rate_factors[index]
-        if self._decays[index]:
-            self.assign_sub(variable, variable * (rate * self._decays[index]))
+        factor, decay = self.rates_and_decays[variable.ref()]
+        rate = learning_rate * factor
+        if decay:
+            self.assign_sub(variable, variable * (rate * decay))
         super().update_step(gradient, variable, rate)
 
 
@@ -57,8 +65,8 @@ def rate_factors(paths: list[str], layer_decay: float) -> dict[str, float]:
     >>> rate_factors(["stem/kernel", "block_0/kernel", "block_1/kernel", "head/kernel"], 0.5)
     {'stem/kernel': 0.125, 'block_0/kernel': 0.25, 'block_1/kernel': 0.5, 'head/kernel': 1.0}
     """
-    found = [re.search(r"\bblock_(\d+)\b", path) for path in paths]
-    blocks = [int(match[1]) + 1 if match else None for match in found]
+    matches = [re.search(r"\bblock_(\d+)\b", path) for path in paths]
+    blocks = [int(match[1]) + 1 if match else None for match in matches]
     last = max((block for block in blocks if block is not None), default=0)
     factors, seen_block = {}, False
     for path, block in zip(paths, blocks, strict=True):

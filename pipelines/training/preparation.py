@@ -1,23 +1,40 @@
-"""What comes before the first step: data, model and optimizer, and the state to go on from."""
+"""What comes before the first step: data, model and optimizer, and the state to resume from."""
 
-import hashlib
 import json
 
 import keras
 import ml_collections
+import numpy as np
 
 from pipelines.distribution.workers import Workers
 from pipelines.runs.checkpoints import Checkpoints
-from pipelines.runs.config import PLACES, differences, write_config
-from pipelines.runs.folder import read_prepared, start, write_prepared
+from pipelines.runs.config import differences, is_among, write_config
+from pipelines.runs.folder import prepared_hashes, read_prepared, start, write_prepared
+from pipelines.training import settings
 from pipelines.training.rematerialization import rematerialize
-from pipelines.training.settings import check
-from pipelines.training.task import Data
+from pipelines.training.task import Data, Task
 from pipelines.training.trainer import Trainer
 
 
+def check(task: Task, config: ml_collections.ConfigDict, workers: Workers) -> None:
+    """Refuses a config before anything is read or written.
+
+    Raises:
+        ValueError: when it contradicts itself, or that of another process.
+    """
+    settings.check(config, workers.strategy, task.METRICS)
+    task.check(config)
+    chief = ml_collections.ConfigDict(json.loads(workers.from_chief(config.to_json)))
+    for key, (expected, received) in differences(chief, config).items():
+        if not is_among(key, task.LOCAL_KEYS):
+            raise ValueError(
+                f"Expected the config of the chief in every process, received {key}={received!r} "
+                f"in process {workers.index} and {key}={expected!r} in the chief."
+            )
+
+
 def prepare(
-    task,
+    task: Task,
     config: ml_collections.ConfigDict,
     workdir: str,
     workers: Workers,
@@ -26,102 +43,105 @@ def prepare(
     """Reads the data, and makes the model and all that changes with it.
 
     Args:
-        task: module of a task.
-        config: the resolved config.
-        workdir: folder of the run; for a process that is not the chief, an empty one.
+        task: `Task`.
+        config: the resolved config, which `check` accepts.
+        workdir: folder of the run, which exists; for a process that is not the chief, an empty one.
         workers: `Workers`.
-        allow_changes: whether a run may go on with another config, or other data.
+        allow_changes: whether a run may resume with another config, or other data.
 
     Returns:
         Tuple of the trainer, the data, and the state of the loop that the newest checkpoint holds;
-        `None` for a run that begins.
+        `None` for a new run.
 
     Raises:
-        ValueError: for a config that contradicts itself or the folder.
+        ValueError: for a config or data that contradict the folder.
     """
-    check(config, workers.strategy, task.METRICS)
-    task.check(config)
-    _require_equal_configs(config, workers)
-    workers.from_chief(lambda: start(workdir, config, allow_changes))
+    workers.from_chief(
+        lambda: start(
+            workdir,
+            config,
+            fixed_keys=(*settings.FIXED_KEYS, *task.FIXED_KEYS),
+            free_keys=(*settings.FREE_KEYS, *task.FREE_KEYS, *task.LOCAL_KEYS),
+            prepared=task.PREPARED,
+            allow_changes=allow_changes,
+        )
+    )
     keras.utils.set_random_seed(config.seed)
     data = _read_data(task, config, workdir, workers)
-    found = _Found(workdir)
-    state = workers.from_chief(lambda: found.load(data.fingerprint, allow_changes))
+    newest = None
+
+    def load():
+        nonlocal newest
+        newest = load_newest(workdir, data.fingerprint, allow_changes)
+        return newest and newest[1]
+
+    state = workers.from_chief(load)
     with workers.strategy.scope():
-        model = task.build(config, workdir)
-        if data.begin is not None:
-            model = data.begin(model, state is None)
+        model = task.begin(task.build(config, workdir), config, workdir, state is None)
         if config.train.remat:
             rematerialize(model)
         trainer = Trainer(task, config, model, workers.strategy)
-    if found.arrays:
-        trainer.restore(found.arrays)
+    if newest:  # In the chief; the other processes get the variables from it.
+        trainer.restore(newest[0])
     trainer.from_chief()
     if workers.is_chief:
         write_config(workdir, config)
     return trainer, data, state
 
 
-def _require_equal_configs(config, workers):
-    """Refuses to train with processes that would do different things."""
-    chief = ml_collections.ConfigDict(json.loads(workers.from_chief(config.to_json)))
-    for key, (other, own) in differences(chief, config).items():
-        if key not in PLACES:
-            raise ValueError(
-                f"Expected the config of the chief in every process, received {key}={own!r} in "
-                f"process {workers.index} and {key}={other!r} in the chief."
-            )
-
-
-def _read_data(task, config, workdir, workers):
-    """Reads the data, in the chief first; the others get the files that it has made of them."""
-    data = None
+def _read_data(task, config, workdir, workers) -> Data:
+    """Reads the data, in the chief first; the other processes get the files it has made of them."""
+    in_chief: list[Data] = []
 
     def read():
-        nonlocal data
-        data = task.datasets(config, workdir, workers.shard)
-        return {"data": data.fingerprint, "files": read_prepared(workdir)}
+        in_chief.append(task.datasets(config, workdir, workers.shard))
+        files = read_prepared(workdir, task.PREPARED)
+        return {"data": in_chief[0].fingerprint, "files": files}
 
     chief = workers.from_chief(read)
-    if not workers.is_chief:
+    if workers.is_chief:
+        data = in_chief[0]
+    else:
         write_prepared(workdir, chief["files"])
         data = task.datasets(config, workdir, workers.shard)
-        for name, hashed in data.fingerprint.items():
-            if hashed != chief["data"][name]:
+        for name, digest in data.fingerprint.items():
+            if digest != chief["data"][name]:
                 raise ValueError(f"Process {workers.index} reads other {name} than the chief.")
-    hashes = {
-        name: hashlib.sha256(text.encode()).hexdigest() for name, text in chief["files"].items()
-    }
+    hashes = prepared_hashes(chief["files"])
     replicas = {"number of replicas": workers.strategy.num_replicas_in_sync}
-    return data._replace(fingerprint=data.fingerprint | hashes | replicas)
+    return data._replace(fingerprint={**data.fingerprint, **hashes, **replicas})
 
 
-class _Found:
-    """The checkpoint that a run goes on from."""
+def load_newest(
+    workdir: str, fingerprint: dict, allow_changes: bool
+) -> tuple[dict[str, np.ndarray], dict] | None:
+    """Loads the checkpoint that a run resumes from.
 
-    def __init__(self, workdir):
-        self.workdir, self.arrays = workdir, None
+    Args:
+        workdir: folder of the run.
+        fingerprint: of the data, the prepared files and the replicas.
+        allow_changes: whether the checkpoint may be of other data.
 
-    def load(self, fingerprint, allow_changes):
-        """Loads the newest; returns its state, or `None`.
+    Returns:
+        Tuple of its arrays and its state; `None` when there is no checkpoint.
 
-        Raises:
-            ValueError: when it is of other data.
-        """
-        folders = (f"{self.workdir}/checkpoints", f"{self.workdir}/checkpoints/preempted")
-        found = [Checkpoints(folder).load_newest() for folder in folders]
-        found = max(filter(None, found), key=lambda pair: pair[1]["step"], default=None)
-        if found is None:
-            if any(Checkpoints(folder).paths() for folder in folders):
-                raise ValueError(
-                    f"There is no whole checkpoint in {folders[0]}: delete it to begin anew."
-                )
-            return None
-        self.arrays, state = found
-        for name, new in fingerprint.items():
-            if state["data"].get(name) != new and not allow_changes:
-                raise ValueError(
-                    f"{self.workdir} holds a run with another {name}, which was changed or "
-                    "replaced: choose another --workdir, or give --allow_changes."
-                )
-        return state
+    Raises:
+        ValueError: when it is of other data, or all checkpoints are damaged.
+    """
+    folders = [Checkpoints(f"{workdir}/checkpoints{part}") for part in ("", "/preempted")]
+    loaded = [folder.load_newest() for folder in folders]
+    newest = max(filter(None, loaded), key=lambda pair: pair[1]["step"], default=None)
+    if newest is None:
+        if any(folder.paths() for folder in folders):
+            raise ValueError(
+                f"There is no whole checkpoint in {workdir}/checkpoints: delete it to begin anew."
+            )
+        return None
+    old = newest[1]["data"]
+    for name, value in fingerprint.items():
+        if old.get(name) != value and not allow_changes:
+            raise ValueError(
+                f"{workdir} holds a run with another {name}, which was changed or "
+                "replaced: choose another --workdir, or give --allow_changes."
+            )
+    return newest

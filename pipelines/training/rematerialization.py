@@ -1,9 +1,11 @@
-"""Memory for time: what a block computes is forgotten, and computed again for its gradient."""
+"""Memory for time: a block forgets what it computed, and computes it again for its gradient."""
+
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
 
-from kerasformer.layers import DecoderBlock, EncoderBlock
+from kerasformer.layers import Decoder, DecoderBlock, Encoder, EncoderBlock
 
 
 def rematerialize(model: keras.Model) -> None:
@@ -18,23 +20,47 @@ def rematerialize(model: keras.Model) -> None:
     References:
         - [Chen et al., 2016](https://arxiv.org/abs/1604.06174), section 3
     """
-    for layer in model._flatten_layers():
+    for block in blocks(model):
+        block.call = _Recomputed(block)
+
+
+def blocks(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yields the encoder and decoder blocks of a model and of the models and stacks in it."""
+    for layer in model.layers:
         if isinstance(layer, (EncoderBlock, DecoderBlock)):
-            layer.call = _Recomputed(layer)
+            yield layer
+        elif isinstance(layer, (Encoder, Decoder)):
+            yield from layer.blocks
+        elif isinstance(layer, keras.Model):
+            yield from blocks(layer)
+
+
+class _IsTraining(keras.layers.Layer):
+    """Asks Keras whether the call under way is of training."""
+
+    def __init__(self):
+        super().__init__(autocast=False)
+        self.supports_masking = True
+        self.training = None
+
+    def call(self, inputs, training=None):
+        self.training = training
+        return inputs
 
 
 class _Recomputed:
     """Stands in for the `call` of a block."""
 
     def __init__(self, block):
-        self.block, self.own_call = block, block.call
+        self.block, self.block_call, self.is_training = block, block.call, _IsTraining()
         self.random_states = [v for v in block.variables if v.name == "seed_generator_state"]
         self.is_inside = False
 
     def __call__(self, *args, **kwargs):
         if self.is_inside:
-            return self.own_call(*args, **kwargs)
-        training = self.block._get_call_context().get_value("training")
+            return self.block_call(*args, **kwargs)
+        self.is_training(args[0])
+        training = self.is_training.training
         given = (args, kwargs)
         flat = tf.nest.flatten(given)
         # What has a gradient: neither masks nor positions.
@@ -46,8 +72,8 @@ class _Recomputed:
             for variable, state in zip(self.random_states, states, strict=True):
                 variable.assign(state)
             values = list(flat)
-            for place, tensor in zip(floats, tensors, strict=True):
-                values[place] = tensor
+            for index, tensor in zip(floats, tensors, strict=True):
+                values[index] = tensor
             args, kwargs = tf.nest.pack_sequence_as(given, values)
             self.is_inside = True
             try:  # Through the front door once more, which casts variables to the compute dtype.
@@ -55,4 +81,4 @@ class _Recomputed:
             finally:
                 self.is_inside = False
 
-        return compute(*(flat[place] for place in floats))
+        return compute(*(flat[index] for index in floats))

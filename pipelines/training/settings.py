@@ -1,16 +1,18 @@
-"""The keys of `config.train`, and what is refused."""
+"""The keys of `config.train`, their defaults and their ranges."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
+from typing import Any
 
+import ml_collections
 import tensorflow as tf
 
 from kerasformer import schedules
 from pipelines.runs.checkpoints import WEIGHTS
-from pipelines.runs.config import check_choices
+from pipelines.runs.config import check_choices, check_ranges
 
 # The keys of `config.train` that the loop reads, whatever the task.
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "steps": 100_000,
     "learning_rate": 0.0007,
     "schedule": "inverse_square_root",
@@ -34,9 +36,22 @@ DEFAULTS = {
     "best_metric": "loss",  # One of METRICS of the task.
     "patience": 0,  # Validations without progress before the run stops; 0 is never.
 }
+# The keys, beside those of the task, that a run never changes.
+FIXED_KEYS = ("task", "seed", "train.ema", "train.precision")
+# Those that may change at any time, because they change no weights.
+FREE_KEYS = (
+    "weights",
+    "train.steps_per_call",
+    "train.log_every",
+    "train.validate_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.best_metric",
+    "train.patience",
+)
 PERIODS = ("log_every", "validate_every", "checkpoint_every")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {
     "constant": lambda train: train.learning_rate,
     "inverse_square_root": lambda train: schedules.InverseSquareRoot(
         train.learning_rate, train.warmup_steps
@@ -50,40 +65,30 @@ SCHEDULES = {
 }
 
 
-def check(config, strategy: tf.distribute.Strategy, metrics: Sequence[str]) -> None:
+def check(
+    config: ml_collections.ConfigDict, strategy: tf.distribute.Strategy, metrics: Collection[str]
+) -> None:
     """Refuses a config that contradicts itself, the strategy or the metrics of its task.
 
     Raises:
         ValueError: naming the first value that cannot be.
     """
-    train_config = config.train
-    periods = ("log_every", "validate_every", "checkpoint_every")
-    for key in ("steps", "steps_per_call", "accumulate", "keep_checkpoints", *periods):
-        if train_config[key] < 1:
-            raise ValueError(
-                f"Expected train.{key} to be at least 1, received train.{key}={train_config[key]}."
-            )
-    ranges = {"clip_norm": math.inf, "patience": math.inf, "ema": 1.0, "label_smoothing": 1.0}
-    ranges |= {"weight_decay": math.inf, "beta_1": 1.0, "beta_2": 1.0}
-    for key, end in ranges.items():
-        if not 0 <= train_config[key] < end:
-            raise ValueError(
-                f"Expected 0 <= train.{key} < {end}, received train.{key}={train_config[key]}."
-            )
-    if not 0 < train_config.layer_decay <= 1:
-        raise ValueError(
-            "Expected 0 < train.layer_decay <= 1, received "
-            f"train.layer_decay={train_config.layer_decay}."
-        )
+    train = config.train
+    counts = ("steps", "steps_per_call", "accumulate", "keep_checkpoints", *PERIODS)
+    least = dict.fromkeys(counts, 1) | dict.fromkeys(("clip_norm", "patience", "weight_decay"), 0)
+    check_ranges({f"train.{key}": (train[key], least[key], math.inf) for key in least})
+    momenta = ("ema", "label_smoothing", "beta_1", "beta_2")
+    check_ranges({f"train.{key}": (train[key], 0, 1) for key in momenta}, includes_end=False)
+    check_ranges({"train.layer_decay": (train.layer_decay, 1e-6, 1)})
     choices = {
         "weights": (config.weights, WEIGHTS),
-        "train.best_metric": (train_config.best_metric, metrics),
-        "train.precision": (train_config.precision, PRECISIONS),
-        "train.schedule": (train_config.schedule, SCHEDULES),
+        "train.best_metric": (train.best_metric, metrics),
+        "train.precision": (train.precision, PRECISIONS),
+        "train.schedule": (train.schedule, SCHEDULES),
     }
     check_choices(choices)
-    SCHEDULES[train_config.schedule](train_config)  # Checks its arguments.
-    if train_config.jit_compile and strategy.num_replicas_in_sync > 1:
+    SCHEDULES[train.schedule](train)  # Checks its arguments.
+    if train.jit_compile and strategy.num_replicas_in_sync > 1:
         raise ValueError(
             "Expected train.jit_compile=False with several replicas, received "
             f"train.jit_compile=True with {strategy.num_replicas_in_sync}."

@@ -1,31 +1,220 @@
-"""What a task offers to the loop."""
+"""The contract between a task and the programs: all that the author of a task writes.
+
+A task is anything that has the names of `Task`: a package whose `__init__.py` hands them on (as
+`pipelines.tasks.translation` does) or an object. Four names have a default, the functions at the
+end of this file, which a task hands on as they are if it has nothing to do there: `begin`,
+`finish`, `after_step` and `validation_scorer`. A new task is added to `TASKS` in `apps/tasks.py`.
+"""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import keras
+import ml_collections
 import tensorflow as tf
+
+from pipelines.data.shards import Shard
 
 
 class Data(NamedTuple):
     """What a task's `datasets` returns.
 
     Attributes:
-        train: function of a number of batches `-> tf.data.Dataset` of what follows them, without
-            end; this process's part of each batch.
+        train: function of a number of batches `-> tf.data.Dataset` of the batches after them,
+            without end; this process's part of each batch, a dict of tensors.
         validation: `tf.data.Dataset` of batches, read once a validation; whole batches.
         batches_per_epoch: float.
         items: what a loss is summed over, in the plural: `"tokens"` or `"images"`.
         fingerprint: a hash of each part of the data by its name, such as `"training pairs"`; a run
-            does not go on with other data.
-        begin: what is done with a fresh model before it is trained, such as giving it the weights
-            of another run: function `(model, is_new)`, which of a run that goes on is not new. The
-            result is what is trained and saved.
+            does not resume with other data.
     """
 
     train: Callable[[int], tf.data.Dataset]
     validation: tf.data.Dataset
     batches_per_epoch: float
     items: str
-    fingerprint: Mapping[str, str] = {}
-    begin: Callable[[keras.Model, bool], keras.Model] | None = None
+    fingerprint: Mapping[str, str | int] = {}
+
+
+class Task(Protocol):
+    """What a task offers to the training loop and to the programs.
+
+    Attributes:
+        METRICS: the metrics that a validation can report, one of which is `train.best_metric`.
+        DEFAULTS: every key of the config with its default; `"train"` includes
+            `training.settings.DEFAULTS`, `"weights"` says which weights are evaluated.
+        PREPARED: the files that `datasets` makes of the data and writes to the run's folder. A
+            checkpoint keeps their hashes; exports to other runtimes get a copy.
+        FIXED_KEYS: keys of the config, or parts of it, that a run never changes.
+        FREE_KEYS: keys that may change at any time, because they change no weights.
+        LOCAL_KEYS: free keys that may also differ between the processes of one run, because they
+            only say where the data lie.
+    """
+
+    METRICS: tuple[str, ...]
+    DEFAULTS: dict[str, Any]
+    PREPARED: tuple[str, ...]
+    FIXED_KEYS: tuple[str, ...]
+    FREE_KEYS: tuple[str, ...]
+    LOCAL_KEYS: tuple[str, ...]
+
+    def default_config(self) -> ml_collections.ConfigDict:
+        """Returns a config with every key that the task and the training loop read."""
+
+    def check(self, config: ml_collections.ConfigDict) -> None:
+        """Refuses values that cannot be, by a `ValueError`, before anything is read or written."""
+
+    def datasets(self, config: ml_collections.ConfigDict, workdir: str, shard: Shard) -> Data:
+        """Reads the data, writes the files of `PREPARED` unless they are there, makes batches.
+
+        In a run of several processes the chief calls this first; the others then find its files in
+        their own `workdir`.
+        """
+
+    def build(self, config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
+        """Builds the model with fresh weights, by the config and the files of `PREPARED`."""
+
+    def begin(
+        self, model: keras.Model, config: ml_collections.ConfigDict, workdir: str, is_new: bool
+    ) -> keras.Model:
+        """Prepares a built model for training; by default the model stays as it is.
+
+        It may load the weights of another run, freeze layers, or wrap the model together with a
+        teacher. Programs that only use the run call `build` alone, so a wrapper keeps the
+        variables of the model before its own.
+
+        Args:
+            model: what `build` returned.
+            config: the resolved config.
+            workdir: folder of the run.
+            is_new: bool. False when the run resumes, whose weights a checkpoint then replaces.
+
+        Returns:
+            The model that is trained and saved.
+        """
+
+    def loss(
+        self,
+        model: keras.Model,
+        batch: dict[str, tf.Tensor],
+        config: ml_collections.ConfigDict,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes the loss of a training batch, on each replica for its rows.
+
+        Returns:
+            Tuple of its sum over the real items and their number, float32 scalars. The gradient is
+            that of the sum divided by the number, both taken over all replicas.
+        """
+
+    def metrics(
+        self,
+        model: keras.Model,
+        batch: dict[str, tf.Tensor],
+        config: ml_collections.ConfigDict,
+    ) -> Mapping[str, Any]:
+        """Computes sums over the real items of a validation batch, on each replica for its rows.
+
+        Returns:
+            Dict of float32 tensors of any shape, or tuples of them, that the loop adds up over
+            replicas and batches: counts, a confusion matrix, sums of squares.
+        """
+
+    def finish(self, sums: Mapping[str, Any]) -> Mapping[str, float]:
+        """Turns the sums of a validation into what it reports; by default each is a
+        pair `(sum, count)` and the metric their ratio.
+
+        Args:
+            sums: what `metrics` returned, added up, as float64 arrays.
+
+        Returns:
+            Dict of numbers by names of `METRICS`.
+        """
+
+    def after_step(self, model: keras.Model, config: ml_collections.ConfigDict) -> None:
+        """Changes variables of the model after an update of its weights; by default none.
+
+        For example a teacher that follows its student. It is called inside the `tf.function` of
+        the step, outside of the replicas, so that an assignment changes all their copies alike. A
+        step that is skipped, because its gradient is not finite, does not call it. What it changes
+        are variables of the model, which checkpoints hold.
+        """
+
+    def validation_scorer(
+        self, model: keras.Model, config: ml_collections.ConfigDict, workdir: str
+    ) -> Callable[[], dict[str, float]]:
+        """Makes the function that computes those of `METRICS` that `finish` does not return.
+
+        It is made once and called at each validation, in the chief alone, only if
+        `train.best_metric` is among them; by default there are none.
+        """
+
+    def serving(
+        self, model: keras.Model, config: ml_collections.ConfigDict, workdir: str
+    ) -> tf.Module:
+        """Makes what is evaluated and exported.
+
+        Returns:
+            A `tf.Module` with a method `signatures() -> dict` of `tf.function` by name, and, for
+            other runtimes, `runtime_functions(format) -> dict` of pairs `(tf.function, samples)`.
+        """
+
+    def evaluate(
+        self, module: Any, config: ml_collections.ConfigDict, split: str
+    ) -> tuple[dict[str, Any], str, Mapping[str, Any]]:
+        """Scores what `serving` returns on `"test"` or `"validation"`.
+
+        Returns:
+            Tuple of the scores (a dict that JSON can hold), a table of examples or classes in
+            Markdown, and matplotlib figures by name.
+        """
+
+    def example(self, module: Any, config: ml_collections.ConfigDict) -> str:
+        """Works one example through what `serving` returns, as Markdown for the model card."""
+
+    def show_batch(
+        self,
+        batches: tf.data.Dataset,
+        config: ml_collections.ConfigDict,
+        workdir: str,
+        picture: str,
+    ) -> str:
+        """Shows what the model will see, for a dry run.
+
+        Args:
+            batches: the training batches from the first one on.
+            config: the resolved config.
+            workdir: folder with the files of `PREPARED`.
+            picture: path of a picture, which may be drawn.
+
+        Returns:
+            The batch as text, or a sentence that says what the picture shows.
+        """
+
+
+def begin(
+    model: keras.Model, config: ml_collections.ConfigDict, workdir: str, is_new: bool
+) -> keras.Model:
+    """Trains what `build` returned as it is: the default of `Task.begin`."""
+    return model
+
+
+def finish(sums: Mapping[str, Any]) -> Mapping[str, float]:
+    """Divides pairs `(sum, count)` of scalars: the default of `Task.finish`.
+
+    Example:
+
+    >>> finish({"loss": (6.0, 4.0)})
+    {'loss': 1.5}
+    """
+    return {name: float(total) / float(count) for name, (total, count) in sums.items()}
+
+
+def after_step(model: keras.Model, config: ml_collections.ConfigDict) -> None:
+    """Leaves the model as the optimizer made it: the default of `Task.after_step`."""
+
+
+def validation_scorer(
+    model: keras.Model, config: ml_collections.ConfigDict, workdir: str
+) -> Callable[[], dict[str, float]]:
+    """Scores nothing, because `finish` returns all metrics: `Task.validation_scorer`'s default."""
+    return dict

@@ -1,14 +1,17 @@
 """One training step on one or many replicas, and the state that it changes.
 
 In this order: gradients of a loss summed over real items; sum over all replicas of the gradients
-and of the item count; division by the global count; one finiteness check; one global clip; apply.
-One or many replicas then give the same numbers.
+and of the item count; division by the global count; one finiteness check; one global clip; apply;
+the task's `after_step`. One or many replicas then give the same numbers.
 """
 
 import contextlib
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+import keras
+import ml_collections
 import numpy as np
 import tensorflow as tf
 
@@ -17,19 +20,20 @@ from pipelines.runs.weights import assign, model_variables
 from pipelines.training.loss_scale import LossScale
 from pipelines.training.optimizers import AdamW
 from pipelines.training.settings import SCHEDULES
+from pipelines.training.task import Task
 
 SEED_STEP = 1_000_003  # between the seeds of two replicas
 
 
 class Steps(NamedTuple):
-    """What came of some steps.
+    """The result of some steps.
 
     Attributes:
         count: number of steps taken; the last of them changed nothing if `loss` is not finite.
         loss, items: sums over them.
         norm: norm of the last gradient before it was clipped.
-        waited: seconds in which nothing but a batch was waited for.
-        ends: whether any process was asked to end.
+        waited: seconds of waiting for a batch.
+        is_asked_to_end: whether any process was asked to end.
     """
 
     count: tf.Tensor
@@ -37,20 +41,26 @@ class Steps(NamedTuple):
     items: tf.Tensor
     norm: tf.Tensor
     waited: tf.Tensor
-    ends: tf.Tensor
+    is_asked_to_end: tf.Tensor
 
 
 class Trainer:
     """Owns model, optimizer and moving average, and runs their steps as one `tf.function`.
 
     Args:
-        task: module of a task.
+        task: `Task`.
         config: the resolved config.
         model: a built Keras model, made inside the strategy's scope.
         strategy: `tf.distribute.Strategy`.
     """
 
-    def __init__(self, task, config, model, strategy):
+    def __init__(
+        self,
+        task: Task,
+        config: ml_collections.ConfigDict,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+    ):
         self.task, self.config, self.model, self.strategy = task, config, model, strategy
         self.workers = Workers(strategy)
         self.learning_rate = SCHEDULES[config.train.schedule](config.train)
@@ -74,7 +84,7 @@ class Trainer:
         self._spread_random_states()
 
     @tf.function(reduce_retracing=True)
-    def steps(self, iterator, count, ends=False):
+    def steps(self, iterator, count, is_asked_to_end=False) -> Steps:
         """Runs steps, each of `config.train.accumulate` batches, until one is not finite.
 
         None is run when a process was asked to end.
@@ -82,16 +92,16 @@ class Trainer:
         Args:
             iterator: iterator of this process's part of each batch.
             count: int tensor, the number of steps.
-            ends: bool tensor. Whether this process was asked to end.
+            is_asked_to_end: bool tensor. Whether this process was.
 
         Returns:
             `Steps`, the same in every process.
         """
         loss = items = norm = waited = tf.constant(0.0)
-        ends = self._over_replicas(tf.cast(ends, tf.int32)) > 0
-        done, goes_on = tf.constant(0), ~ends
+        is_asked_to_end = self._over_replicas(tf.cast(is_asked_to_end, tf.int32)) > 0
+        done, is_finite = tf.constant(0), tf.constant(True)
         for _ in tf.range(count):
-            if goes_on:
+            if is_finite and not is_asked_to_end:
                 batch, seconds = self._read(iterator, loss)
                 waited += seconds
                 sums = self.strategy.run(self._gradients, (batch,))
@@ -102,8 +112,8 @@ class Trainer:
                         sums = self.strategy.run(self._add_gradients, (sums, batch))
                 step_loss, step_items, norm = self._step(*self._over_replicas(sums))
                 loss, items, done = loss + step_loss, items + step_items, done + 1
-                goes_on = tf.math.is_finite(loss)
-        return Steps(done, loss, items, norm, waited, ends)
+                is_finite = tf.math.is_finite(loss)
+        return Steps(done, loss, items, norm, waited, is_asked_to_end)
 
     def _read(self, iterator, after):
         """Reads a batch; returns it and the seconds that this took."""
@@ -124,7 +134,7 @@ class Trainer:
             context = tf.distribute.get_replica_context()
             return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
-        # Every replica holds the same sums; here the first one's do for all.
+        # Every replica has the same sums; the first one's are enough.
         return tf.nest.map_structure(self.workers.first, self.strategy.run(total, (values,)))
 
     def _step(self, gradients, loss, items):
@@ -147,23 +157,25 @@ class Trainer:
             rate = 1.0 - self.config.train.ema
             for average, variable in zip(self.ema, self.model.trainable_variables, strict=True):
                 average.assign_add(rate * (variable.value - average))
+        self.task.after_step(self.model, self.config)
 
     def _replica_gradients(self, batch):
-        batch = self._own_rows(batch, self.workers.local_replicas)
+        batch = self._rows_of_replica(batch, self.workers.local_replicas)
         with tf.GradientTape() as tape:
             loss, items = self.task.loss(self.model, batch, self.config)
-            # The scale is that of a mean, for a sum over many items would overflow float16.
+            # The scale is that of a mean, because a sum over many items would overflow float16.
             scale = 1.0 if self.loss_scale is None else self.loss_scale.value / tf.maximum(items, 1)
             scaled = loss * scale
         gradients = tape.gradient(scaled, self.model.trainable_weights)
-        # Those of embeddings are made dense.
+        # The gradients of embeddings are sparse until here.
         return [tf.convert_to_tensor(gradient) / scale for gradient in gradients], loss, items
 
-    def _own_rows(self, batch, count):
+    def _rows_of_replica(self, batch, count):
         """Takes the rows of this replica out of a batch that `count` replicas share."""
         if count == 1:
             return batch
-        # Of those of all processes, or, since each process has as many, of those of this one.
+        # `count` is the number of all replicas, or of those of this process, which are numbered
+        # in a row.
         first = tf.distribute.get_replica_context().replica_id_in_sync_group % count
         return tf.nest.map_structure(lambda x: x[first::count], batch)
 
@@ -173,34 +185,33 @@ class Trainer:
     @tf.function(reduce_retracing=True)
     def _batch_metrics(self, batch):
         def replica_metrics(batch):
-            batch = self._own_rows(batch, self.strategy.num_replicas_in_sync)
+            batch = self._rows_of_replica(batch, self.strategy.num_replicas_in_sync)
             return self.task.metrics(self.model, batch, self.config)
 
         return self._over_replicas(self.strategy.run(replica_metrics, (batch,)))
 
-    def validate(self, dataset) -> dict[str, float]:
+    def validate(self, dataset: tf.data.Dataset) -> dict[str, float]:
         """Computes the task's metrics over a dataset, with the averaged weights if there are."""
-        totals = {}
+        sums: Any = None
         with self.averaged_weights():
             for batch in dataset:
-                for name, (value, count) in self._batch_metrics(batch).items():
-                    old_value, old_count = totals.get(name, (0.0, 0.0))
-                    totals[name] = (old_value + float(value), old_count + float(count))
-        return {name: value / count for name, (value, count) in totals.items()}
+                new = tf.nest.map_structure(_as_float64, self._batch_metrics(batch))
+                sums = new if sums is None else tf.nest.map_structure(np.add, sums, new)
+        return {name: float(value) for name, value in self.task.finish(sums).items()}
 
     @contextlib.contextmanager
-    def averaged_weights(self):
+    def averaged_weights(self) -> Iterator[None]:
         """Puts the moving average into the model for the length of a `with` block."""
         if self.ema is None:
             yield
             return
-        own = [variable.numpy() for variable in self.model.trainable_variables]
+        trained = [variable.numpy() for variable in self.model.trainable_variables]
         for variable, average in zip(self.model.trainable_variables, self.ema, strict=True):
             variable.assign(average.numpy())
         try:
             yield
         finally:
-            for variable, value in zip(self.model.trainable_variables, own, strict=True):
+            for variable, value in zip(self.model.trainable_variables, trained, strict=True):
                 variable.assign(value)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -216,12 +227,12 @@ class Trainer:
         """Sets all state in every process to the chief's."""
         if self.workers.count == 1:
             return
-        own = self.arrays()
-        arrays = self.workers.arrays_from_chief(list(own.values()))
-        self.restore(dict(zip(own, arrays, strict=True)))
+        mine = self.arrays()
+        arrays = self.workers.arrays_from_chief(list(mine.values()))
+        self.restore(dict(zip(mine, arrays, strict=True)))
 
     def _spread_random_states(self):
-        """Lets every replica draw other random numbers; the first one's are the saved ones."""
+        """Makes every replica draw other random numbers; checkpoints hold the first one's state."""
         if self.strategy.num_replicas_in_sync == 1:
             return
         first = self.workers.index * self.workers.local_replicas
@@ -235,7 +246,7 @@ class Trainer:
         names = model_variables(self.model)
         trained = [name for name, variable in names.items() if variable.trainable]
         averages = zip(trained, self.ema, strict=True) if self.ema else ()
-        # Not a constant rate of learning, which the config says.
+        # Without a constant learning rate, because that is in the config.
         optimized = [v for v in self.optimizer.variables if v.name != "learning_rate"]
         return {
             **names,
@@ -243,3 +254,7 @@ class Trainer:
             **{f"ema/{name}": average for name, average in averages},
             **({} if self.loss_scale is None else self.loss_scale.variables()),
         }
+
+
+def _as_float64(tensor) -> np.ndarray:
+    return np.asarray(tensor, np.float64)

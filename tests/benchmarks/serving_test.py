@@ -16,7 +16,7 @@ from tests.serving import toy_models
 
 
 class Echo(tf.Module):
-    """Gives a sentence back."""
+    """Returns a sentence as it is."""
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="text")])
     def echo(self, text):

@@ -5,10 +5,10 @@ import functools
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer import decoding
+from tests.backend import needs_tensorflow, tf
 from tests.decoding.slow_search import END, EVERYTHING, Toy, ngrams, penalty, slow
 
 PENALTIES = [("wu", 0.6), ("wu", -0.5), ("length", 1.0), ("length", -0.5), ("wu", 0.0), (None, 1.0)]
@@ -303,6 +303,7 @@ class SampleTest:
             assert len(set(ngrams(tokens, 2))) == length - 1
 
 
+@needs_tensorflow
 class GraphTest:
     """Searches inside `tf.function`, as an exported model runs them."""
 

@@ -127,7 +127,7 @@ def take_part(folder):
     if workers.is_chief:
 
         def wait():
-            with workers.together():
+            with workers.explained_losses():
                 while True:
                     workers.from_chief(int)
 
@@ -245,7 +245,7 @@ class OneTest:
         assert tmp_path.exists()
 
     def test_an_error_of_tensorflow_is_not_another_process_that_ended(self):
-        with pytest.raises(tf.errors.InternalError), Workers(ONE_DEVICE).together():
+        with pytest.raises(tf.errors.InternalError), Workers(ONE_DEVICE).explained_losses():
             raise tf.errors.InternalError(None, None, "of this process")
 
     def test_the_first_replica_speaks_for_all(self):

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apps import predict
 from pipelines.error_sentence import sentence
 from pipelines.exported import words
-from pipelines.exported.models import newest_version
+from pipelines.exported.models import Model, newest_version
+from pipelines.exported.pictures import picture_paths
 from tests import ROOT
 from tests.exported import exports
 from tests.exported.exports import HYPOTHESES, LINES
@@ -50,7 +50,7 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(exported):
-    return predict.Model(exported)
+    return Model(exported)
 
 
 def expected_lines(model, texts):
@@ -133,37 +133,12 @@ class OutputTest:
 class PictureTest:
     def test_several_have_numbers_and_an_empty_one_has_a_note(self, model, tmp_path, capsys):
         texts = [LINES[0], "", *HARD]
-        pictures = predict.picture_paths("alignment", tmp_path / "a.png", len(texts))
+        pictures = picture_paths("alignment", tmp_path / "a.png", len(texts))
         words.predict(model, texts, nbest=2, pictures=pictures, batch_size=2)
         drawn = {f"a-{i + 1}.png" for i in range(len(texts)) if texts[i]}
         assert set(os.listdir(tmp_path)) == drawn
         assert matplotlib.image.imread(pictures[0]).shape[1] > 100
         assert f"note: {tmp_path}/a-2.png is not drawn" in capsys.readouterr().err
-
-    def test_one_sentence_has_the_name_itself(self, tmp_path):
-        assert predict.picture_paths("alignment", tmp_path / "a.svg", 1) == [tmp_path / "a.svg"]
-
-    @pytest.mark.parametrize(
-        ("name", "message"),
-        [
-            ("a.doc", "should end in one of"),
-            ("missing/a.png", "missing is no folder"),
-            ("file/a.png", "file is no folder"),
-            ("folder.png", "cannot be written there"),
-        ],
-    )
-    def test_a_picture_that_cannot_be_is_refused_before_any_work(self, tmp_path, name, message):
-        (tmp_path / "file").touch()
-        (tmp_path / "folder.png").mkdir()
-        with pytest.raises(ValueError, match=message):
-            predict.picture_paths("alignment", tmp_path / name, 1)
-        assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
-
-    def test_a_folder_without_permission_is_refused(self, tmp_path, monkeypatch):
-        # By the answer of the system's question: permissions do not bind an administrator.
-        monkeypatch.setattr(os, "access", lambda *_: False)
-        with pytest.raises(ValueError, match="cannot be written there"):
-            predict.picture_paths("alignment", tmp_path / "a.png", 1)
 
 
 class ModelTest:
@@ -181,7 +156,7 @@ class ModelTest:
             (tmp_path, "holds no SavedModel"),
         ]:
             with pytest.raises(ValueError, match=message):
-                predict.Model(folder)
+                Model(folder)
 
     @pytest.mark.parametrize("broken", ["garbage", "empty", "variables", "shard"])
     def test_a_broken_model_is_named(self, exported, tmp_path, broken):
@@ -195,7 +170,7 @@ class ModelTest:
         else:
             (folder / "saved_model.pb").write_bytes(b"garbage" if broken == "garbage" else b"")
         with pytest.raises(ValueError, match=f"--model={folder} cannot be loaded: ."):
-            predict.Model(folder)
+            Model(folder)
 
     def test_a_model_of_another_kind_is_named(self, tmp_path):
         module = tf.Module()
@@ -204,7 +179,7 @@ class ModelTest:
         )
         tf.saved_model.save(module, str(tmp_path), signatures={"double": module.double})
         with pytest.raises(ValueError, match=r"signatures \['translate'\], received \['double'\]"):
-            predict.Model(tmp_path).require("translate")
+            Model(tmp_path).require("translate")
 
 
 class InputTest:

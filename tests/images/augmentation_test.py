@@ -24,7 +24,7 @@ def photograph(height, width):
 
 
 def is_even(counts):
-    """Says whether counts could be those of equally likely outcomes, by chi-square."""
+    """Returns whether counts could be those of equally likely outcomes, by chi-square."""
     expected = np.mean(counts)
     degrees = len(counts) - 1
     return np.sum((counts - expected) ** 2) / expected < degrees + 4 * (2 * degrees) ** 0.5
@@ -34,12 +34,12 @@ class RecipeTest:
     @pytest.mark.parametrize(
         "keys, words",
         [
-            ({"flip": 1.5}, "flip to be a number from 0 to 1, received flip=1.5"),
+            ({"flip": 1.5}, "flip to be at least 0 and at most 1, received flip=1.5"),
             ({"erase": -0.1}, "erase=-0.1"),
-            ({"repeats": 0}, "repeats to be a whole number from 1"),
+            ({"repeats": 0}, "repeats to be at least 1"),
             ({"layers": 1.5}, "layers to be a whole number"),
             ({"padding": 2.5}, "padding to be a whole number"),
-            ({"magnitude": 11}, "magnitude to be a number from 0 to 10"),
+            ({"magnitude": 11}, "magnitude to be at least 0 and at most 10"),
             ({"interpolations": ("nearest",)}, "interpolations=.*nearest"),
             ({"interpolations": ()}, "interpolations"),
         ],

@@ -156,7 +156,7 @@ class Padded(keras.layers.Layer):
 
 
 class Probe(keras.layers.Layer):
-    """Notes the mask that Keras hands to it."""
+    """Records the mask that Keras hands to it."""
 
     def call(self, inputs, mask=None):
         self.seen = mask

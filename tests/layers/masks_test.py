@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.layers.masks import causal_mask, combine_masks, padding_mask
+from tests.backend import tf
 
 BATCH, HEADS, LENGTH, KEYS = 2, 3, 5, 7
 

@@ -118,6 +118,8 @@ separate = {
     "start_id": V - 1,
     "end_id": 0,
     "pad_id": V - 1,
+    "use_logits_bias": True,
+    "embeddings_initializer": "glorot_normal",
     "seed": 5,
 }
 
@@ -415,7 +417,7 @@ WHOLES = [entry for entry in ENTRIES if entry.label in WHOLE_LABELS]
 
 @keras.saving.register_keras_serializable(package="tests")
 class Subclassed(keras.Model):
-    """Holds one layer as a user's own model does; `label` is that of its entry."""
+    """Uses one layer as a user's own model does; `label` is that of its entry."""
 
     def __init__(self, layer, label, **kwargs):
         super().__init__(**kwargs)

@@ -55,7 +55,7 @@ def assert_close(ours, theirs):
 
 
 def moved(before, after):
-    """Says which positions of which sequence differ, in any bit."""
+    """Finds which positions of which sequence differ, in any bit."""
     return np.any(np.array(before) != np.array(after), axis=-1)
 
 

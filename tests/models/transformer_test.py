@@ -5,13 +5,13 @@ import functools
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.decoding import beam_search, greedy_search, sample
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models.transformer import Seq2SeqTransformer
 from kerasformer.schedules import WarmUpCosine
+from tests.backend import tf
 
 VOCABULARY, TARGET_VOCABULARY, LAYERS, HIDDEN, HEADS, INNER = 17, 19, 2, 12, 3, 13
 START = 1
@@ -352,3 +352,26 @@ class LearningTest:
         begin = (*model.start_decoding(source, 6), ops.full((251,), PAD, dtype="int32"), 6)
         found = greedy_search(*begin, **model.special_ids)
         assert np.mean(np.all(found.token_ids[:, 0] == target[:, 1:], axis=-1)) >= 0.95
+
+
+class EmbeddingsTest:
+    @pytest.mark.parametrize("tie_output", [True, False])
+    def test_the_bias_moves_the_logits_of_its_ids_alone(self, tie_output):
+        model = Seq2SeqTransformer(11, 1, 4, 2, 3, tie_output=tie_output, use_logits_bias=True)
+        ids = {name: np.array([[3, 5, 2]]) for name in ("source", "target")}
+        before = keras.ops.convert_to_numpy(model(ids))
+        bias = np.arange(11.0)
+        model.output_embedding.logits_bias.assign(bias)
+        after = keras.ops.convert_to_numpy(model(ids))
+        np.testing.assert_allclose(after - before, np.broadcast_to(bias, before.shape), atol=1e-5)
+
+    def test_one_initializer_draws_other_vectors_for_each_side(self):
+        initializer = keras.initializers.RandomUniform(0.25, 0.5)
+        options = {"share_embeddings": False, "embeddings_initializer": initializer}
+        model = Seq2SeqTransformer(11, 1, 4, 2, 3, **options)
+        model.build()
+        source, target = (
+            keras.ops.convert_to_numpy(layer.embeddings)
+            for layer in (model.source_embedding, model.target_embedding)
+        )
+        assert source.min() >= 0.25 and target.max() <= 0.5 and (source != target).all()

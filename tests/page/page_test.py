@@ -21,7 +21,7 @@ from kerasformer import explain
 from pipelines.page import page
 from pipelines.page import pixels as page_pixels
 from pipelines.page import words as page_words
-from pipelines.page.links import MAX_CHARACTERS, Pictures, State, anchor, fault, read_link
+from pipelines.page.links import MAX_CHARACTERS, Pictures, State, alert, anchor, read_link
 from tests import ROOT
 from tests.exported import exports
 
@@ -81,7 +81,7 @@ class LinkTest:
         assert read_link({"__theme": "dark", "text": "A"}) == State(text="A")
 
     def test_a_fault_is_text(self):
-        elements = Elements(fault(HOSTILE))
+        elements = Elements(alert(HOSTILE))
         assert elements.found == [("p", {"class": "fault", "role": "alert"})]
         assert "".join(elements.texts) == HOSTILE
 
@@ -99,7 +99,7 @@ class PicturesTest:
         assert Pictures(tmp_path / "kept").read(name) is None
 
     def test_those_not_looked_at_for_longest_are_dropped(self, tmp_path):
-        pictures = Pictures(tmp_path, most=3)
+        pictures = Pictures(tmp_path, limit=3)
         names = []
         for index in range(3):
             names.append(pictures.keep(bytes([index])))
@@ -173,7 +173,7 @@ class WordsTest:
         ],
     )
     def test_bad_text_is_one_sentence(self, models, text, sentence):
-        assert page_words.answer(models["words"], State("words", text)) == fault(sentence)
+        assert page_words.answer(models["words"], State("words", text)) == alert(sentence)
 
     def test_half_a_character_is_answered(self, models):
         assert Elements(page_words.answer(models["words"], State("words", "\ud800 dog"))).of("li")
@@ -282,7 +282,7 @@ class PixelsTest:
 
     def test_a_picture_that_is_not_kept_is_one_sentence(self, models):
         gone = page_pixels.answer(models["pixels"], State("pixels", picture="0" * 64), Pictures())
-        assert gone == fault(
+        assert gone == alert(
             "The picture of this link is not kept here any more; please drop it in again."
         )
 

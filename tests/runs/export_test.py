@@ -29,7 +29,7 @@ ROWS = np.array([[2.0, 3.0, 5.0], [7.0, 11.0, 13.0]], np.float32)
 
 
 class Scorer(tf.Module):
-    """Gives rows of three numbers a score, in one signature."""
+    """Scores rows of three numbers, in one signature."""
 
     def __init__(self, model):
         super().__init__()

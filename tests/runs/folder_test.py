@@ -10,23 +10,29 @@ from pathlib import Path
 import ml_collections
 import pytest
 
-from pipelines.runs.config import FIXED_KEYS, FREE_KEYS, read_config, write_config
+from pipelines.runs.config import read_config, write_config
 from pipelines.runs.files import write_atomically, write_text
-from pipelines.runs.folder import start
+from pipelines.runs.folder import (
+    locked,
+    make_folder,
+    prepared_hashes,
+    read_prepared,
+    require_unchanged,
+)
+from pipelines.runs.folder import start as start_run
 from pipelines.runs.metrics_log import MetricsLog
 from tests import ROOT
 
+FIXED_KEYS = ("task", "seed", "data", "model", "train.ema")
+FREE_KEYS = ("data.test", "data.folder", "data.download", "decode", "train.log_every")
+PREPARED = ("tokenizer.model",)
 CHANGES = {
     "task": "classification",
     "seed": 7,
     "data.format": "tsv",
     "data.train": ("a.en", "a.fr"),
-    "tokenizer.vocabulary_size": 503,
     "model.hidden_dim": 16,
-    "start.freeze": True,
-    "teacher.kind": "soft",
     "train.ema": 0.5,
-    "train.precision": "mixed_float16",
 }
 WRITE_ON_A_FULL_DISK = """
 import resource, sys
@@ -52,16 +58,19 @@ def config(**changes):
                 "data_dir": "",
                 "download": "",
             },
-            "tokenizer": {"vocabulary_size": 499},
             "model": {"variant": "tiny", "hidden_dim": 8},
-            "start": {"workdir": "", "freeze": False},
-            "teacher": {"model": "", "kind": "hard"},
-            "train": {"steps": 11, "learning_rate": 512**-0.5, "ema": 0.0},
+            "train": {"steps": 11, "learning_rate": 512**-0.5, "ema": 0.0, "log_every": 5},
             "decode": {"beam_size": 4},
         }
     )
     found.update_from_flattened_dict(changes)
     return found
+
+
+def start(workdir, config, allow_changes=False):
+    make_folder(workdir)
+    keys = {"fixed_keys": FIXED_KEYS, "free_keys": FREE_KEYS, "prepared": PREPARED}
+    start_run(workdir, config, **keys, allow_changes=allow_changes)
 
 
 class AtomicWriteTest:
@@ -135,7 +144,7 @@ class StartTest:
         assert (begun / "config.json").read_bytes() == before
         start(begun, changed, allow_changes=True)
 
-    @pytest.mark.parametrize("key", ["decode.beam_size", "train.log_every", "train.steps_per_call"])
+    @pytest.mark.parametrize("key", ["decode.beam_size", "train.log_every"])
     def test_what_changes_no_weights_may_change(self, begun, key):
         start(begun, config(**{key: 2}))
 
@@ -189,6 +198,44 @@ class StartTest:
         (tmp_path / "notes.txt").write_text("mine")
         start(tmp_path, config())
         assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+class LockTest:
+    def test_the_same_work_waits_for_nobody_and_is_refused(self, tmp_path):
+        with locked(tmp_path):
+            before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+            with pytest.raises(ValueError, match="Another process trains in .* already"):
+                with locked(tmp_path):
+                    pass
+            assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+            with locked(tmp_path, ".lock-export", "exports"):
+                assert len(list(tmp_path.iterdir())) == 2
+        assert not list(tmp_path.iterdir())
+        with locked(tmp_path):
+            pass
+
+    def test_a_lock_file_that_a_killed_process_left_locks_nothing(self, tmp_path):
+        (tmp_path / ".lock").touch()
+        with locked(tmp_path):
+            pass
+
+    def test_a_folder_that_does_not_exist_is_one_sentence(self, tmp_path):
+        with pytest.raises(ValueError, match="nowhere cannot be written: No such file"):
+            with locked(tmp_path / "nowhere"):
+                pass
+
+
+class UnchangedTest:
+    def test_the_file_that_differs_is_named(self, tmp_path):
+        for name in ("a.json", "b.model"):
+            (tmp_path / name).write_text(name)
+        hashes = prepared_hashes(read_prepared(tmp_path, ["a.json", "b.model", "c"]))
+        assert set(hashes) == {"a.json", "b.model"}
+        data = {"set of training images": "7", "number of replicas": 2, **hashes}
+        require_unchanged(tmp_path, data)
+        (tmp_path / "b.model").write_text("another")
+        with pytest.raises(ValueError, match="b.model was changed or replaced"):
+            require_unchanged(tmp_path, data)
 
 
 class ReadConfigTest:
@@ -267,8 +314,3 @@ class CurvesTest:
     def test_nothing_logged_is_nothing_drawn(self, tmp_path):
         MetricsLog(tmp_path, step=0).draw()
         assert os.listdir(tmp_path) == ["metrics.jsonl"]
-
-
-def test_what_a_run_may_not_change_is_what_the_tests_change():
-    keys = {key if key.startswith("train.") else key.split(".")[0] for key in CHANGES}
-    assert set(FIXED_KEYS) == keys

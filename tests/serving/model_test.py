@@ -4,9 +4,11 @@ The messages are read with the classes of `tensorflow-serving-api`, the official
 """
 
 import asyncio
+import base64
 import json
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tensorflow as tf
@@ -14,9 +16,9 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
-from pipelines.serving.endpoint import Limits
+from pipelines.serving.endpoint import Budget, Limits
 from pipelines.serving.model import Model, Settings
-from pipelines.serving.payload import Refused
+from pipelines.serving.payload import RequestError
 from tests.serving import toy_models
 
 # No batching: to trace it takes time.
@@ -73,7 +75,7 @@ def half(model, x=4.0, **place):
 
 
 def refusal(function, *arguments, **place):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestError) as caught:
         function(*arguments, **place)
     return caught.value.status, str(caught.value)
 
@@ -83,6 +85,21 @@ def status_of(model, number=None, label=None):
     text = json.dumps(asyncio.run(model.status(number, label)))
     found = json_format.Parse(text, get_model_status_pb2.GetModelStatusResponse())
     return [(one.version, one.state, one.status) for one in found.model_version_status]
+
+
+class PixelsTest:
+    def test_a_model_waits_for_the_pixels_that_another_one_holds(self, tmp_path):
+        toy_models.save(toy_models.colors(), tmp_path / "2")
+        pixels = Budget(35)
+        model = Model("colors", tmp_path, SETTINGS, pixels=pixels)
+        model.refresh()
+        picture = base64.b64encode(toy_models.picture(7)).decode()
+        with ThreadPoolExecutor() as threads:
+            with pixels.hold(1):
+                answer = threads.submit(ask, model, {"instances": [{"b64": picture}]})
+                with pytest.raises(TimeoutError):
+                    answer.result(timeout=0.3)
+            assert answer.result(timeout=60).instances == 1
 
 
 class VersionTest:
@@ -197,11 +214,11 @@ class VersionTest:
         ]
 
     def test_a_folder_with_nothing_to_serve_says_why(self, tmp_path, folder, publish):
-        assert "holds no SavedModel" in load(tmp_path / "none").fault()
+        assert "holds no SavedModel" in load(tmp_path / "none").load_error()
         publish(2)
         (folder / "2" / "saved_model.pb").write_bytes(b"garbage")
         model = load(folder)
-        assert model.fault().startswith("version 2: ")
+        assert model.load_error().startswith("version 2: ")
         assert refusal(half, model)[0] == 503
 
     def test_a_model_that_loads_and_does_not_run_is_not_served(self, folder):
@@ -214,7 +231,7 @@ class VersionTest:
 
         toy_models.save((tf.Module(), {"serving_default": predict}), folder / "1")
         model = load(folder)
-        assert not model.versions and "RuntimeError: torn" in model.fault()
+        assert not model.versions and "RuntimeError: torn" in model.load_error()
 
 
 class AnswerTest:
@@ -291,7 +308,7 @@ class AnswerTest:
             return await asyncio.gather(*asked, return_exceptions=True)
 
         found = asyncio.run(ask_many())
-        refused = [one for one in found if isinstance(one, Refused)]
+        refused = [one for one in found if isinstance(one, RequestError)]
         assert [one.status for one in refused] == [503] * 3
         assert [json.loads(one.body) for one in found if one not in refused] == [
             {"predictions": ["long" * 5]}
@@ -330,6 +347,6 @@ class MessageTest:
 
     def test_a_version_that_is_not_there_has_no_status(self, model):
         for place in ((2, None), (None, "none")):
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RequestError) as caught:
                 asyncio.run(model.status(*place))
             assert caught.value.status == 404

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.serving import payload
-from pipelines.serving.payload import Refused
+from pipelines.serving.payload import RequestError
 
 INTEGERS = (tf.int8, tf.uint8, tf.int16, tf.uint16, tf.int32, tf.uint32, tf.int64, tf.uint64)
 FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
@@ -31,7 +31,7 @@ def read(body, specs):
 
 
 def refusal(function, *arguments):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestError) as caught:
         function(*arguments)
     assert caught.value.status == 400
     assert "\n" not in str(caught.value)

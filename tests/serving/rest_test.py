@@ -37,9 +37,8 @@ def models(tmp_path_factory):
 @contextlib.contextmanager
 def running(models, state=None, **options):
     """Runs the application at a free port, which it gives."""
-    ready = State()
-    ready.ready = True
-    with answering(rest.build(models, Options(**options), state or ready)) as port:
+    state = state or State(ready=True)
+    with answering(rest.build(models, Options(**options), state)) as port:
         yield port
 
 

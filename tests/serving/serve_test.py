@@ -1,4 +1,4 @@
-"""Tests of the server as a program: it serves, watches, ends gently, says what is wrong.
+"""Tests of the server as a program: it serves, watches, ends cleanly, and reports errors.
 
 Each process takes seconds to begin: few, and much in each.
 """

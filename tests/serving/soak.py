@@ -178,7 +178,7 @@ class Soak:
             connection.close()
 
     def compare(self, name, picked, rows, oldest):
-        """Notes an answer that is not that of one version that may have given it."""
+        """Records an answer that no version which may have given it gives."""
         self.counts["rows checked"] += len(rows)
         expected = [self.right[name][i] for i in picked]
         for version in range(oldest, self.newest[name] + 1):
@@ -288,7 +288,7 @@ def save_second(folder, target):
 
 
 def difference(expected, found, version):
-    """Names an output of a row that is not as expected of a version; `None` for none."""
+    """Returns the name of an output that is not as expected of a version, or `None`."""
     for key, right in expected.items():
         right, row = np.asarray(right).tolist(), found[key]
         if key in SCORES:

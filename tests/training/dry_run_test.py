@@ -26,7 +26,7 @@ def shown(folder):
     config = runpy.run_path(str(soak.write_config("translation", folder, 23)))
     before, out = set(os.listdir(folder)), io.StringIO()
     with contextlib.redirect_stdout(out):
-        dry_run(translation, config["get_config"](), str(folder / "first_batch.png"))
+        dry_run(translation, config["get_config"](), str(folder))
     return out.getvalue(), set(os.listdir(folder)) - before
 
 
@@ -39,7 +39,7 @@ class DryRunTest:
         text, new = shown
         words = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four"}
         pairs = re.findall(r"^(.+)\n  -> (.+)$", text, re.MULTILINE)
-        assert 0 < len(pairs) <= data.SHOWN and not new
+        assert 0 < len(pairs) <= data.SHOWN_PAIRS and not new
         for source, target in pairs:
             assert [words[word] for word in source.split()] == target.split()
 
@@ -48,7 +48,7 @@ class DryRunTest:
         flags = [f"--config={config}", f"--workdir={run}", "--dry_run"]
         (done,) = programs.run(["train", *flags])
         assert done.returncode == 0, done.stderr
-        assert f"The first 24 images are in {run}/first_batch.png" in done.stdout
+        assert "The first images of the first 8 batches, one a row, are in" in done.stdout
         assert os.listdir(run) == ["first_batch.png"]
         assert (run / "first_batch.png").stat().st_size > 10_000
 
@@ -60,5 +60,5 @@ class DryRunTest:
         state = number(r"state: ([\d.]+) MiB", text)
         # Weights, gradients, two moments and an average of four bytes each.
         assert state == pytest.approx(5 * 4 * trained / 2**20, abs=0.06)
-        assert number(r"at the most: ([\d.]+) MiB", text) > 100
+        assert number(r"at most: ([\d.]+) MiB", text) > 100
         assert number(r"([\d.]+) s a step", text) > 0 and "; 23 steps take 0:" in text

@@ -13,6 +13,7 @@ from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.folder import locked
 from pipelines.training import loop
 from tests import programs
+from tests.training import soak
 from tests.training.token_task import (
     TokenTask,
     as_dataset,
@@ -163,8 +164,10 @@ class GoingOnTest:
 
     def test_two_programs_do_not_train_in_one_folder(self, whole, tmp_path):
         workdir = shutil.copytree(whole, tmp_path / "run")
+        before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
         with locked(workdir), pytest.raises(ValueError, match="Another process trains"):
-            run(workdir)
+            run(workdir, dropout=0.1)
+        assert {path: path.stat().st_mtime_ns for path in before} == before
 
     def test_a_refused_config_does_not_replace_that_of_the_run(self, stopped):
         (stopped / "tokenizer.model").write_bytes(b"another")
@@ -321,6 +324,35 @@ class ProgramTest:
 
     def test_nothing_is_begun(self, refused):
         assert not (refused[0] / "run").exists()
+
+
+class TwoProcessesTest:
+    """What a second process may do in the folder of a run that trains."""
+
+    def test_it_may_not_train_and_a_tokenizer_it_replaces_is_noticed(self, tmp_path):
+        config, run = soak.write_config("translation", tmp_path, 10**6), tmp_path / "run"
+        config.write_text(config.read_text().replace("checkpoint_every=1)", "checkpoint_every=99)"))
+        program = soak.start(config, run, "one")
+        soak.wait(program, lambda: list(run.glob("checkpoints/step-*")))
+        names = ("config.json", "tokenizer.model")
+        before = [(run / name).read_bytes() for name in names]
+        train = ["train", f"--config={config}", f"--workdir={run}"]
+        refused, evaluated = programs.run(
+            [*train, "--config.tokenizer.vocabulary_size=24"],
+            ["evaluate", f"--workdir={run}"],
+        )
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr == f"error: Another process trains in {run} already.\n"
+        assert [(run / name).read_bytes() for name in names] == before
+        assert evaluated.returncode == 0, evaluated.stderr
+        assert program.poll() is None
+        program.send_signal(signal.SIGTERM)
+        assert program.wait() == 143
+        (run / "tokenizer.model").write_bytes(before[1] + b"another")
+        for done in programs.run(["evaluate", f"--workdir={run}"], ["export", f"--workdir={run}"]):
+            assert done.returncode == 1 and done.stderr.count("\n") == 1
+            assert f"{run}/tokenizer.model was changed or replaced" in done.stderr
+        assert not (run / "export").exists()
 
 
 class RefusalTest:

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.training.progress import Progress, peak_memory
+from pipelines.training.state import State
 from pipelines.training.task import Data
 from tests.training.token_task import TokenTask, make_config, run
 
@@ -21,12 +22,15 @@ SLEEP = 0.7  # seconds
 VALIDATION = {"validation_loss": 1.25}
 
 
-def make(workdir, is_chief=True):
-    """Makes the display of a run of 12 steps, six of which took 20 seconds."""
+def make_state(step=6):
+    """Makes the state of a run of 12 steps, six of which took 20 seconds."""
     clock = {"input": 2.0, "validation": 3.0, "checkpoint": 0.5}
-    state = {"step": 6, "batch": 6, "items": 1010.0, "seconds": 20.0, "clock": clock}
-    state |= {"metric": "loss", "best_value": 1.25, "best_step": 4}
-    return Progress(workdir, DATA, make_config().train, state, is_chief)
+    best = {"best_value": 1.25, "best_step": 4}
+    return State("loss", {}, step, 6, items=1010.0, seconds=20.0, clock=clock, **best)
+
+
+def make(workdir, is_chief=True):
+    return Progress(workdir, DATA, make_config().train, make_state().step, is_chief)
 
 
 def read_events(workdir):
@@ -44,7 +48,7 @@ class LogTest:
     def test_a_plain_line_tells_all_that_one_wants_to_know(self, tmp_path, capsys):
         with make(tmp_path) as progress:
             progress.update(6)
-            progress.report(RECORD)
+            progress.report(make_state(), RECORD)
         memory = peak_memory() / 2**30
         out, err = capsys.readouterr()
         assert not err
@@ -56,9 +60,8 @@ class LogTest:
 
     def test_each_report_is_one_record_and_one_event_a_number(self, tmp_path):
         with make(tmp_path) as progress:
-            progress.report(RECORD)
-            progress.state["step"] = 8
-            progress.report(RECORD | VALIDATION)
+            progress.report(make_state(), RECORD)
+            progress.report(make_state(8), RECORD | VALIDATION)
         lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
         first, second = map(json.loads, lines)
         assert first == {"step": 6, "seconds": 20.0, **RECORD}
@@ -70,22 +73,21 @@ class LogTest:
 
     def test_curves_are_drawn_anew_at_each_validation(self, tmp_path):
         with make(tmp_path) as progress:
-            progress.report(RECORD)
+            progress.report(make_state(), RECORD)
             assert not (tmp_path / "curves.png").exists()
             for step in (8, 10):
                 before = (tmp_path / "curves.png").read_bytes() if step == 10 else b""
-                progress.state["step"] = step
-                progress.report(RECORD | VALIDATION)
+                progress.report(make_state(step), RECORD | VALIDATION)
                 assert (tmp_path / "curves.png").read_bytes() != before
 
     def test_only_the_chief_writes_and_speaks(self, tmp_path, capsys):
         with make(tmp_path, is_chief=False) as progress:
             progress.update(6)
-            progress.report(RECORD | VALIDATION)
-        quiet = progress.summary()
+            progress.report(make_state(), RECORD | VALIDATION)
+        quiet = progress.summary(make_state())
         assert capsys.readouterr() == ("", "")
         assert not list(tmp_path.iterdir())
-        assert quiet == make(tmp_path).summary()
+        assert quiet == make(tmp_path).summary(make_state())
 
 
 def read_all(reader):
@@ -106,12 +108,12 @@ class TerminalTest:
         with open(writer, "w") as terminal:
             monkeypatch.setattr(sys, "stderr", terminal)
             with make(tmp_path) as progress:
-                progress.report(RECORD)
+                progress.report(make_state(), RECORD)
                 assert capsys.readouterr().out == ""
                 time.sleep(0.2)  # The bar is drawn ten times a second at the most.
                 progress.update(3)
                 shown = read_all(reader)
-                progress.report(RECORD | VALIDATION)
+                progress.report(make_state(), RECORD | VALIDATION)
             after = read_all(reader)
         os.close(reader)
         last = shown.split("\r")[-1]
@@ -149,7 +151,7 @@ class TimedDigits(TokenTask):
 
 class SummaryTest:
     def test_the_shares_of_the_time_sum_to_one(self, tmp_path, capsys):
-        summary = make(tmp_path).summary()
+        summary = make(tmp_path).summary(make_state())
         shares = {name: value for name, value in summary.items() if name.startswith("share")}
         expected = {"input": 0.1, "validation": 0.15, "checkpoint": 0.025, "compute": 0.725}
         assert shares == pytest.approx({f"share_{name}": x for name, x in expected.items()})

@@ -148,7 +148,7 @@ def differences(workdir: Path, whole: Path) -> list[str]:
         found += [key for key in right if key not in ignored and state[key] != right[key]]
         if arrays.keys() != expected.keys():
             found.append(f"the names in {name}")
-    averages = [Checkpoints(path / "checkpoints").average(5) for path in (workdir, whole)]
+    averages = [Checkpoints(path / "checkpoints").average(5)[0] for path in (workdir, whole)]
     found += [key for key in averages[1] if not np.array_equal(averages[0][key], averages[1][key])]
     logs = [_numbers(path) for path in (workdir, whole)]
     found += ["the log"] * (logs[0] != logs[1])

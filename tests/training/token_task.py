@@ -36,13 +36,15 @@ class TokenTask:
         scores: the `bleu` of each validation in turn.
     """
 
-    loss = staticmethod(translation.loss)
-    metrics = staticmethod(translation.metrics)
+    METRICS, PREPARED = translation.METRICS, translation.PREPARED
+    FIXED_KEYS, FREE_KEYS = translation.FIXED_KEYS, translation.FREE_KEYS
+    LOCAL_KEYS = translation.LOCAL_KEYS
+    loss, metrics = staticmethod(translation.loss), staticmethod(translation.metrics)
+    begin, finish = staticmethod(translation.begin), staticmethod(translation.finish)
+    after_step = staticmethod(translation.after_step)
 
     def __init__(self, batches=5, scores=()):
         self.batches, self.scores = batches, iter(scores)
-
-    METRICS = translation.METRICS
 
     def check(self, config):
         pass

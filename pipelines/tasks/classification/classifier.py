@@ -13,7 +13,7 @@ from pipelines.images.files import MAX_PIXELS, decode
 from pipelines.images.headers import header_size
 
 IMAGE = tf.TensorSpec((None,), tf.string, name="image")
-ANSWERS = 5  # names of an answer
+ANSWERS = 5  # class names in an answer
 
 
 class Classifier(tf.Module):
@@ -46,7 +46,7 @@ class Classifier(tf.Module):
 
     @tf.function(input_signature=[IMAGE])
     def classify(self, image):
-        """Names what is on each image.
+        """Classifies each image.
 
         Args:
             image: string tensor `(B,)`: JPEG, PNG, GIF (its first frame) or BMP files.
@@ -68,8 +68,8 @@ class Classifier(tf.Module):
     def decode(self, image):
         """Decodes image files and crops them to the size of the model.
 
-        A server that brings many requests together calls this for each of them alone, so that a
-        file that is no image harms no other, and then what is named `..._pixels` for all.
+        A server that batches requests calls this for each request alone, so that a file that is no
+        image harms no other request. It then calls a signature named `..._pixels` for the batch.
 
         Args:
             image: string tensor `(B,)`, image files.
@@ -96,7 +96,7 @@ class Classifier(tf.Module):
 
     @tf.function(input_signature=[IMAGE])
     def embed(self, image):
-        """Describes each image by a vector, the one that the head of the model reads.
+        """Computes a vector for each image, the one that the head of the model reads.
 
         Args:
             image: string tensor `(B,)`, image files.
@@ -118,11 +118,11 @@ class Classifier(tf.Module):
             image: string tensor `(B,)`, image files.
 
         Returns:
-            Dict of `class_name` string `(B,)`, `attention` float32 `(B, rows, columns)`, the share
-            of each patch in the rollout (what they lack of one, the tokens before the patches had),
-            `heads` float32 `(B, layers, heads, rows, columns)`, the same of what the reader (the
-            class token, the pool's weights, or all patches on average) reads through each head
-            alone, and `pixels` uint8 `(B, h, w, c)`, what the model saw.
+            Dict of `class_name` string `(B,)`; `attention` float32 `(B, rows, columns)`, the share
+            of each patch in the rollout (the tokens before the patches have the rest of 1);
+            `heads` float32 `(B, layers, heads, rows, columns)`, the share of each patch in what the
+            reader (the class token, the pool's weights, or all patches on average) reads through
+            one head; and `pixels` uint8 `(B, h, w, c)`, what the model saw.
         """
         pixels = self._decode(image)
         x = normalize(pixels, *self.normalization)
@@ -156,10 +156,10 @@ class Classifier(tf.Module):
         }
 
     def runtime_functions(self, format: str) -> dict:
-        """Returns what other runtimes take, whichever it is: `predict`, for they decode no files.
+        """Returns the functions that other runtimes take: `predict`, because they decode no files.
 
         Args:
-            format: str. Which runtime.
+            format: str. The runtime, which makes no difference.
 
         Returns:
             Dict by name: pairs of a `tf.function` and a list of samples of its inputs.
@@ -179,7 +179,7 @@ class Classifier(tf.Module):
         def read_one(contents):
             size = header_size(contents)
             bound = tf.debugging.assert_less_equal(
-                tf.reduce_prod(tf.cast(size, tf.float64)),  # A forged product overflows integers.
+                tf.reduce_prod(tf.cast(size, tf.float64)),  # A forged size overflows integers.
                 tf.constant(MAX_PIXELS, tf.float64),
                 f"Expected an image of at most {MAX_PIXELS} pixels.",
             )

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import math
+from typing import Any
 
 import ml_collections
 
@@ -10,11 +12,20 @@ from kerasformer.models.vit_variants import VARIANTS
 from pipelines.images.augmentation import Recipe
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import KEYS
-from pipelines.runs.config import check_choices, check_keys
+from pipelines.runs.config import check_choices, check_keys, check_ranges
 from pipelines.training import settings
 
-METRICS = ("loss", "top1", "top5")  # What a validation can report.
-DEFAULTS = {
+METRICS: tuple[str, ...] = ("loss", "top1", "top5")
+PREPARED: tuple[str, ...] = ("images.json",)
+FIXED_KEYS: tuple[str, ...] = ("data", "model", "start", "teacher")
+FREE_KEYS: tuple[str, ...] = ("data.test", "serve")
+LOCAL_KEYS: tuple[str, ...] = (
+    "data.folder",
+    "data.data_dir",
+    "data.download",
+    "start.workdir",
+)
+DEFAULTS: dict[str, Any] = {
     "task": "classification",
     "seed": 1,
     "weights": "last",  # What is evaluated: "average" of the kept checkpoints, "best" or "last".
@@ -59,8 +70,8 @@ def default_config() -> ml_collections.ConfigDict:
     """Returns a config with every key that the task and the training loop read.
 
     A config file changes what it needs to. `model` holds a variant, an `image_size` and any
-    argument of `VisionTransformer`; `data` is what `image_data.read_images` reads; `augment` the
-    fields of `augmentation.Recipe`.
+    argument of `VisionTransformer`; `data` is what `images.labelled.read_images` reads; `augment`
+    the fields of `images.augmentation.Recipe`.
     """
     config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS)).lock()
     for part in (config.data, config.model):
@@ -82,15 +93,13 @@ def check(config: ml_collections.ConfigDict) -> None:
         }
     )
     ranges = {
-        "train.batch_size": (config.train.batch_size, 1, float("inf")),
-        "serve.batch_size": (config.serve.batch_size, 1, float("inf")),
+        "train.batch_size": (config.train.batch_size, 1, math.inf),
+        "serve.batch_size": (config.serve.batch_size, 1, math.inf),
         "serve.crop": (config.serve.crop, 0.1, 1),
         "teacher.alpha": (config.teacher.alpha, 0, 1),
-        "teacher.temperature": (config.teacher.temperature, 1e-3, float("inf")),
+        "teacher.temperature": (config.teacher.temperature, 1e-3, math.inf),
     }
-    for key, (value, least, most) in ranges.items():
-        if not least <= value <= most:
-            raise ValueError(f"Expected {least} <= {key} <= {most}, received {key}={value}.")
+    check_ranges(ranges)
     check_keys(config.data, KEYS)
     if config.start.freeze and not config.start.workdir:
         raise ValueError("Expected a start.workdir with start.freeze=True, received none.")

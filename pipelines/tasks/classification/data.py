@@ -6,11 +6,12 @@ import tensorflow as tf
 from pipelines.data.shards import WHOLE, Shard
 from pipelines.images.batches import evaluation_dataset, training_dataset
 from pipelines.images.description import describe, read_description, require_described
-from pipelines.images.labelled import Images, read_images, statistics
+from pipelines.images.labelled import Images, read_images
 from pipelines.images.preview import preview as draw_preview
 from pipelines.tasks.classification.config import image_size, recipe
-from pipelines.tasks.classification.objective import begin
 from pipelines.training.task import Data
+
+SHOWN_BATCHES = SHOWN_IMAGES = 8  # rows and columns of the picture of a dry run
 
 
 def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHOLE) -> Data:
@@ -23,7 +24,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
         shard: part of each batch that is made here.
 
     Returns:
-        The datasets, of the dicts that `image_batches` describes.
+        The datasets, of the dicts that `images.batches` describes.
 
     Raises:
         ValueError: when the data is not what `config.data` says, or a batch has
@@ -35,8 +36,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             f"received train.batch_size={config.train.batch_size}."
         )
     images = read_images(config.data, "train")
-    describe(images, workdir, config.start.workdir)
-    described = read_description(workdir)
+    described = describe(images, workdir, config.start.workdir)
     require_described(images, described, "train")
     validation = read_described(config, described, "validation")
     counts = f"{len(images.labels)} to train, {len(validation.labels)} to validate"
@@ -62,7 +62,6 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             "set of training images": images.fingerprint(),
             "set of validation images": validation.fingerprint(),
         },
-        begin=lambda model, is_new: begin(model, config, described, is_new),
     )
 
 
@@ -73,28 +72,22 @@ def read_described(config, described: dict, split: str) -> Images:
     return images
 
 
-def preview(config: ml_collections.ConfigDict, path: str) -> None:
-    """Draws augmented training images with their labels to a picture."""
-    images, columns = read_images(config.data, "train"), 8
-    normalization = statistics(images)
-    batches = training_dataset(
-        images, columns, config.seed, recipe(config), image_size(config), *normalization
-    )
-    draw_preview(batches, images.class_names, *normalization, path, columns=columns)
-
-
-def show_batch(batch: dict, config: ml_collections.ConfigDict, workdir: str, picture: str) -> str:
-    """Draws the first images of a training batch, as the model sees them."""
+def show_batch(
+    batches: tf.data.Dataset, config: ml_collections.ConfigDict, workdir: str, picture: str
+) -> str:
+    """Draws the first images of the first training batches, as the model sees them."""
     described = read_description(workdir)
-    columns = 8
-    rows = min(8, -(-len(batch["labels"]) // columns))
+    # One batch a row, because the images of a batch are mixed alike.
+    shown = batches.take(SHOWN_BATCHES).map(
+        lambda batch: {k: x[:SHOWN_IMAGES] for k, x in batch.items()}
+    )
     draw_preview(
-        tf.data.Dataset.from_tensors(batch),
+        shown,
         described["class_names"],
         described["mean"],
         described["deviation"],
         picture,
-        rows,
-        columns,
+        SHOWN_BATCHES,
+        min(SHOWN_IMAGES, config.train.batch_size),
     )
-    return f"The first {min(len(batch['labels']), rows * columns)} images are in {picture}."
+    return f"The first images of the first {SHOWN_BATCHES} batches, one a row, are in {picture}."

@@ -15,9 +15,9 @@ from pipelines.data.sources import expanded
 
 
 class Distiller(keras.Model):
-    """Holds a student and its teacher, and answers as the student.
+    """Trains a student with its teacher, and answers as the student.
 
-    The variables are the student's alone: the teacher is neither trained nor saved with it.
+    It has the variables of the student alone: the teacher is neither trained nor saved with it.
 
     Args:
         student: built `VisionTransformer`.
@@ -35,7 +35,7 @@ class Distiller(keras.Model):
 
 
 class Teacher:
-    """Shows images to a trained model as that model knows them.
+    """Calls a trained model with images normalised and resized as that model expects them.
 
     Args:
         model: built Keras model from images `(B, h, w, c)` to logits `(B, C)`.
@@ -61,7 +61,7 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
     Args:
         path: the folder of a run of classification, or a `.keras` file of a model from images as
             the student gets them to logits.
-        described: what the student knows of its images: `class_names`, `mean` and `deviation`.
+        described: description of the student's images: `class_names`, `mean` and `deviation`.
         load_run: function from a run's folder to its model, image size and description.
 
     Returns:
@@ -77,34 +77,35 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
             f"teacher.model={path}, which does not exist."
         )
     scale, shift = np.float32(1.0), np.float32(0.0)
-    classes = own_classes = described["class_names"]
+    classes = teacher_classes = described["class_names"]
     channels = len(described["mean"])
     if Path(path).is_dir():
-        model, image_size, own = load_run(path)
-        own_classes = own["class_names"]
-        if own["channels"] != channels:
+        model, image_size, taught = load_run(path)
+        teacher_classes = taught["class_names"]
+        if taught["channels"] != channels:
             raise ValueError(
                 f"Expected a teacher of images with {channels} channels, received "
-                f"teacher.model={path} of images with {own['channels']}."
+                f"teacher.model={path} of images with {taught['channels']}."
             )
-        deviation, own_deviation = np.float32(described["deviation"]), np.float32(own["deviation"])
-        scale = deviation / own_deviation
-        shift = (np.float32(described["mean"]) - np.float32(own["mean"])) / own_deviation
+        teacher_deviation = np.float32(taught["deviation"])
+        scale = np.float32(described["deviation"]) / teacher_deviation
+        shift = (np.float32(described["mean"]) - np.float32(taught["mean"])) / teacher_deviation
     else:
         model, image_size = _load_file(path)
     teacher = Teacher(model, image_size, scale, shift)
     try:
         outputs = teacher(np.zeros((1, *(size or 32 for size in image_size), channels), "float32"))
-    except Exception as error:  # A model may be anything, and raises what it likes.
+    except Exception as error:  # The model may be of any kind, and raise anything.
         raise ValueError(
             f"Expected a teacher of images with {channels} channels, received "
             f"teacher.model={path}, which does not take them."
         ) from error
-    if own_classes != classes or outputs.shape != (1, len(classes)):
+    if teacher_classes != classes or outputs.shape != (1, len(classes)):
+        difference = f" and the classes {', '.join(teacher_classes)}" * (teacher_classes != classes)
         raise ValueError(
             f"Expected a teacher of the classes {', '.join(classes)}, received "
             f"teacher.model={path} with outputs of shape {tuple(outputs.shape)} for an image"
-            + (f" and the classes {', '.join(own_classes)}." if own_classes != classes else ".")
+            f"{difference}."
         )
     return teacher
 
@@ -127,7 +128,7 @@ def distillation_loss(model: Distiller, images, cross_entropy, config):
     """Computes the loss of each image from its label and from the teacher.
 
     With a distillation token the class head learns from the label and the other head from the
-    teacher; without, one head learns from both.
+    teacher. Without one, the class head learns from both.
 
     Args:
         model: `Distiller`.
@@ -151,7 +152,8 @@ def distillation_loss(model: Distiller, images, cross_entropy, config):
     if config.kind == "hard":
         losses = smoothed_cross_entropy(ops.argmax(taught, axis=-1), on_teacher)
     else:
-        wanted = ops.log_softmax(taught / config.temperature)
-        found = ops.log_softmax(on_teacher / config.temperature)
-        losses = ops.sum(ops.exp(wanted) * (wanted - found), axis=-1) * config.temperature**2
+        target = ops.log_softmax(taught / config.temperature)
+        predicted = ops.log_softmax(on_teacher / config.temperature)
+        divergence = ops.sum(ops.exp(target) * (target - predicted), axis=-1)
+        losses = divergence * config.temperature**2
     return (1.0 - config.alpha) * cross_entropy(on_labels) + config.alpha * losses

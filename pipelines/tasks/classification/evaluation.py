@@ -22,9 +22,9 @@ def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     """Works one example through the module, for the model card."""
     images = read_described(config, module.described, "validation")
     pixels = resize_and_crop(tf.constant(images.image(0)), image_size(config), config.serve.crop)
-    found = module.predict(pixels[None])
-    probability = float(tf.reduce_max(found["probabilities"][0]))
-    name = found["class_name"][0].numpy().decode()
+    outputs = module.predict(pixels[None])
+    probability = float(tf.reduce_max(outputs["probabilities"][0]))
+    name = outputs["class_name"][0].numpy().decode()
     return (
         f"- input: the first image of the validation set, {images.class_names[images.labels[0]]}\n"
         f"- output: {name}, probability {probability:.3f}\n"
@@ -44,11 +44,13 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str =
         name: the confusion matrix and the worst mistakes.
     """
     images = read_described(config, module.described, split)
+    mean, deviation = module.normalization
     batches = evaluation_dataset(
         images,
         config.serve.batch_size,
         image_size(config),
-        *module.normalization,
+        mean,
+        deviation,
         config.serve.crop,
     )
     probabilities = image_scores.predict(module.model, batches, len(images.labels))

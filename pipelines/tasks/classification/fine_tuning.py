@@ -1,11 +1,11 @@
-"""Beginning with the weights of another model: other classes, and images of another size."""
+"""Fine-tuning: a model begins with the weights of another one, of other classes or image sizes."""
 
 
 def copy_weights(source, target, with_heads: bool = True) -> None:
-    """Gives a model the weights of another of the same kind, in place.
+    """Copies the weights of a model into another one of the same kind, in place.
 
-    Learned positions are resized to the target's grid. Heads for another number of classes keep
-    their own weights, and so do random states.
+    Learned positions are resized to the target's grid. A head for another number of classes keeps
+    the target's weights, and random states do too.
 
     Args:
         source: built `VisionTransformer`.
@@ -16,11 +16,11 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
         ValueError: when the models differ in more than their heads and grids; nothing has been
             copied then.
     """
-    theirs, ours = _weights(source), _weights(target)
+    source_weights, target_weights = _weights(source), _weights(target)
     table = getattr(target.grid_positions, "table", None)
     pairs = []
-    for path in {**ours, **theirs}:
-        variable, value = ours.get(path), theirs.get(path)
+    for path in {**target_weights, **source_weights}:
+        variable, value = target_weights.get(path), source_weights.get(path)
         shapes = [None if v is None else tuple(v.shape) for v in (variable, value)]
         is_head = "head" in path.split("/")[1]
         if None not in shapes and (variable is table or (is_head and not with_heads)):
@@ -40,5 +40,5 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
 
 
 def _weights(model):
-    # The paths of random states have numbers in them that differ from model to model.
+    # Random states have no path that is the same in two models.
     return {v.path: v for v in model.variables if v.name != "seed_generator_state"}

@@ -38,11 +38,15 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
     return model
 
 
-def begin(model, config, described, is_new):
+def begin(
+    model: keras.Model, config: ml_collections.ConfigDict, workdir: str, is_new: bool
+) -> keras.Model:
     """Prepares a model for training: weights of another run, frozen layers, a teacher."""
+    described = read_description(workdir)
     if config.start.workdir and is_new:
-        first, _, own = _load_run(expanded(config.start.workdir))
-        copy_weights(first, model, with_heads=own["class_names"] == described["class_names"])
+        first, _, first_described = _load_run(expanded(config.start.workdir))
+        same_classes = first_described["class_names"] == described["class_names"]
+        copy_weights(first, model, with_heads=same_classes)
     if config.start.freeze:
         for layer in model.layers:
             layer.trainable = "head" in layer.name
@@ -69,11 +73,11 @@ def loss(model: keras.Model, batch: dict, config: ml_collections.ConfigDict):
     share = batch["share"]
 
     def cross_entropy(logits):
-        own, other = (
+        first, second = (
             smoothed_cross_entropy(batch[key], logits, config.train.label_smoothing)
             for key in ("labels", "other_labels")
         )
-        return share * own + (1.0 - share) * other
+        return share * first + (1.0 - share) * second
 
     if isinstance(model, Distiller):
         losses = distillation_loss(model, batch["images"], cross_entropy, config.teacher)

@@ -1,7 +1,11 @@
 """The translation task: sentence pairs in, a model that turns strings into strings out."""
 
 from pipelines.tasks.translation.config import DEFAULTS as DEFAULTS
+from pipelines.tasks.translation.config import FIXED_KEYS as FIXED_KEYS
+from pipelines.tasks.translation.config import FREE_KEYS as FREE_KEYS
+from pipelines.tasks.translation.config import LOCAL_KEYS as LOCAL_KEYS
 from pipelines.tasks.translation.config import METRICS as METRICS
+from pipelines.tasks.translation.config import PREPARED as PREPARED
 from pipelines.tasks.translation.config import check as check
 from pipelines.tasks.translation.config import default_config as default_config
 from pipelines.tasks.translation.data import datasets as datasets
@@ -13,3 +17,6 @@ from pipelines.tasks.translation.evaluation import validation_scorer as validati
 from pipelines.tasks.translation.objective import build as build
 from pipelines.tasks.translation.objective import loss as loss
 from pipelines.tasks.translation.objective import metrics as metrics
+from pipelines.training.task import after_step as after_step
+from pipelines.training.task import begin as begin
+from pipelines.training.task import finish as finish

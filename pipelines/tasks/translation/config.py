@@ -1,6 +1,8 @@
 """What a translation config holds, and what is refused."""
 
 import copy
+import math
+from typing import Any
 
 import ml_collections
 from keras import ops
@@ -11,13 +13,17 @@ from kerasformer.tokenizers import (
     KINDS,
     START_ID,
 )
-from pipelines.runs.config import check_choices, check_keys
+from pipelines.runs.config import check_choices, check_keys, check_ranges
 from pipelines.tasks.translation.translator import search_arguments
 from pipelines.text.pairs import KEYS
 from pipelines.training import settings
 
-METRICS = ("loss", "accuracy", "bleu")  # What a validation can report.
-DEFAULTS = {
+METRICS: tuple[str, ...] = ("loss", "accuracy", "bleu")
+PREPARED: tuple[str, ...] = ("tokenizer.model",)
+FIXED_KEYS: tuple[str, ...] = ("data", "tokenizer", "model")
+FREE_KEYS: tuple[str, ...] = ("data.test", "decode")
+LOCAL_KEYS: tuple[str, ...] = ("data.folder", "data.data_dir", "data.download")
+DEFAULTS: dict[str, Any] = {
     "task": "translation",
     "seed": 1,
     "weights": "average",  # What is evaluated: "average" of the kept checkpoints, "best" or "last".
@@ -59,7 +65,7 @@ def default_config() -> ml_collections.ConfigDict:
     """Returns a config with every key that the task and the training loop read.
 
     A config file changes what it needs to. `model` holds a variant and any argument of
-    `Seq2SeqTransformer`; `data` is what `parallel_text.read_pairs` reads.
+    `Seq2SeqTransformer`; `data` is what `text.pairs.read_pairs` reads.
     """
     config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS)).lock()
     for part in (config.data, config.model):
@@ -87,13 +93,9 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"train.batch_tokens={config.train.batch_tokens}."
         )
     least = {"max_source_length": 2, "max_ratio": 0, "max_extra": 0, "batch_size": 1}
-    for key, value in least.items():
-        if config.decode[key] < value:
-            raise ValueError(
-                f"Expected decode.{key} to be at least {value}, "
-                f"received decode.{key}={config.decode[key]}."
-            )
-    # The search knows best what it takes: one step of it, over seven tokens.
+    decode = config.decode
+    check_ranges({f"decode.{key}": (decode[key], least[key], math.inf) for key in least})
+    # The search checks its own arguments, here in one step over seven tokens.
     decoding.beam_search(
         lambda ids, state, context: (ops.zeros((*ids.shape, 7)), state),
         (),

@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 import ml_collections
+import tensorflow as tf
 
 from kerasformer.tokenizers import (
     SentencePieceTokenizer,
@@ -18,7 +19,7 @@ from pipelines.text.batches import TokenizedPairs, batches_per_epoch, dataset
 from pipelines.text.pairs import clean, read_pairs
 from pipelines.training.task import Data
 
-SHOWN = 5  # Pairs of a batch that a dry run shows.
+SHOWN_PAIRS = 5  # of the first batch, by a dry run
 
 
 def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHOLE) -> Data:
@@ -89,9 +90,11 @@ def load_tokenizer(workdir: str) -> SentencePieceTokenizer:
     return SentencePieceTokenizer.from_file(Path(workdir) / "tokenizer.model")
 
 
-def show_batch(batch: dict, config: ml_collections.ConfigDict, workdir: str, picture: str) -> str:
-    """Writes the first pairs of a training batch as text again, as the model sees them."""
-    tokenizer = load_tokenizer(workdir)
+def show_batch(
+    batches: tf.data.Dataset, config: ml_collections.ConfigDict, workdir: str, picture: str
+) -> str:
+    """Writes the first pairs of the first training batch as text again, as the model sees them."""
+    tokenizer, batch = load_tokenizer(workdir), next(iter(batches))
     sides = (tokenizer.decode(batch[name].numpy()) for name in ("source", "labels"))
     pairs = [pair for pair in zip(*sides, strict=True) if any(pair)]  # Not rows of padding.
-    return "\n".join(f"{source}\n  -> {target}" for source, target in pairs[:SHOWN])
+    return "\n".join(f"{source}\n  -> {target}" for source, target in pairs[:SHOWN_PAIRS])

@@ -27,8 +27,8 @@ def validation_scorer(
     module = serving(model, greedy, workdir)
 
     def score_validation():
-        found = translate(module, list(sources), greedy)
-        return {"bleu": bleu(found, references, config.data.is_tokenized).score}
+        hypotheses = translate(module, list(sources), greedy)
+        return {"bleu": bleu(hypotheses, references, config.data.is_tokenized).score}
 
     return score_validation
 
@@ -49,8 +49,8 @@ def translate(module: tf.Module, sentences: list[str], config) -> list[str]:
     for first in range(0, len(order), config.decode.batch_size):
         indices = order[first : first + config.decode.batch_size]
         batch = tf.constant([sentences[index] for index in indices])
-        found = module.translate(batch)["translation"].numpy()
-        for index, text in zip(indices, found, strict=True):
+        texts = module.translate(batch)["translation"].numpy()
+        for index, text in zip(indices, texts, strict=True):
             translations[index] = text.decode("utf-8")
     return translations
 
@@ -63,9 +63,9 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 def example(module: Translator, config: ml_collections.ConfigDict) -> str:
     """Works one example through the module, for the model card."""
     source, reference = read_pairs(config.data, "validation")[0]
-    found = module.translate(tf.constant([source]))
+    outputs = module.translate(tf.constant([source]))
     return (
-        f"- input: {source}\n- output: {found['translation'][0].numpy().decode()}\n"
+        f"- input: {source}\n- output: {outputs['translation'][0].numpy().decode()}\n"
         f"- reference: {reference}\n"
     )
 

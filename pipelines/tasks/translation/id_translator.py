@@ -1,4 +1,4 @@
-"""The translator for runtimes that know no strings: ids in, logits out, a function for each half.
+"""The translator for runtimes without strings: ids in, logits out, a function for each half.
 
 `encoder` reads `source` int32 `(B, S)` (with the end token; id 0 is padding) and gives
 
@@ -24,7 +24,7 @@ from kerasformer.tokenizers import START_ID
 
 
 def functions(model: Seq2SeqTransformer) -> dict[str, tuple[Callable, list[dict]]]:
-    """Makes both functions, each with inputs to try it with.
+    """Makes both functions, each with sample inputs.
 
     Args:
         model: built `Seq2SeqTransformer`.
@@ -40,7 +40,7 @@ def functions(model: Seq2SeqTransformer) -> dict[str, tuple[Callable, list[dict]
     samples = []
     for source, beams in zip(sources, (1, 3), strict=True):
         encoded = {name: output.numpy() for name, output in encoder(source).items()}
-        # In numpy, as a search does it: each sentence begins with one row and goes on with more.
+        # In numpy, as a search does it: a sentence has one row at first, then one for each beam.
         token_ids = np.full(len(source), START_ID, np.int32)
         first = {"token_ids": token_ids, **encoded}
         outputs = {name: output.numpy() for name, output in step(**first).items()}

@@ -20,9 +20,8 @@ def search_arguments(decode) -> dict:
 class Translator(tf.Module):
     """Translates UTF-8 strings with a trained model, in signatures that a SavedModel keeps.
 
-    An empty sentence (or one of spaces) has the empty translation. A sentence of more than
-    `max_source_length` tokens is cut off there, a translation where it may not grow further; both
-    say so in `truncated`.
+    An empty sentence (or one of spaces) has the empty translation. A sentence is cut off after
+    `max_source_length` tokens, and a translation at its largest length; `truncated` tells both.
 
     Args:
         model: built `Seq2SeqTransformer`.
@@ -48,16 +47,16 @@ class Translator(tf.Module):
             length penalty) and `truncated` bool `(B,)`.
         """
         source, truncated = self._read(text)
-        found = self._search(source)
+        best = self._search(source)
         return {
-            "translation": self.tokenizer.detokenize(found.token_ids[:, 0]),
-            "score": found.scores[:, 0],
-            "truncated": truncated | _is_cut(found),
+            "translation": self.tokenizer.detokenize(best.token_ids[:, 0]),
+            "score": best.scores[:, 0],
+            "truncated": truncated | _is_cut(best),
         }
 
     @tf.function(input_signature=[TEXT])
     def translate_nbest(self, text):
-        """Gives the best hypotheses of each sentence, best first.
+        """Translates each sentence in several ways, best first.
 
         Args:
             text: string tensor `(B,)`.
@@ -67,18 +66,18 @@ class Translator(tf.Module):
             are fewer than `n`) and `truncated` bool `(B,)`.
         """
         source, truncated = self._read(text)
-        found = self._search(source)
-        shape = tf.shape(found.scores)
-        flat = tf.reshape(found.token_ids, (shape[0] * shape[1], -1))
+        hypotheses = self._search(source)
+        shape = tf.shape(hypotheses.scores)
+        flat = tf.reshape(hypotheses.token_ids, (shape[0] * shape[1], -1))
         return {
             "translations": tf.reshape(self.tokenizer.detokenize(flat), shape),
-            "scores": found.scores,
-            "truncated": truncated | _is_cut(found),
+            "scores": hypotheses.scores,
+            "truncated": truncated | _is_cut(hypotheses),
         }
 
     @tf.function(input_signature=[TEXT])
     def align(self, text):
-        """Translates each sentence and says where the decoder looked for each token.
+        """Translates each sentence and shows where the decoder looked for each token.
 
         Args:
             text: string tensor `(B,)`.
@@ -119,13 +118,13 @@ class Translator(tf.Module):
         """Returns the functions that other runtimes take, see `id_translator`.
 
         Args:
-            format: str. Which runtime.
+            format: str. The runtime.
 
         Returns:
             Dict by name: pairs of a `tf.function` and a list of samples of its inputs.
 
         Raises:
-            ValueError: for a runtime that lacks operations of them.
+            ValueError: when the runtime lacks operations that they need.
         """
         if format != "onnx":
             raise ValueError(
@@ -147,27 +146,26 @@ class Translator(tf.Module):
         lengths = tf.reduce_sum(tf.cast(source != 0, tf.int32), axis=1)
         limits = tf.cast(decode.max_ratio * tf.cast(lengths, tf.float32), tf.int32)
         limits = limits + decode.max_extra
-        # A tensor, so that the search drops what has ended; of an empty batch the least int32.
+        # A tensor, so that the search drops sentences that have ended; at least 1, because the
+        # maximum of an empty batch is the smallest int32.
         max_length = tf.maximum(tf.reduce_max(limits), 1)
-        found = decoding.beam_search(
+        hypotheses = decoding.beam_search(
             *self.model.start_decoding(source, max_length),
             tf.fill((tf.shape(source)[0],), START_ID),
             max_length,
             length_limit=limits,
             **search_arguments(decode),
         )
-        # A source of the end token alone has nothing in it to translate.
-        has_words = lengths > 1
-        token_ids = tf.where(has_words[:, None, None], found.token_ids, 0)
-        return found._replace(
-            token_ids=token_ids, scores=tf.where(has_words[:, None], found.scores, 0.0)
-        )
+        has_words = lengths > 1  # The end token is always there.
+        token_ids = tf.where(has_words[:, None, None], hypotheses.token_ids, 0)
+        scores = tf.where(has_words[:, None], hypotheses.scores, 0.0)
+        return hypotheses._replace(token_ids=token_ids, scores=scores)
 
     def _spell(self, token_ids):
         return tf.where(token_ids == 0, "", self.tokenizer.pieces(token_ids))
 
 
-def _is_cut(found):
-    """Says of each best hypothesis whether it has words and no end."""
-    best = found.token_ids[:, 0]
+def _is_cut(hypotheses):
+    """Returns whether the best hypothesis of each sentence has words and no end token, `(B,)`."""
+    best = hypotheses.token_ids[:, 0]
     return tf.reduce_any(best != 0, axis=1) & ~tf.reduce_any(best == END_ID, axis=1)

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.layers.embeddings.patches import (
@@ -14,6 +13,7 @@ from kerasformer.layers.embeddings.patches import (
     pair,
     patch_grid,
 )
+from tests.backend import tf
 
 BATCH, HEIGHT, WIDTH, CHANNELS, HIDDEN = 2, 6, 15, 3, 7
 # (patch_size, strides, padding) that suit an image of 6 x 15 pixels.

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.mixers.dot_product import scaled_dot_product_attention
+from tests.backend import tf
 
 BATCH, LENGTH, CONTEXT, HIDDEN, CONTEXT_DIM, HEADS, KEY_DIM = 2, 5, 7, 13, 17, 6, 4
 MASKS = ["no mask", "padding", "arbitrary", "per head", "shared", "causal", "causal and arbitrary"]
@@ -50,7 +50,7 @@ def random_mask(*shape):
 
 
 def masks(kind, keys, padding_name="mask"):
-    """Says the same mask in our arguments and in those of Keras."""
+    """Writes one mask in our arguments and in those of Keras."""
     if kind == "padding":
         padding = random_mask(BATCH, keys)
         expanded = np.repeat(padding[:, np.newaxis], LENGTH, axis=1)
@@ -68,7 +68,7 @@ def masks(kind, keys, padding_name="mask"):
 
 
 def copy_weights(layer, twin):
-    """Gives the attention of Keras the weights of ours, cut out of the fused kernels."""
+    """Copies our weights to the attention of Keras, cut out of the fused kernels."""
     groups = layer.num_key_value_heads or HEADS
     if layer.is_cross_attention:
         fused = [(layer.query_dense, [HEADS]), (layer.key_value_dense, [groups, groups])]

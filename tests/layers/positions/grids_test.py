@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 from kerasformer.layers.positions.grids import (
@@ -13,6 +12,7 @@ from kerasformer.layers.positions.grids import (
     resize_grid,
 )
 from kerasformer.layers.stacks import Encoder
+from tests.backend import tf
 
 BATCH, ROWS, COLUMNS, HIDDEN, PREFIX = 2, 5, 7, 12, 3
 GRID = (ROWS, COLUMNS)

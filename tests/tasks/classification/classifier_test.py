@@ -145,7 +145,8 @@ class AnswersTest:
         assert spelled(found["class_names"]) == np.array(NAMES)[best].tolist()
 
     def test_of_few_classes_all_are_named(self):
-        found = make_classifier(NAMES[:3]).classify(tf.constant(FILES[:1]))
+        classifier = make_classifier(NAMES[:3])  # A `tf.function` does not keep its object alive.
+        found = classifier.classify(tf.constant(FILES[:1]))
         assert found["probabilities"].shape == (1, 3)
         assert sorted(spelled(found["class_names"])[0]) == list(NAMES[:3])
 

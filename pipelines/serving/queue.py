@@ -1,0 +1,141 @@
+"""A queue of requests from many threads, whose rows are computed in batches inside TensorFlow."""
+
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+
+class Batching(NamedTuple):
+    """How requests are brought together.
+
+    Attributes:
+        max_size: int. Most instances in a batch.
+        wait: float. Seconds that the first request of a batch waits for others, or `None`: see
+            `seconds`.
+        threads: int. Batches of one endpoint that are computed at the same time, or as many as it
+            has queues.
+        lengths: int for each bound between buckets of sentences, in bytes. Each bucket has its
+            own queue, so that short sentences never wait for long ones.
+    """
+
+    max_size: int = 32
+    wait: float | None = None
+    threads: int = 2
+    lengths: tuple[int, ...] = (64, 160)
+
+    def sizes(self) -> list[int]:
+        """Lists the sizes that batches are filled up to: the powers of 2, and the largest."""
+        powers = itertools.takewhile(lambda n: n < self.max_size, (2**i for i in range(31)))
+        return [*powers, self.max_size]
+
+    def seconds(self, is_text: bool) -> float:
+        """Returns how long a batch waits: a translation takes long, and gains by fuller batches."""
+        default = 0.01 if is_text else 0.002
+        return default if self.wait is None else self.wait
+
+
+class Measured(NamedTuple):
+    """What a call took.
+
+    Attributes:
+        queue: float. Seconds until its batch began, including the decoding of its images.
+        compute: float. Seconds from then until its batch was done.
+        batches: int for each batch in which this call had the first row: the instances in it.
+    """
+
+    queue: float
+    compute: float
+    batches: tuple[int, ...]
+
+
+class Queue:
+    """Brings the rows of calls from many threads together and computes them in batches.
+
+    Args:
+        compute: concrete function of a batch, a signature of the model.
+        decode: concrete function from the inputs of a call to those of `compute`. It runs for
+            each call alone, so that its errors concern that call only. `None` where the inputs
+            are the same.
+        specs: inputs of a call by name, each with a row for each instance.
+        batching: how calls are brought together.
+        seconds: float. How long the first call of a batch waits for others.
+        threads: int. Batches that are computed at the same time.
+        max_rows: int. Most rows of a call.
+    """
+
+    def __init__(
+        self,
+        compute: Callable,
+        decode: Callable | None,
+        specs: Mapping[str, tf.TensorSpec],
+        batching: Batching,
+        seconds: float,
+        threads: int,
+        max_rows: int,
+    ):
+        self._compute, self._decode, self._specs = compute, decode, dict(specs)
+        self._batch_inputs = list(compute.structured_input_signature[1])
+        self._outputs = list(compute.structured_outputs)
+        self._numbers = itertools.count()
+        batch = tf.nondifferentiable_batch_function(
+            threads,
+            max(batching.max_size, max_rows),  # What is computed at once has one of the sizes.
+            round(1e6 * seconds),
+            batching.sizes(),
+            max_enqueued_batches=2**20,  # The threads that may wait are the bound.
+            autograph=False,
+        )
+        self._batch = batch(self._compute_batch)
+        # TensorFlow finds a queue by its scope; queues of one scope would answer for each other.
+        self._scope = f"queue_{uuid.uuid4().hex}"
+        signature = [tf.TensorSpec([None], tf.int64), *self._specs.values()]
+        enqueue = tf.function(self._enqueue, signature, autograph=False)
+        self._call = enqueue.get_concrete_function()
+
+    def __call__(self, tensors: Mapping[str, tf.Tensor]) -> tuple[dict[str, np.ndarray], Measured]:
+        """Puts the rows of a call into the queue and waits for their outputs; safe from any thread.
+
+        Args:
+            tensors: by name, as in `specs`.
+
+        Returns:
+            Tuple of the outputs by name and what the call took.
+        """
+        rows = [tensors[name] for name in self._specs]
+        numbers = np.fromiter(self._numbers, np.int64, len(rows[0]))
+        asked = time.time()
+        *outputs, facts = (x.numpy() for x in self._call(tf.constant(numbers), *rows))
+        began, ended, sizes, firsts = facts.T
+        batches = tuple(sizes[firsts == numbers].astype(int).tolist())
+        waited, computed = began.min() - asked, ended.max() - began.min()
+        measured = Measured(max(0.0, waited), computed, batches)
+        return dict(zip(self._outputs, outputs, strict=True)), measured
+
+    def _enqueue(self, numbers, *rows):
+        """Runs for each call: decodes its rows and leaves them to the batch."""
+        tensors = dict(zip(self._specs, rows, strict=True))
+        tensors = self._decode(**tensors) if self._decode else tensors
+        with tf.name_scope(self._scope):
+            return self._batch(numbers, *(tensors[name] for name in self._batch_inputs))
+
+    def _compute_batch(self, numbers, *rows):
+        """Runs for each batch: computes its rows, and adds facts `(rows, 4)` to the outputs.
+
+        The facts are when the batch began and ended, its size, and the number of its first row.
+        """
+        began = tf.timestamp()
+        with tf.control_dependencies([began]):
+            rows = [tf.identity(x) for x in rows]
+        outputs = self._compute(**dict(zip(self._batch_inputs, rows, strict=True)))
+        with tf.control_dependencies(list(outputs.values())):
+            ended = tf.timestamp()
+        # TensorFlow fills a batch up with copies of rows, which have the same numbers.
+        size = tf.size(tf.unique(numbers)[0])
+        facts = [began, ended, *(tf.cast(x, tf.float64) for x in (size, numbers[0]))]
+        facts = tf.tile([facts], [tf.size(numbers), 1])
+        return [*(outputs[name] for name in self._outputs), facts]
