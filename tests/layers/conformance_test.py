@@ -141,6 +141,7 @@ class ModelTest:
         layer = entry.make(dtype="mixed_float16")
         symbolic = entry.functional(layer).outputs
         eager = keras.tree.flatten(entry.call(layer, entry.values()))
+        assert eager[0].dtype == (entry.output_dtype or layer.compute_dtype)
         for output, expected in zip(eager, symbolic, strict=True):
             assert keras.backend.standardize_dtype(output.dtype) == expected.dtype
             for size, said in zip(output.shape, expected.shape, strict=True):
