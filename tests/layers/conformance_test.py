@@ -141,6 +141,7 @@ class ModelTest:
         layer = entry.make(dtype="mixed_float16")
         symbolic = entry.functional(layer).outputs
         eager = keras.tree.flatten(entry.call(layer, entry.values()))
+        assert eager[0].dtype == (entry.output_dtype or layer.compute_dtype)
         for output, expected in zip(eager, symbolic, strict=True):
             # On torch, Keras 3.15 casts no weight while it traces: float32 where 16 bits come out.
             if BACKEND != "torch":
