@@ -234,6 +234,8 @@ class EncoderBlock(BlockArguments):
             Tuple of the outputs `(R, T, hidden_dim)` and the new cache.
         """
         step = decoding_method(self.self_attention.sublayer, "step")
+        if not self.built:  # A step may come before the first call.
+            self.build(inputs.shape)
         x, cache = self.self_attention.apply(inputs, lambda x: step(x, cache, positions))
         return self._feed(x), cache
 
@@ -354,4 +356,6 @@ class DecoderBlock(EncoderBlock):
 
     def project_context(self, context):
         """Computes the keys and values of the context once for all steps."""
+        if not self.built:  # Decoding may come before the first call.
+            self.build((None, None, self.hidden_dim), context.shape)
         return self.cross_attention.sublayer.project_context(context)

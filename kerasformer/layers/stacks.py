@@ -152,6 +152,8 @@ class Encoder(BlockArguments):
         Returns:
             Tuple of the outputs `(R, T, hidden_dim)` and the new cache.
         """
+        if not self.built:  # A step may come before the first call.
+            self.build(inputs.shape)
         return self._step_blocks(inputs, cache, positions, [()] * self.num_layers)
 
     def _step_blocks(self, x, cache, positions, contexts):
@@ -268,4 +270,6 @@ class Decoder(Encoder):
 
     def project_context(self, context):
         """Computes each block's keys and values of the context once for all steps."""
+        if not self.built:  # Decoding may come before the first call.
+            self.build((None, None, self.hidden_dim), context.shape)
         return [block.project_context(context) for block in self.blocks]
