@@ -272,13 +272,13 @@ class UnbuiltTest:
     """Decoding may begin with a layer that was never called."""
 
     def test_a_step_builds_an_encoder(self):
-        inputs, encoder = random_sequence(2, 1), Encoder(2, 6, 3, 7)
-        outputs, _ = encoder.step(inputs, encoder.init_cache(2, 1), ops.zeros((2,), "int32"))
+        inputs, encoder = random_sequence(2, 3), Encoder(2, 6, 3, 7)
+        outputs, _ = encoder.step(inputs, encoder.init_cache(2, 3), ops.zeros((2,), "int32"))
         np.testing.assert_allclose(outputs, encoder(inputs, use_causal_mask=True), atol=1e-6)
 
     def test_a_context_builds_a_decoder(self):
-        inputs, context, decoder = random_sequence(2, 1), random_sequence(2, 5), Decoder(2, 6, 3, 7)
-        contexts, cache = decoder.project_context(context), decoder.init_cache(2, 1)
+        inputs, context, decoder = random_sequence(2, 3), random_sequence(2, 5), Decoder(2, 6, 3, 7)
+        contexts, cache = decoder.project_context(context), decoder.init_cache(2, 3)
         outputs, _ = decoder.step(inputs, cache, ops.zeros((2,), "int32"), contexts)
         np.testing.assert_allclose(outputs, decoder(inputs, context), atol=1e-6)
 
