@@ -4,6 +4,7 @@ Each of the two runs `python -m tests.distribution.workers_test FOLDER`, and lea
 the folder.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -97,7 +98,11 @@ def take_part(folder):
     """Does in each of several processes what is to be tested."""
     local_workers.follow_parent()
     workers = Workers(strategies.make("multiworker"))
-    found = {"shard": workers.shard, "is_chief": workers.is_chief, "called": []}
+    found = {
+        "shard": dataclasses.astuple(workers.shard),
+        "is_chief": workers.is_chief,
+        "called": [],
+    }
 
     def say(value):
         found["called"].append(workers.index)
