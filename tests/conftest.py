@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config, items):
         needing = [item for item in items if item.get_closest_marker("needs_tensorflow")]
         config.hook.pytest_deselected(items=needing)
         items[:] = [item for item in items if item not in needing]
-    longest = ["docs", "layers/conformance", "training/loop", "training/trainer", "jax"]
+    longest = ["docs", "layers/conformance", "training/loop", "training/trainer", "backends"]
     longest += ["training/soak", "distribution/workers", "serving/serve"]
     rank = {ROOT / "tests" / f"{name}_test.py": index for index, name in enumerate(longest)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))

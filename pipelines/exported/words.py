@@ -131,7 +131,7 @@ def draw(model: Model, batch: list[str], paths: Sequence[Path | None]) -> None:
 
 
 def note(text: str) -> None:
-    """Tells the user something that is not a translation."""
+    """Prints a note to standard error."""
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 

@@ -40,7 +40,7 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
     path = Path(workdir) / "config.json"
     try:
         return ml_collections.ConfigDict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{workdir} holds no run: {path} does not exist.") from None
     except ValueError as error:  # Neither UTF-8 nor JSON.
         raise ValueError(f"{path} cannot be read: {error}.") from error

@@ -20,8 +20,10 @@ def match(scores: Path, config, workdir: str, weights: str) -> bool:
 
 def description(config, workdir: str, weights: str, split: str) -> dict:
     """Describes what scores are of: the split and its data, the weights and their step."""
-    values = [config.data.get(key) for key in ("name", "folder", split)]
-    data = " ".join(str(value) for value in values if value) or config.data.format
+    data_config = config.get("data", {})
+    values = [data_config.get(key) for key in ("name", "folder", split)]
+    data = " ".join(str(value) for value in values if value)
+    data = data or data_config.get("format", config.task)
     return {"split": split, "data": data, "weights": weights, "step": _last_step(workdir)}
 
 

@@ -1,4 +1,4 @@
-"""The folder of one run: who may write there, whose it is, and what its task made of the data."""
+"""The lock of a run's folder, the check that it belongs to the run, and its prepared files."""
 
 import base64
 import contextlib
@@ -137,13 +137,13 @@ def read_prepared(workdir: str | os.PathLike, names: Collection[str]) -> dict[st
 
 
 def write_prepared(workdir: str | os.PathLike, files: Mapping[str, str]) -> None:
-    """Writes what `read_prepared` has read in another folder."""
+    """Writes what `read_prepared` has read in another folder to the temporary one of a worker."""
     for name, text in files.items():
         Path(workdir, name).write_bytes(base64.b64decode(text))
 
 
 def prepared_hashes(files: Mapping[str, str]) -> dict[str, str]:
-    """Returns the SHA-256 of each file that `read_prepared` has read."""
+    """Returns the SHA-256 of the base64 text of each file that `read_prepared` has read."""
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
 
 
@@ -152,15 +152,19 @@ def require_unchanged(workdir: str | os.PathLike, hashes: Mapping[str, object]) 
 
     Args:
         workdir: folder of the run.
-        hashes: what the checkpoint says of its data: the hash of each prepared file by its name.
-            Names of which there is no file are ignored.
+        hashes: what the checkpoint says of its data: the hash of each prepared file by its name,
+            among others.
 
     Raises:
-        ValueError: naming the first file that differs.
+        ValueError: naming the first file that is missing or differs.
     """
-    for name, digest in prepared_hashes(read_prepared(workdir, hashes)).items():
-        if digest != hashes[name]:
+    digests = prepared_hashes(read_prepared(workdir, hashes))
+    for name, expected in hashes.items():
+        # The others are of data, such as "training pairs".
+        is_file = " " not in name and Path(name).suffix != ""
+        if is_file and digests.get(name) != expected:
+            what = "was changed or replaced" if name in digests else "is missing"
             raise ValueError(
-                f"{Path(workdir, name)} was changed or replaced: it is not the file that the "
-                "checkpoint was trained with."
+                f"{Path(workdir, name)} {what}: expected the file that the checkpoint was trained "
+                "with."
             )

@@ -85,7 +85,7 @@ class Progress:
             self.bar.write(line)
 
     def summary(self, state: State) -> dict[str, float | None]:
-        """Sums the run up, and prints it as a sentence."""
+        """Summarises the run: prints a sentence and returns the numbers."""
         total = max(state.seconds, 1e-9)
         metric = f"validation_{state.metric}"
         shares = {name: round(seconds / total, 4) for name, seconds in state.clock.items()}

@@ -77,7 +77,7 @@ def check(
     counts = ("steps", "steps_per_call", "accumulate", "keep_checkpoints", *PERIODS)
     least = dict.fromkeys(counts, 1) | dict.fromkeys(("clip_norm", "patience", "weight_decay"), 0)
     check_ranges({f"train.{key}": (train[key], least[key], math.inf) for key in least})
-    momenta = ("ema", "label_smoothing", "beta_1", "beta_2")
+    momenta = ("ema", "beta_1", "beta_2")
     check_ranges({f"train.{key}": (train[key], 0, 1) for key in momenta}, includes_end=False)
     check_ranges({"train.layer_decay": (train.layer_decay, 1e-6, 1)})
     choices = {

@@ -54,10 +54,15 @@ class State:
 
     @classmethod
     def resumed(cls, saved: dict, metric: str, data: Mapping[str, str | int]) -> "State":
-        """Reads the state of a checkpoint, to go on with a metric and data that may be others."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        values = {name: value for name, value in saved.items() if name in names}
-        state = cls(**{**values, "data": data, "period": Period(**saved["period"])})
+        """Reads the state of a checkpoint, to resume, perhaps with another metric or other data."""
+        period = Period(**_known(Period, saved.get("period", {})))
+        state = cls(**{**_known(cls, saved), "data": data, "period": period})
         if state.metric != metric:  # The values of two metrics cannot be compared.
             state.metric, state.best_value, state.best_step, state.stale = metric, None, 0, 0
         return state
+
+
+def _known(kind: type, values: dict) -> dict:
+    """Leaves out what another version of the class has saved and this one does not know."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in values.items() if name in names}

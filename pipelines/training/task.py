@@ -3,7 +3,9 @@
 A task is anything that has the names of `Task`: a package whose `__init__.py` hands them on (as
 `pipelines.tasks.translation` does) or an object. Four names have a default, the functions at the
 end of this file, which a task hands on as they are if it has nothing to do there: `begin`,
-`finish`, `after_step` and `validation_scorer`. A new task is added to `TASKS` in `apps/tasks.py`.
+`finish`, `after_step` and `validation_scorer`. A package hands one on by
+`from pipelines.training.task import after_step as after_step`. A new task is added to `TASKS` in
+`apps/tasks.py`, and its folder to `ROOMS` in `BUILD`.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +26,7 @@ class Data(NamedTuple):
             without end; this process's part of each batch, a dict of tensors.
         validation: `tf.data.Dataset` of batches, read once a validation; whole batches.
         batches_per_epoch: float.
-        items: what a loss is summed over, in the plural: `"tokens"` or `"images"`.
+        items: what a loss is summed over, in the plural, such as `"tokens"` or `"images"`.
         fingerprint: a hash of each part of the data by its name, such as `"training pairs"`; a run
             does not resume with other data.
     """
@@ -40,9 +42,11 @@ class Task(Protocol):
     """What a task offers to the training loop and to the programs.
 
     Attributes:
-        METRICS: the metrics that a validation can report, one of which is `train.best_metric`.
-        DEFAULTS: every key of the config with its default; `"train"` includes
-            `training.settings.DEFAULTS`, `"weights"` says which weights are evaluated.
+        METRICS: the metrics that a validation can report, one of which is `train.best_metric`. Of
+            one whose name ends in `loss` the lowest value is the best, of others the highest.
+        DEFAULTS: every key of the config with its default. The programs read `"task"`, the name in
+            `TASKS`; `"seed"`; `"weights"`, which weights are evaluated; and `"train"`, which
+            includes `training.settings.DEFAULTS`.
         PREPARED: the files that `datasets` makes of the data and writes to the run's folder. A
             checkpoint keeps their hashes; exports to other runtimes get a copy.
         FIXED_KEYS: keys of the config, or parts of it, that a run never changes.
@@ -65,8 +69,9 @@ class Task(Protocol):
         """Refuses values that cannot be, by a `ValueError`, before anything is read or written."""
 
     def datasets(self, config: ml_collections.ConfigDict, workdir: str, shard: Shard) -> Data:
-        """Reads the data, writes the files of `PREPARED` unless they are there, makes batches.
+        """Reads the data, writes the files of `PREPARED`, makes batches.
 
+        Once the run has checkpoints the files are read and never written again.
         In a run of several processes the chief calls this first; the others then find its files in
         their own `workdir`.
         """
@@ -103,7 +108,8 @@ class Task(Protocol):
 
         Returns:
             Tuple of its sum over the real items and their number, float32 scalars. The gradient is
-            that of the sum divided by the number, both taken over all replicas.
+            that of the sum divided by the number, both taken over all replicas; a trainable weight
+            that the loss does not use has the gradient zero.
         """
 
     def metrics(

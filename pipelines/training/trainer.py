@@ -167,8 +167,12 @@ class Trainer:
             scale = 1.0 if self.loss_scale is None else self.loss_scale.value / tf.maximum(items, 1)
             scaled = loss * scale
         gradients = tape.gradient(scaled, self.model.trainable_weights)
-        # The gradients of embeddings are sparse until here.
-        return [tf.convert_to_tensor(gradient) / scale for gradient in gradients], loss, items
+        dense = [
+            # Zeros for a weight that the loss does not use; those of embeddings are sparse.
+            tf.zeros_like(weight.value) if gradient is None else tf.convert_to_tensor(gradient)
+            for weight, gradient in zip(self.model.trainable_weights, gradients, strict=True)
+        ]
+        return [gradient / scale for gradient in dense], loss, items
 
     def _rows_of_replica(self, batch, count):
         """Takes the rows of this replica out of a batch that `count` replicas share."""
@@ -197,6 +201,8 @@ class Trainer:
             for batch in dataset:
                 new = tf.nest.map_structure(_as_float64, self._batch_metrics(batch))
                 sums = new if sums is None else tf.nest.map_structure(np.add, sums, new)
+        if sums is None:
+            raise ValueError("Expected validation data, received a dataset without batches.")
         return {name: float(value) for name, value in self.task.finish(sums).items()}
 
     @contextlib.contextmanager

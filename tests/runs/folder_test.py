@@ -236,6 +236,9 @@ class UnchangedTest:
         (tmp_path / "b.model").write_text("another")
         with pytest.raises(ValueError, match="b.model was changed or replaced"):
             require_unchanged(tmp_path, data)
+        (tmp_path / "b.model").unlink()
+        with pytest.raises(ValueError, match="b.model is missing"):
+            require_unchanged(tmp_path, data)
 
 
 class ReadConfigTest:

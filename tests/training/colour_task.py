@@ -19,13 +19,13 @@ from pipelines.training import settings
 from pipelines.training.task import Data, begin, validation_scorer
 from tests import programs
 
-METRICS = ("loss", "red", "green", "blue")
+METRICS = ("loss", "red_loss", "green_loss", "blue_loss")
 DEFAULTS = {
     "task": "colour",
     "seed": 3,
     "weights": "last",
     "data": {"format": "npz", "classes": (), "on_bad_image": "stop", "max_pixels": 10**6},
-    "train": {**settings.DEFAULTS, "batch_size": 5, "label_smoothing": 0.0},
+    "train": {**settings.DEFAULTS, "batch_size": 5},
 }
 PREPARED, FIXED_KEYS, FREE_KEYS, LOCAL_KEYS = ("shape.json",), ("data",), (), ("data.folder",)
 FOLLOW = 0.25  # share of the student in the teacher, after each step

@@ -26,7 +26,7 @@ def get_config():
     config.data.update(folder={folder!r}, train="images.npz", validation="images.npz")
     config.data.test = "images.npz"
     config.train.update(steps=12, warmup_steps=5, learning_rate=0.01, steps_per_call=2)
-    config.train.update(log_every=2, validate_every=4, checkpoint_every=3, best_metric="blue")
+    config.train.update(log_every=2, validate_every=4, checkpoint_every=3, best_metric="blue_loss")
     return config
 """
 

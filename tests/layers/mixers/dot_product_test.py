@@ -1,9 +1,8 @@
 """The kernel of the backend against the reference, in values and gradients, on any backend.
 
-Runs under pytest with TensorFlow, JAX or torch (`KERAS_BACKEND`); `jax_test.py` runs it on JAX.
+Runs under pytest with any backend (`KERAS_BACKEND`); `backends_test.py` runs it on JAX.
 """
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -14,14 +13,7 @@ from kerasformer.layers.mixers.dot_product import (
     fused_attention,
     scaled_dot_product_attention,
 )
-
-BACKEND = keras.backend.backend()
-if BACKEND == "tensorflow":
-    import tensorflow as tf
-elif BACKEND == "jax":
-    import jax
-else:
-    import torch
+from tests.backend import BACKEND, jax, recording, tf, torch
 
 BATCH, HEADS, LENGTH, CONTEXT, KEY_DIM = 2, 6, 5, 7, 8
 
@@ -49,9 +41,10 @@ def value_and_gradients(function, arrays):
             outputs = function(*tensors)
             loss = tf.reduce_sum(outputs * weights)
         return [x.numpy() for x in (outputs, *tape.gradient(loss, tensors))]
-    tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
-    outputs = function(*tensors)
-    gradients = torch.autograd.grad((outputs * torch.tensor(weights)).sum(), tensors)
+    with recording():
+        tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+        outputs = function(*tensors)
+        gradients = torch.autograd.grad((outputs * torch.tensor(weights)).sum(), tensors)
     return [x.detach().numpy() for x in (outputs, *gradients)]
 
 

@@ -1,14 +1,14 @@
-"""Searches, cached steps, losses and schedules give the same numbers on JAX as on TensorFlow.
+"""Searches, cached steps, losses and schedules give the same numbers on every backend.
 
-This file is also the program that the test runs on JAX, without TensorFlow.
+The numbers are stored, and each backend computes them anew: TensorFlow and JAX in `make test`,
+torch in `make test-torch`. This file is also the program that runs on JAX, without TensorFlow;
+`python -m tests.backends_test --store` stores the numbers of the backend at hand.
 """
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -17,12 +17,10 @@ from kerasformer import decoding, schedules
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import Seq2SeqTransformer
 from tests import ROOT
+from tests.backend import BACKEND, jax, needs_tensorflow, recording, tf, torch
 from tests.layers.mixers import dot_product_test
 
-if keras.backend.backend() == "jax":
-    import jax
-else:
-    import tensorflow as tf
+STORED = ROOT / "tests/stored/backends.npz"
 
 VOCABULARY, LENGTH = 23, 7
 SOURCE = np.array([[5, 11, 17, 2, 0], [19, 2, 0, 0, 0], [7, 13, 4, 8, 2]])
@@ -47,8 +45,12 @@ def searches(model, length=LENGTH):
 
 def gradient(function, value):
     """Differentiates a function to a scalar, as the backend at hand does it."""
-    if keras.backend.backend() == "jax":
+    if BACKEND == "jax":
         return jax.jit(jax.grad(function))(value)
+    if BACKEND == "torch":
+        with recording():
+            value = torch.tensor(value, requires_grad=True)
+            return torch.autograd.grad(function(value), value)[0]
     value = tf.constant(value)
     with tf.GradientTape() as tape:
         tape.watch(value)
@@ -56,10 +58,10 @@ def gradient(function, value):
     return tape.gradient(result, value)
 
 
-def results(weights):
+def results():
     """Computes all that is compared, as numpy arrays by name."""
-    model = make_model()
-    model.set_weights(weights)
+    model, random = make_model(), np.random.default_rng(7)
+    model.set_weights([random.standard_normal(w.shape) * 0.5 for w in model.weights])
     found = {}
     for name, hypotheses in searches(model):
         found[f"{name} tokens"], found[f"{name} scores"] = hypotheses[:2]
@@ -78,33 +80,42 @@ def results(weights):
     return {name: ops.convert_to_numpy(value) for name, value in found.items()}
 
 
-def test_jax_without_tensorflow_computes_the_same(tmp_path):
-    random = np.random.default_rng(7)
-    weights = [random.standard_normal(w.shape) * 0.5 for w in make_model().weights]
-    np.savez(tmp_path / "weights.npz", *weights)
+def assert_as_stored(computed):
+    with np.load(STORED) as stored:
+        assert set(stored.files) == set(computed)
+        for name in stored.files:
+            np.testing.assert_allclose(
+                computed[name], stored[name], rtol=1e-4, atol=1e-5, err_msg=name
+            )
+
+
+def test_this_backend_computes_what_is_stored():
+    computed = results()
+    beams = computed["beam tokens"]
+    assert np.any(beams[0] != beams[1]) and np.any(beams[:, 0] != beams[:, 1])
+    assert_as_stored(computed)
+
+
+@needs_tensorflow
+def test_jax_without_tensorflow_computes_the_same():
+    environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, __file__, str(tmp_path)],
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        [sys.executable, __file__],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    expected = results(weights)
-    beams = expected["beam tokens"]
-    assert np.any(beams[0] != beams[1]) and np.any(beams[:, 0] != beams[:, 1])
-    with np.load(tmp_path / "results.npz") as found:
-        assert set(found.files) == set(expected)
-        for name, value in expected.items():
-            np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    if sys.argv[1:] == ["--store"]:
+        np.savez_compressed(STORED, **results())
+        sys.exit()
+    assert BACKEND == "jax" and "tensorflow" not in sys.modules
     for draw_mask in dot_product_test.MASKS.values():
         dot_product_test.test_the_kernel_equals_the_reference(2, draw_mask, True)
-    with np.load(folder / "weights.npz") as arrays:
-        computed = results([arrays[name] for name in arrays.files])
+    assert_as_stored(results())
     with pytest.raises(ValueError, match="Expected max_length of type int outside TensorFlow"):
         next(searches(make_model(), ops.array(LENGTH)))
-    np.savez(folder / "results.npz", **computed)
-    assert keras.backend.backend() == "jax" and "tensorflow" not in sys.modules
+    assert "tensorflow" not in sys.modules
