@@ -185,6 +185,11 @@ class EncoderBlock(BlockArguments):
         }
 
     def build(self, inputs_shape):
+        if inputs_shape[-1] != self.hidden_dim:
+            raise ValueError(
+                f"Expected inputs of width hidden_dim={self.hidden_dim}, received "
+                f"shape={tuple(inputs_shape)}."
+            )
         self.self_attention.build(inputs_shape)
         if self.feed_forward is not None:
             self.feed_forward.build(inputs_shape)

@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
 from kerasformer.layers.feed_forward import FeedForward
+from kerasformer.layers.masks import combine_masks
 from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.residual import Residual
 
@@ -110,7 +111,8 @@ class MeanPooling(keras.layers.Layer):
         if mask is None:
             return ops.mean(x, axis=1)
         dtype = keras.backend.result_type(x.dtype, "float32")
-        real = ops.cast(mask[:, self.num_prefix_tokens :, None], dtype)
+        real = _real_positions(mask, inputs)[:, self.num_prefix_tokens :, None]
+        real = ops.cast(real, dtype)
         total = ops.sum(ops.where(real > 0, ops.cast(x, dtype), 0.0), axis=1)
         return ops.cast(total / ops.maximum(ops.sum(real, axis=1), 1.0), x.dtype)
 
@@ -172,7 +174,7 @@ class SequencePooling(keras.layers.Layer):
         scores = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
         if mask is None:
             return ops.softmax(scores, axis=1)
-        real = ops.cast(mask, scores.dtype)
+        real = ops.cast(_real_positions(mask, inputs), scores.dtype)
         return ops.softmax(scores + 1e9 * (real - 1.0), axis=1) * real
 
     def compute_mask(self, inputs, previous_mask=None):
@@ -290,3 +292,9 @@ class AttentionPooling(keras.layers.Layer):
             "activation": serialize_activation(self.activation),
             "epsilon": self.epsilon,
         }
+
+
+def _real_positions(mask, inputs):
+    """Checks a padding mask `(B, T)` against a sequence."""
+    batch, length, _ = inputs.shape
+    return combine_masks(mask, shape=(batch, None, None, length))[:, 0, 0]

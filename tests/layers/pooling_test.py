@@ -181,3 +181,12 @@ class PoolingTest:
         masked = keras.layers.Masking()(x)
         np.testing.assert_array_equal(layer(masked), layer(x, mask=ops.array(MASK)))
         assert layer.compute_mask(x, MASK) is None
+
+
+class WrongMaskTest:
+    @pytest.mark.parametrize("layer", [MeanPooling(), SequencePooling()])
+    def test_a_mask_of_another_size_is_refused_and_a_list_taken(self, layer):
+        inputs = keras.ops.ones((2, 5, 6))
+        with pytest.raises(ValueError, match=r"padding mask of shape \(B, S\)"):
+            layer(inputs, mask=np.ones((2, 1), bool))
+        assert tuple(layer(inputs, mask=[[True] * 5] * 2).shape) == (2, 6)

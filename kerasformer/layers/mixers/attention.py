@@ -246,7 +246,8 @@ class MultiHeadAttention(keras.layers.Layer):
         Args:
             inputs: float tensor `(R, T, input_dim)`.
             cache: tuple of keys and values `(R, G, L, K)`, as `init_cache` made it.
-            positions: int tensor `(R,)`, where each row's first token goes; the last is below `L`.
+            positions: int tensor `(R,)`, where each row's first token goes. The last must be
+                below `L`: past it TensorFlow raises an error, and JAX and torch may not.
 
         Returns:
             Tuple of the outputs `(R, T, hidden_dim)` and the cache with the tokens written to it.
@@ -373,9 +374,15 @@ class MultiHeadAttention(keras.layers.Layer):
 
 def _write(cache, entries, positions):
     """Writes `(R, G, T, K)` into a cache `(R, G, L, K)` at positions `(R, T)`."""
+    if None not in (entries.shape[2], cache.shape[2]) and entries.shape[2] > cache.shape[2]:
+        raise ValueError(
+            f"Expected a cache with room for the {entries.shape[2]} tokens of a step, received one "
+            f"of length={cache.shape[2]}."
+        )
     rows, groups, length, width = ops.shape(cache)
-    first = length * ops.arange(rows * groups, dtype="int32")[:, None]
-    index = ops.reshape(first + ops.repeat(positions, groups, axis=0), (-1, 1))
-    flat = ops.reshape(cache, (rows * groups * length, width))
+    # Two indices an entry, so that a position past the end never is one of the next row.
+    row = ops.repeat(ops.arange(rows * groups, dtype="int32"), ops.shape(positions)[1])
+    index = ops.stack([row, ops.reshape(ops.repeat(positions, groups, axis=0), (-1,))], axis=1)
+    flat = ops.reshape(cache, (rows * groups, length, width))
     flat = ops.scatter_update(flat, index, ops.reshape(entries, (-1, width)))
     return ops.reshape(flat, (rows, groups, length, width))

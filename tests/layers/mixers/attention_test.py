@@ -370,3 +370,23 @@ class ErrorTest:
     def test_what_contradicts_itself_is_named(self, use, message):
         with pytest.raises(ValueError, match=message):
             use()
+
+
+class CacheOverflowTest:
+    """A token past the end of the cache of one row never lands in that of another."""
+
+    def test_too_many_tokens_are_refused(self):
+        layer = MultiHeadAttention(6, 3)
+        layer.build((None, None, 6))
+        with pytest.raises(ValueError, match="room for the 5 tokens of a step, received one of"):
+            layer.step(ops.ones((2, 5, 6)), layer.init_cache(2, 3), ops.zeros((2,), "int32"))
+
+    def test_a_position_past_the_end_changes_no_other_row(self):
+        layer = MultiHeadAttention(6, 1)
+        layer.build((None, None, 6))
+        cache, positions = layer.init_cache(2, 4), ops.array([4, 3], "int32")
+        try:
+            _, (keys, _) = layer.step(ops.ones((2, 1, 6)), cache, positions)
+        except Exception:  # TensorFlow's own error
+            return
+        assert not np.any(ops.convert_to_numpy(keys)[1, :, :3])
