@@ -9,6 +9,7 @@ import json
 import unicodedata
 from collections.abc import Sequence
 
+import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.bleu import BLEUScore
 
@@ -82,7 +83,7 @@ def score(
     _check(hypotheses=hypotheses, references=references)
     # Tokenised text is no mistake here, so `force` keeps sacreBLEU from warning of it.
     cased, words = BLEU(force=is_tokenized), _bleu_of_lowercase_words(is_tokenized)
-    chrf = CHRF()
+    chrf = _CHRF()
     cased_score = cased.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)
     chrf_score = chrf.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)
     words_score = words.corpus_score(hypotheses, [references])
@@ -171,6 +172,19 @@ def _cell(text):
 
 def _bleu_of_lowercase_words(is_tokenized):
     return BLEU(lowercase=True, tokenize="none" if is_tokenized else "13a", force=True)
+
+
+class _CHRF(CHRF):
+    """Scores all resamples as float32, also those that score 0.
+
+    sacreBLEU scores these as a float, and cannot average numbers of two types.
+    """
+
+    def _compute_score_from_stats(self, stats):
+        result = super()._compute_score_from_stats(stats)
+        if isinstance(stats, np.ndarray):  # A resample; of all sentences it is a list.
+            result.score = np.float32(result.score)
+        return result
 
 
 def _interval(metric, metric_score):

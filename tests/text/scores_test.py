@@ -59,6 +59,14 @@ class ScoreTest:
         assert scores["bleu"] == scores["chrf"] == 0.0
         assert scores["bleu_interval"] == scores["chrf_interval"] == [0.0, 0.0]
 
+    def test_an_interval_may_hold_resamples_that_score_0(self):
+        scores = score(["aaa aaa", "bbb"], ["ccc", "bbb bb"], is_tokenized=False)
+        # A resample of the first sentence alone scores 0, and of the second alone the most.
+        most = score(["bbb"], ["bbb bb"], is_tokenized=False)["chrf"]
+        assert scores["chrf_interval"][0] < scores["chrf"] < scores["chrf_interval"][1]
+        assert width(scores["chrf_interval"]) == pytest.approx(most, abs=0.02)
+        json.dumps(scores)
+
     def test_it_reports_lengths_and_the_brevity_penalty(self):
         scores = score(HYPOTHESES, REFERENCES, is_tokenized=False)
         assert scores["bleu"] == round(BLEU, 2)
