@@ -10,7 +10,6 @@ from absl import flags
 
 from apps import program, tasks
 from pipelines.runs import checkpoints, evaluation
-from pipelines.runs.config import read_config
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "What to score.")
@@ -20,11 +19,8 @@ WEIGHTS = flags.DEFINE_enum(
 
 
 def main(_):
-    config = read_config(WORKDIR.value)
-    weights = WEIGHTS.value or config.weights
-    scores, table = evaluation.evaluate(
-        tasks.find(config.task), config, WORKDIR.value, weights, SPLIT.value
-    )
+    flags_of_run = WORKDIR.value, WEIGHTS.value, SPLIT.value
+    scores, table = evaluation.evaluate_run(tasks.find, *flags_of_run)
     print(table)
     print(json.dumps(scores))
 

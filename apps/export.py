@@ -8,7 +8,6 @@ from absl import flags
 
 from apps import program, tasks
 from pipelines.runs import checkpoints, export
-from pipelines.runs.config import read_config
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 WEIGHTS = flags.DEFINE_enum(
@@ -18,10 +17,7 @@ FORMAT = flags.DEFINE_enum("format", "saved_model", export.FORMATS, "What is wri
 
 
 def main(_):
-    config = read_config(WORKDIR.value)
-    weights = WEIGHTS.value or config.weights
-    task = tasks.find(config.task)
-    path = export.export(task, config, WORKDIR.value, weights, FORMAT.value)
+    path = export.export_run(tasks.find, WORKDIR.value, WEIGHTS.value, FORMAT.value)
     print(f"Exported to {path}")
 
 

@@ -1,12 +1,14 @@
 """Scores of the model of a run."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
 from pipelines.runs.checkpoints import Checkpoints
+from pipelines.runs.config import read_config
 from pipelines.runs.files import write_atomically, write_text
 from pipelines.runs.folder import locked
 from pipelines.runs.weights import load_model
@@ -31,6 +33,28 @@ def _last_step(workdir: str) -> int:
     return int(Checkpoints(Path(workdir) / "checkpoints").paths()[-1].name.removeprefix("step-"))
 
 
+def evaluate_run(
+    find: Callable[[str], Any], workdir: str, weights: str | None, split: str
+) -> tuple[dict, str]:
+    """Reads the config of a run and evaluates its model, while no other process does so.
+
+    Args:
+        find: function from a name to the `training.task.Task` of that name.
+        workdir: folder of the run.
+        weights: as in `load_model`, or `None` for those that the config names.
+        split: `"test"` or `"validation"`.
+
+    Returns:
+        As `evaluate`.
+
+    Raises:
+        ValueError: when another process evaluates the run, there is none, or as in `load_model`.
+    """
+    with locked(workdir, f".lock-evaluation-{split}", "evaluates"):
+        config = read_config(workdir)
+        return evaluate(find(config.task), config, workdir, weights or config.weights, split)
+
+
 def evaluate(
     task: Any, config: ml_collections.ConfigDict, workdir: str, weights: str, split: str
 ) -> tuple[dict, str]:
@@ -44,18 +68,17 @@ def evaluate(
         split: `"test"` or `"validation"`.
 
     Returns:
-        Tuple of the scores and the task's table of examples or classes.
+        Tuple of the scores and the task's table.
 
     Raises:
-        ValueError: when another process evaluates the run, or as in `load_model`.
+        ValueError: as in `load_model`.
     """
-    with locked(workdir, f".lock-evaluation-{split}", "evaluates"):
-        module = task.serving(load_model(task.build, config, workdir, weights), config, workdir)
-        scores, table, pictures = task.evaluate(module, config, split)
-        scores = {**description(config, workdir, weights, split), **scores}
-        for name, figure in pictures.items():
-            path = Path(workdir) / f"evaluation-{split}-{name}.png"
-            write_atomically(path, figure.savefig)
-        write_text(Path(workdir) / f"evaluation-{split}.md", table)
-        write_text(Path(workdir) / f"evaluation-{split}.json", json.dumps(scores, indent=1))
+    module = task.serving(load_model(task.build, config, workdir, weights), config, workdir)
+    scores, table, pictures = task.evaluate(module, config, split)
+    scores = {**description(config, workdir, weights, split), **scores}
+    for name, figure in pictures.items():
+        path = Path(workdir) / f"evaluation-{split}-{name}.png"
+        write_atomically(path, figure.savefig)
+    write_text(Path(workdir) / f"evaluation-{split}.md", table)
+    write_text(Path(workdir) / f"evaluation-{split}.json", json.dumps(scores, indent=1))
     return scores, table

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from kerasformer.interop.litert import export_litert
 from kerasformer.interop.onnx import export_onnx
+from pipelines.runs.config import read_config
 from pipelines.runs.evaluation import match
 from pipelines.runs.files import write_text
 from pipelines.runs.folder import locked
@@ -27,6 +28,28 @@ RUNTIMES = {
     "litert": ("LiteRT", ".tflite", export_litert),
 }
 FORMATS = ("saved_model", *RUNTIMES)
+
+
+def export_run(
+    find: Callable[[str], Any], workdir: str, weights: str | None, format: str = "saved_model"
+) -> Path:
+    """Reads the config of a run and exports its model, while no other process does so.
+
+    Args:
+        find: function from a name to the `training.task.Task` of that name.
+        workdir: folder of the run.
+        weights: as in `load_model`, or `None` for those that the config names.
+        format: one of `FORMATS`.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        ValueError: when another process exports the run, there is none, or as in `export`.
+    """
+    with locked(workdir, f".lock-{_folder_name(format)}", "exports"):
+        config = read_config(workdir)
+        return export(find(config.task), config, workdir, weights or config.weights, format)
 
 
 def export(
@@ -49,8 +72,7 @@ def export(
         The folder of the new version.
 
     Raises:
-        ValueError: for another format, or one that cannot hold the model; when another process
-            exports the run, or as in `load_model`.
+        ValueError: for another format, or one that cannot hold the model, or as in `load_model`.
     """
     if format not in FORMATS:
         raise ValueError(f"Expected format to be one of {FORMATS}, received {format=}.")
@@ -67,10 +89,12 @@ def export(
         card = model_card(title, functions, task.example(module, config), config, workdir, weights)
         write_text(folder / "README.md", card)
 
-    name = "export" if format == "saved_model" else f"export_{format}"
-    with locked(workdir, f".lock-{name}", "exports"):
-        module = task.serving(load_model(task.build, built, workdir, weights), built, workdir)
-        return _write_version(Path(workdir) / name, write)
+    module = task.serving(load_model(task.build, built, workdir, weights), built, workdir)
+    return _write_version(Path(workdir) / _folder_name(format), write)
+
+
+def _folder_name(format: str) -> str:
+    return "export" if format == "saved_model" else f"export_{format}"
 
 
 def _write_version(folder: Path, write: Callable[[Path], None]) -> Path:

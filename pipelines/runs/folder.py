@@ -16,7 +16,7 @@ from pipelines.runs.config import differences, is_among, read_config, write_conf
 
 @contextlib.contextmanager
 def locked(
-    workdir: str | os.PathLike, name: str = ".lock", verb: str = "trains in"
+    workdir: str | os.PathLike, name: str = ".lock", verb: str = "trains in", make: bool = False
 ) -> Iterator[None]:
     """Keeps other processes from the same work in a folder, for the length of a `with` block.
 
@@ -24,26 +24,36 @@ def locked(
     while it trains.
 
     Args:
-        workdir: folder of a run, which exists.
+        workdir: folder of a run.
         name: file that stands for the work; it is there only meanwhile.
         verb: what the work is, for the sentence of the error.
+        make: whether to make the folder if it does not exist. If it is empty after the block, it is
+            removed again.
 
     Raises:
-        ValueError: when another process does this work already, or the folder cannot be written;
-            nothing in it has changed then.
+        ValueError: when another process does this work already, or the folder does not exist or
+            cannot be written; nothing in it has changed then.
     """
     path = Path(workdir) / name
+    made = [folder for folder in path.parents if make and not folder.exists()]
     try:
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
         file = _lock(path)
     except BlockingIOError:
         raise ValueError(f"Another process {verb} {workdir} already.") from None
     except OSError as error:
+        if not make and not path.parent.exists():
+            raise ValueError(f"{workdir} holds no run: the folder does not exist.") from None
         raise ValueError(f"The folder {workdir} cannot be written: {error.strerror}.") from error
     with file:
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # Another process may have put something there.
+                for folder in made:
+                    folder.rmdir()
 
 
 def _lock(path: Path) -> IO:
@@ -63,16 +73,22 @@ def _lock(path: Path) -> IO:
         file.close()
 
 
-def make_folder(workdir: str | os.PathLike) -> None:
-    """Makes the folder of a run, if it does not exist.
+@contextlib.contextmanager
+def undone_if_it_fails(workdir: str | os.PathLike, prepared: Collection[str]) -> Iterator[None]:
+    """Removes what a `with` block that fails has written: the config and prepared files.
 
-    Raises:
-        ValueError: when it cannot be made.
+    Args:
+        workdir: folder of the run. Files that were there before the block stay.
+        prepared: names of the files made of the data.
     """
+    paths = [Path(workdir, name) for name in ("config.json", *prepared)]
+    new = [path for path in paths if not path.exists()]
     try:
-        Path(workdir).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"The folder {workdir} cannot be written: {error.strerror}.") from error
+        yield
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def start(
@@ -147,22 +163,28 @@ def prepared_hashes(files: Mapping[str, str]) -> dict[str, str]:
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
 
 
+def saved_hashes(state: Mapping) -> Mapping[str, object]:
+    """Returns the hash of each prepared file by its name, as the state of a checkpoint holds it."""
+    if "prepared" in state:
+        return state["prepared"]
+    # Version 0.1.0 kept them together with those of the data, such as "set of training pairs".
+    data = state.get("data", {})
+    return {name: data[name] for name in data if " " not in name and Path(name).suffix}
+
+
 def require_unchanged(workdir: str | os.PathLike, hashes: Mapping[str, object]) -> None:
     """Refuses files in the folder of a run that are not those of its checkpoint.
 
     Args:
         workdir: folder of the run.
-        hashes: what the checkpoint says of its data: the hash of each prepared file by its name,
-            among others.
+        hashes: what `saved_hashes` returns.
 
     Raises:
         ValueError: naming the first file that is missing or differs.
     """
     digests = prepared_hashes(read_prepared(workdir, hashes))
     for name, expected in hashes.items():
-        # The others are of data, such as "training pairs".
-        is_file = " " not in name and Path(name).suffix != ""
-        if is_file and digests.get(name) != expected:
+        if digests.get(name) != expected:
             what = "was changed or replaced" if name in digests else "is missing"
             raise ValueError(
                 f"{Path(workdir, name)} {what}: expected the file that the checkpoint was trained "

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from pipelines.runs.checkpoints import WEIGHTS, Checkpoints
-from pipelines.runs.folder import require_unchanged
+from pipelines.runs.folder import require_unchanged, saved_hashes
 
 
 def load_model(
@@ -36,7 +36,7 @@ def load_model(
     checkpoints = Checkpoints(folder / "best" if weights == "best" else folder)
     last = config.train.keep_checkpoints if weights == "average" else 1
     arrays, state = checkpoints.average(last)
-    require_unchanged(workdir, state.get("data", {}))
+    require_unchanged(workdir, saved_hashes(state))
     model = build(config, workdir)
     if config.train.ema:
         averages = {name: x for name, x in arrays.items() if name.startswith("ema/")}

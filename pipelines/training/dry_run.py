@@ -10,7 +10,7 @@ import ml_collections
 import tensorflow as tf
 
 from pipelines.distribution.workers import Workers
-from pipelines.runs.folder import locked, make_folder
+from pipelines.runs.folder import locked
 from pipelines.training.preparation import check, prepare
 from pipelines.training.progress import peak_memory
 from pipelines.training.task import Task
@@ -40,9 +40,9 @@ def dry_run(
     """
     workers = Workers(strategy or tf.distribute.get_strategy())
     check(task, config, workers)
-    make_folder(workdir)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(workdir, ".lock-dry-run", "makes a dry run in"))
+        lock = locked(workdir, ".lock-dry-run", "makes a dry run in", make=True)
+        stack.enter_context(lock)
         temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="kerasformer-dry-run-"))
         trainer, data, _ = prepare(task, config, temporary, workers)
         print(parameter_table(trainer.model))

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from pipelines.distribution.workers import Workers
 from pipelines.runs.checkpoints import Checkpoints
-from pipelines.runs.folder import locked, make_folder
+from pipelines.runs.folder import locked, undone_if_it_fails
 from pipelines.training.diagnosis import first_not_finite
 from pipelines.training.preparation import check, prepare
 from pipelines.training.progress import Progress
@@ -70,11 +70,11 @@ def train(
         workdir = stack.enter_context(workers.folder(workdir))
 
         def lock():
-            make_folder(workdir)
-            stack.enter_context(locked(workdir))
+            stack.enter_context(locked(workdir, make=True))
 
         workers.from_chief(lock)  # Before anything in the folder is read or written.
-        trainer, data, saved = prepare(task, config, workdir, workers, allow_changes)
+        with undone_if_it_fails(workdir, task.PREPARED):
+            trainer, data, saved = prepare(task, config, workdir, workers, allow_changes)
         profile = workers.from_chief(lambda: profile)
         return _Loop(trainer, data, workdir, saved, profile).run()
 
@@ -102,9 +102,9 @@ class _Loop:
         self.profile, self.is_profiling = profile or (), False
         metric = self.config.best_metric
         if saved is None:
-            self.state = State(metric, data.fingerprint)
+            self.state = State(metric, data.fingerprint, data.prepared)
         else:
-            self.state = State.resumed(saved, metric, data.fingerprint)
+            self.state = State.resumed(saved, metric, data)
             if self.workers.is_chief:
                 print(f"Going on from step {self.state.step} in {workdir}.", flush=True)
         self.progress = Progress(workdir, data, self.config, self.state.step, self.workers.is_chief)

@@ -9,7 +9,13 @@ import numpy as np
 from pipelines.distribution.workers import Workers
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.config import differences, is_among, write_config
-from pipelines.runs.folder import prepared_hashes, read_prepared, start, write_prepared
+from pipelines.runs.folder import (
+    prepared_hashes,
+    read_prepared,
+    saved_hashes,
+    start,
+    write_prepared,
+)
 from pipelines.training import settings
 from pipelines.training.rematerialization import rematerialize
 from pipelines.training.task import Data, Task
@@ -72,7 +78,7 @@ def prepare(
 
     def load():
         nonlocal newest
-        newest = load_newest(workdir, data.fingerprint, allow_changes)
+        newest = load_newest(workdir, data, allow_changes)
         return newest and newest[1]
 
     state = workers.from_chief(load)
@@ -107,19 +113,19 @@ def _read_data(task, config, workdir, workers) -> Data:
         for name, digest in data.fingerprint.items():
             if digest != chief["data"][name]:
                 raise ValueError(f"Process {workers.index} reads other {name} than the chief.")
-    hashes = prepared_hashes(chief["files"])
     replicas = {"number of replicas": workers.strategy.num_replicas_in_sync}
-    return data._replace(fingerprint={**data.fingerprint, **hashes, **replicas})
+    fingerprint = {**data.fingerprint, **replicas}
+    return data._replace(fingerprint=fingerprint, prepared=prepared_hashes(chief["files"]))
 
 
 def load_newest(
-    workdir: str, fingerprint: dict, allow_changes: bool
+    workdir: str, data: Data, allow_changes: bool
 ) -> tuple[dict[str, np.ndarray], dict] | None:
     """Loads the checkpoint that a run resumes from.
 
     Args:
         workdir: folder of the run.
-        fingerprint: of the data, the prepared files and the replicas.
+        data: the run's, with the hashes of its parts.
         allow_changes: whether the checkpoint may be of other data.
 
     Returns:
@@ -137,8 +143,9 @@ def load_newest(
                 f"There is no whole checkpoint in {workdir}/checkpoints: delete it to begin anew."
             )
         return None
-    old = newest[1]["data"]
-    for name, value in fingerprint.items():
+    state = newest[1]
+    old = {**state["data"], **saved_hashes(state)}
+    for name, value in {**data.fingerprint, **data.prepared}.items():
         if old.get(name) != value and not allow_changes:
             raise ValueError(
                 f"{workdir} holds a run with another {name}, which was changed or "

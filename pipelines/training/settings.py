@@ -77,8 +77,9 @@ def check(
     counts = ("steps", "steps_per_call", "accumulate", "keep_checkpoints", *PERIODS)
     least = dict.fromkeys(counts, 1) | dict.fromkeys(("clip_norm", "patience", "weight_decay"), 0)
     check_ranges({f"train.{key}": (train[key], least[key], math.inf) for key in least})
-    momenta = ("ema", "beta_1", "beta_2")
-    check_ranges({f"train.{key}": (train[key], 0, 1) for key in momenta}, includes_end=False)
+    # Not every task smooths labels.
+    shares = [key for key in ("ema", "beta_1", "beta_2", "label_smoothing") if key in train]
+    check_ranges({f"train.{key}": (train[key], 0, 1) for key in shares}, includes_end=False)
     check_ranges({"train.layer_decay": (train.layer_decay, 1e-6, 1)})
     choices = {
         "weights": (config.weights, WEIGHTS),

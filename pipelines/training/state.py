@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+from pipelines.training.task import Data
+
 
 @dataclasses.dataclass
 class Period:
@@ -26,6 +28,7 @@ class State:
     Attributes:
         metric: the metric that the best checkpoint is chosen by.
         data: fingerprint of the data.
+        prepared: hash of each prepared file, such as the tokenizer, by its name.
         step: steps taken.
         batch: batches read by these.
         items: items (tokens, images) in these.
@@ -39,6 +42,7 @@ class State:
 
     metric: str
     data: Mapping[str, str | int]
+    prepared: Mapping[str, str]
     step: int = 0
     batch: int = 0
     items: float = 0.0
@@ -53,10 +57,11 @@ class State:
     first_loss: float | None = None
 
     @classmethod
-    def resumed(cls, saved: dict, metric: str, data: Mapping[str, str | int]) -> "State":
+    def resumed(cls, saved: dict, metric: str, data: Data) -> "State":
         """Reads the state of a checkpoint, to resume, perhaps with another metric or other data."""
         period = Period(**_known(Period, saved.get("period", {})))
-        state = cls(**{**_known(cls, saved), "data": data, "period": period})
+        hashes = {"data": data.fingerprint, "prepared": data.prepared}
+        state = cls(**{**_known(cls, saved), **hashes, "period": period})
         if state.metric != metric:  # The values of two metrics cannot be compared.
             state.metric, state.best_value, state.best_step, state.stale = metric, None, 0, 0
         return state

@@ -29,6 +29,7 @@ class Data(NamedTuple):
         items: what a loss is summed over, in the plural, such as `"tokens"` or `"images"`.
         fingerprint: a hash of each part of the data by its name, such as `"training pairs"`; a run
             does not resume with other data.
+        prepared: a hash of each file of `Task.PREPARED`, which the training adds.
     """
 
     train: Callable[[int], tf.data.Dataset]
@@ -36,6 +37,7 @@ class Data(NamedTuple):
     batches_per_epoch: float
     items: str
     fingerprint: Mapping[str, str | int] = {}
+    prepared: Mapping[str, str] = {}
 
 
 class Task(Protocol):

@@ -14,10 +14,10 @@ from pipelines.runs.config import read_config, write_config
 from pipelines.runs.files import write_atomically, write_text
 from pipelines.runs.folder import (
     locked,
-    make_folder,
     prepared_hashes,
     read_prepared,
     require_unchanged,
+    saved_hashes,
 )
 from pipelines.runs.folder import start as start_run
 from pipelines.runs.metrics_log import MetricsLog
@@ -68,7 +68,6 @@ def config(**changes):
 
 
 def start(workdir, config, allow_changes=False):
-    make_folder(workdir)
     keys = {"fixed_keys": FIXED_KEYS, "free_keys": FREE_KEYS, "prepared": PREPARED}
     start_run(workdir, config, **keys, allow_changes=allow_changes)
 
@@ -126,9 +125,9 @@ def begun(tmp_path):
 
 
 class StartTest:
-    def test_a_new_folder_is_made_with_the_config_in_it(self, tmp_path):
-        start(tmp_path / "runs" / "first", config())
-        found = read_config(tmp_path / "runs" / "first")
+    def test_a_new_run_has_its_config_in_its_folder(self, tmp_path):
+        start(tmp_path, config())
+        found = read_config(tmp_path)
         assert found.train.learning_rate == config().train.learning_rate
         assert found.to_dict() == json.loads(config().to_json())
 
@@ -185,7 +184,8 @@ class StartTest:
         (tmp_path / "file").write_text("in the way")
         for workdir in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/kerasformer")):
             with pytest.raises(ValueError, match="cannot be written: [A-Z][a-z ]+\\.$") as caught:
-                start(workdir, config())
+                with locked(workdir, make=True):
+                    pass
             assert str(workdir) in str(caught.value)
         assert (tmp_path / "file").read_text() == "in the way"
 
@@ -220,9 +220,21 @@ class LockTest:
             pass
 
     def test_a_folder_that_does_not_exist_is_one_sentence(self, tmp_path):
-        with pytest.raises(ValueError, match="nowhere cannot be written: No such file"):
+        with pytest.raises(ValueError, match="nowhere holds no run: the folder does not exist"):
             with locked(tmp_path / "nowhere"):
                 pass
+
+    def test_a_folder_that_was_made_for_nothing_is_removed_with_its_parents(self, tmp_path):
+        (tmp_path / "runs").mkdir()
+        run = tmp_path / "runs" / "new" / "run"
+        with locked(run, make=True):
+            assert os.listdir(run) == [".lock"]
+        assert not os.listdir(tmp_path / "runs")
+        with locked(run, make=True):
+            write_text(run / "notes.txt", "kept")
+        with locked(run, make=True):
+            (run / "notes.txt").unlink()  # In a folder that was there.
+        assert run.exists()
 
 
 class UnchangedTest:
@@ -231,14 +243,17 @@ class UnchangedTest:
             (tmp_path / name).write_text(name)
         hashes = prepared_hashes(read_prepared(tmp_path, ["a.json", "b.model", "c"]))
         assert set(hashes) == {"a.json", "b.model"}
-        data = {"set of training images": "7", "number of replicas": 2, **hashes}
-        require_unchanged(tmp_path, data)
+        data = {"set of training images": "7", "number of replicas": 2}
+        state = {"data": {"no.file": 7, **data}, "prepared": hashes}
+        assert saved_hashes(state) == saved_hashes({"data": {**data, **hashes}}) == hashes
+        assert saved_hashes({}) == {}
+        require_unchanged(tmp_path, hashes)
         (tmp_path / "b.model").write_text("another")
         with pytest.raises(ValueError, match="b.model was changed or replaced"):
-            require_unchanged(tmp_path, data)
+            require_unchanged(tmp_path, hashes)
         (tmp_path / "b.model").unlink()
         with pytest.raises(ValueError, match="b.model is missing"):
-            require_unchanged(tmp_path, data)
+            require_unchanged(tmp_path, hashes)
 
 
 class ReadConfigTest:

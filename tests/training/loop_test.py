@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from kerasformer.schedules import InverseSquareRoot
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.folder import locked
 from pipelines.training import loop
+from pipelines.training.dry_run import dry_run
 from tests import programs
 from tests.training import soak
 from tests.training.token_task import (
@@ -369,6 +371,7 @@ class RefusalTest:
             {"keep_checkpoints": 0},
             {"schedule": "cosine", "warmup_steps": 12},
             {"best_metric": "rouge"},
+            {"label_smoothing": 1.0},
         ],
         ids=lambda changes: next(iter(changes)),
     )
@@ -377,6 +380,17 @@ class RefusalTest:
         with pytest.raises(ValueError, match=f"{key}={value!r}") as caught:
             run(tmp_path / "run", TokenTask(scores=[5.0]), **{"steps": 2, **changes})
         assert "\n" not in str(caught.value)
+
+    def test_a_start_that_fails_leaves_nothing(self, tmp_path):
+        class WithoutData(TokenTask):
+            def datasets(self, config, workdir, shard):
+                (Path(workdir) / "tokenizer.model").write_text("of half the data")
+                raise ValueError("the rest is gone")
+
+        for start in (loop.train, dry_run):
+            with pytest.raises(ValueError, match="the rest is gone"):
+                start(WithoutData(), make_config(), str(tmp_path / "new" / "run"))
+            assert not os.listdir(tmp_path)
 
     def test_a_compiled_step_on_several_replicas_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="train.jit_compile=True with 2"):

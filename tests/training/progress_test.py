@@ -26,7 +26,7 @@ def make_state(step=6):
     """Makes the state of a run of 12 steps, six of which took 20 seconds."""
     clock = {"input": 2.0, "validation": 3.0, "checkpoint": 0.5}
     best = {"best_value": 1.25, "best_step": 4}
-    return State("loss", {}, step, 6, items=1010.0, seconds=20.0, clock=clock, **best)
+    return State("loss", {}, {}, step, 6, items=1010.0, seconds=20.0, clock=clock, **best)
 
 
 def make(workdir, is_chief=True):

@@ -100,8 +100,6 @@ def check(config: ml_collections.ConfigDict) -> None:
         "teacher.temperature": (config.teacher.temperature, 1e-3, math.inf),
     }
     check_ranges(ranges)
-    smoothing = {"train.label_smoothing": (config.train.label_smoothing, 0, 1)}
-    check_ranges(smoothing, includes_end=False)
     check_keys(config.data, KEYS)
     if config.start.freeze and not config.start.workdir:
         raise ValueError("Expected a start.workdir with start.freeze=True, received none.")

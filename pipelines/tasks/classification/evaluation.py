@@ -31,7 +31,7 @@ def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     )
 
 
-def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str = "test"):
+def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
     """Classifies a split and scores it.
 
     Args:

@@ -95,8 +95,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     least = {"max_source_length": 2, "max_ratio": 0, "max_extra": 0, "batch_size": 1}
     decode = config.decode
     check_ranges({f"decode.{key}": (decode[key], least[key], math.inf) for key in least})
-    smoothing = {"train.label_smoothing": (config.train.label_smoothing, 0, 1)}
-    check_ranges(smoothing, includes_end=False)
     # The search checks its own arguments, here in one step over seven tokens.
     decoding.beam_search(
         lambda ids, state, context: (ops.zeros((*ids.shape, 7)), state),

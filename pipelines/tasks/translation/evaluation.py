@@ -70,7 +70,7 @@ def example(module: Translator, config: ml_collections.ConfigDict) -> str:
     )
 
 
-def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str = "test"):
+def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str):
     """Translates a split and scores it.
 
     Args:

@@ -14,7 +14,6 @@ from pipelines.images.description import read_description
 from pipelines.runs import evaluation, export
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.config import write_config
-from pipelines.runs.folder import make_folder
 from pipelines.runs.weights import load_model
 from pipelines.tasks import classification
 from pipelines.training import loop
@@ -287,7 +286,7 @@ class OtherRunTest:
             classification.serving(load(tmp_path / name, config), config, str(tmp_path / name))
             for name in ("taught", "alone")
         ]
-        taught, alone = (classification.evaluate(m, make_config(data))[0] for m in modules)
+        taught, alone = (classification.evaluate(m, make_config(data), "test")[0] for m in modules)
         assert taught["top1"] > 0.9 and alone["top1"] < 0.1  # Who learns the labels is wrong.
 
     def test_a_student_is_saved_and_exported_without_its_teacher(self, workdir, data, tmp_path):
@@ -320,7 +319,7 @@ class OtherRunTest:
     def test_a_run_of_another_task_is_refused(self, data, tmp_path):
         other = make_config(data)
         other.task = "translation"
-        make_folder(tmp_path / "other")
+        (tmp_path / "other").mkdir()
         write_config(tmp_path / "other", other)
         config = make_config(data, **{"start.workdir": str(tmp_path / "other")})
         with pytest.raises(ValueError, match="a run of classification in .*received translation"):

@@ -211,7 +211,7 @@ class BuildTest:
 class LearningTest:
     def test_it_translates_sentences_that_it_has_not_seen(self, module, config):
         assert not set(SPLITS["test"]) & set(SPLITS["train"])
-        scores, table, _ = translation.evaluate(module, config)
+        scores, table, _ = translation.evaluate(module, config, "test")
         assert scores["bleu"] > 70 and scores["sentences"] == len(SPLITS["test"])
         assert "Worst sentences" in table and SPLITS["test"][0][0] in table
 
