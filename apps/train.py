@@ -1,10 +1,10 @@
 """Trains a model: `python -m apps.train --config=demo_translation --workdir=runs/demo`.
 
 `--config` is the name of a file in pipelines/configs, or the path of your own; any key of it is
-a flag, such as `--config.train.steps=2000`. The same command goes on with a run that was stopped.
+a flag, such as `--config.train.steps=2000`. The same command resumes a run that was stopped.
 After SIGTERM the steps under way end, the run is saved, and the exit code is 143.
 
-`--strategy` says which devices share each batch; docs/distributed.md tells more.
+`--strategy` chooses the devices that share each batch: see docs/distributed.md.
 """
 
 import json
@@ -31,8 +31,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it do
 STRATEGY = flags.DEFINE_string(
     "strategy",
     "auto",
-    "Devices that share each batch: one, mirrored (all GPUs), mirrored:N, multiworker (TF_CONFIG "
-    "or Slurm), tpu, or auto, which is what is found.",
+    "Devices that share each batch: one; mirrored, all GPUs of this machine; mirrored:N, the first "
+    "N, or N parts of the processor; multiworker, the machines that TF_CONFIG or Slurm names; tpu; "
+    "or auto, which chooses one of these by the environment and the machine.",
 )
 DRY_RUN = flags.DEFINE_bool(
     "dry_run",
@@ -44,7 +45,7 @@ LOCAL_WORKERS = flags.DEFINE_integer(
     "local_workers", 1, "Number of processes on this machine that train together.", lower_bound=1
 )
 ALLOW_CHANGES = flags.DEFINE_bool(
-    "allow_changes", False, "Go on with a run although its config or its data has changed."
+    "allow_changes", False, "Resume a run although its config or its data has changed."
 )
 PROFILE = flags.DEFINE_string(
     "profile", None, "START:STOP, steps between which to run the profiler, for TensorBoard."

@@ -17,4 +17,4 @@ class Shard:
     num_replicas: int = 1
 
 
-WHOLE = Shard()
+WHOLE_BATCH = Shard()

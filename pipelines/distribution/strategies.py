@@ -25,14 +25,14 @@ def make(name: str = "auto") -> tf.distribute.Strategy:
     Raises:
         ValueError: for another name, or when what it asks for is not there.
     """
-    kind, colon, count = name.partition(":")
-    if kind not in NAMES or (colon and not (kind == "mirrored" and count.isdecimal())):
+    base, colon, count = name.partition(":")
+    if base not in NAMES or (colon and not (base == "mirrored" and count.isdecimal())):
         raise ValueError(
             f"Expected --strategy to be one of {', '.join(NAMES)} or mirrored:N, received {name!r}."
         )
     makers = {"mirrored": lambda: _mirrored(int(count or 0)), "tpu": _tpu}
     makers |= {"multiworker": _multiworker, "one": tf.distribute.get_strategy}
-    return makers[find() if kind == "auto" else kind]()
+    return makers[find() if base == "auto" else base]()
 
 
 def find() -> str:
@@ -86,12 +86,12 @@ def _multiworker():
 
 
 def _read_cluster(text):
-    """Reads the addresses of the processes by their kinds from the text of `TF_CONFIG`."""
+    """Reads the addresses of the processes by their task type from the text of `TF_CONFIG`."""
     try:
         config = json.loads(text)
         cluster, task = config.get("cluster", {}), config.get("task", {})
-        addresses = [address for kind in cluster.values() for address in kind]
-        is_right = all(isinstance(kind, list) for kind in cluster.values())
+        addresses = [address for hosts in cluster.values() for address in hosts]
+        is_right = all(isinstance(hosts, list) for hosts in cluster.values())
         is_right &= all(isinstance(address, str) for address in addresses)
         is_right &= set(cluster) <= {"chief", "worker"}
         if addresses:
@@ -116,8 +116,8 @@ def slurm_cluster() -> str:
         options["auto_set_gpu"] = False
     resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(**options)
     cluster = resolver.cluster_spec().as_dict()
-    kind, index = resolver.get_task_info()
-    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
+    task_type, index = resolver.get_task_info()
+    return json.dumps({"cluster": cluster, "task": {"type": task_type, "index": index}})
 
 
 def _tpu():

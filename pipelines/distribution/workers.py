@@ -85,7 +85,7 @@ class Workers:
             why = (error.message.strip() or "TensorFlow does not say why").splitlines()[-1]
             raise ConnectionError(
                 f"Another of the {self.count} processes has ended; start all of them again with "
-                f"the same commands, and the run goes on from its last checkpoint ({why[:200]})."
+                f"the same commands, and the run resumes from its last checkpoint ({why[:200]})."
             ) from error
 
     def from_chief(self, make: Callable[[], Any]) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from pipelines.data.shards import WHOLE, Shard
+from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images.augmentation import (
     Recipe,
     crop_and_flip,
@@ -39,7 +39,7 @@ def training_dataset(
     deviation: Sequence[float],
     *,
     start_batch: int = 0,
-    shard: Shard = WHOLE,
+    shard: Shard = WHOLE_BATCH,
 ) -> tf.data.Dataset:
     """Makes the endless dataset of training batches, from any one of them on.
 

@@ -66,13 +66,13 @@ def read_description(workdir: str) -> dict:
         ) from None
 
 
-def require_described(images: Images, described: dict, split: str) -> None:
+def require_same_images(images: Images, description: dict, split: str) -> None:
     """Checks that images have the classes and the channels of a run.
 
     Raises:
         ValueError: when they have others.
     """
-    expected = (*described["class_names"],), described["channels"]
+    expected = (*description["class_names"],), description["channels"]
     received = images.class_names, images.channels
     if received != expected:
         raise ValueError(

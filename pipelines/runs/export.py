@@ -1,7 +1,7 @@
 """Loads the model of a run and exports it, for TensorFlow Serving or for another runtime.
 
 `export/<version>/` holds a SavedModel, `export_onnx/<version>/` and `export_litert/<version>/` a
-file for each function of the model and what the run has prepared (the tokenizer); each of them a
+file for each function of the model and the files that the run prepared of its data; each of them a
 model card, `README.md`. A file is written only if its runtime answers as TensorFlow does.
 """
 

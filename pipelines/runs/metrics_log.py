@@ -14,8 +14,8 @@ class MetricsLog:
 
     Args:
         workdir: folder of the run.
-        step: int. The step the run goes on from; records of later steps are dropped, so that a
-            resumed run logs no step twice.
+        step: int. The step that the run resumes from; records of later steps are dropped, so that
+            no step is logged twice.
     """
 
     def __init__(self, workdir: str | os.PathLike, step: int):

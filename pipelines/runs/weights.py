@@ -27,8 +27,8 @@ def load_model(
         The Keras model.
 
     Raises:
-        ValueError: when there is no checkpoint, it does not fit the model, or a file beside it,
-            such as the tokenizer, is not the one that it was trained with.
+        ValueError: when there is no checkpoint, it does not fit the model, or a prepared file
+            is not the one that it was trained with.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"Expected weights to be one of {WEIGHTS}, received weights={weights!r}.")

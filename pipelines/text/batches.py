@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasformer.tokenizers import END_ID, PAD_ID, START_ID
-from pipelines.data.shards import WHOLE, Shard
+from pipelines.data.shards import WHOLE_BATCH, Shard
 
 ROW_MULTIPLE = 8  # the same batches for 1, 2, 4 and 8 replicas, and the rows tensor cores like
 MAX_SHAPES = 10
@@ -229,7 +229,7 @@ def dataset(
     *,
     start_batch: int = 0,
     num_replicas: int = 1,
-    shard: Shard = WHOLE,
+    shard: Shard = WHOLE_BATCH,
     shuffle: bool = True,
     repeat: bool = True,
 ) -> tf.data.Dataset:

@@ -106,7 +106,7 @@ class _Loop:
         else:
             self.state = State.resumed(saved, metric, data)
             if self.workers.is_chief:
-                print(f"Going on from step {self.state.step} in {workdir}.", flush=True)
+                print(f"Resuming from step {self.state.step} in {workdir}.", flush=True)
         self.progress = Progress(workdir, data, self.config, self.state.step, self.workers.is_chief)
         self.score: Any = None
         self.started = time.perf_counter() - self.state.seconds

@@ -67,7 +67,7 @@ class State:
         return state
 
 
-def _known(kind: type, values: dict) -> dict:
+def _known(state_class: type, values: dict) -> dict:
     """Leaves out what another version of the class has saved and this one does not know."""
-    names = {field.name for field in dataclasses.fields(kind)}
+    names = {field.name for field in dataclasses.fields(state_class)}
     return {name: value for name, value in values.items() if name in names}

@@ -23,7 +23,7 @@ from tests.training.token_task import (
     ONE_DEVICE,
     VOCABULARY,
     Overflowing,
-    TransformedDigits,
+    TransformerTask,
     as_dataset,
     draw_batch,
     draw_overflow,
@@ -121,7 +121,7 @@ def take_part(folder):
     found["is_left"] = os.path.isdir(path)
     arrays = draw_arrays(workers.index)
     arrays = dict(zip(arrays, workers.arrays_from_chief(list(arrays.values())), strict=True))
-    trainer = make_trainer(TransformedDigits(), workers.strategy, seed=3 + workers.index)
+    trainer = make_trainer(TransformerTask(), workers.strategy, seed=3 + workers.index)
     trainer.from_chief()
     found |= train(trainer)
     half = make_trainer(Overflowing(), workers.strategy, precision="mixed_float16", ema=0.9)
@@ -149,7 +149,7 @@ def both(tmp_path_factory):
     program = "import sys\nfrom pipelines.distribution import local_workers\n"
     program += f"sys.exit(local_workers.run({command}, {COUNT}))"
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as starter:
-        trainer = make_trainer(TransformedDigits())
+        trainer = make_trainer(TransformerTask())
         alone = train(trainer), trainer.arrays()
         assert starter.wait() == 0
     found = [json.loads((folder / f"{index}.json").read_text()) for index in range(COUNT)]

@@ -9,7 +9,7 @@ from pipelines.training.diagnosis import first_not_finite
 from pipelines.training.rematerialization import rematerialize
 from tests.training.token_task import (
     TokenTask,
-    TransformedDigits,
+    TransformerTask,
     as_dataset,
     draw_batch,
     make_trainer,
@@ -65,13 +65,13 @@ class FirstNotFiniteTest:
     @pytest.mark.parametrize("dropout", [0.0, 0.3])
     @pytest.mark.parametrize("stack", ["encoder", "decoder"])
     def test_the_innermost_layer_that_overflows_is_named(self, stack, dropout):
-        trainer = make_trainer(TransformedDigits(), dropout=dropout)
+        trainer = make_trainer(TransformerTask(), dropout=dropout)
         path = overflow(trainer, stack, "inner_dense")
         assert f"{stack}/block_0/feed_forward" in path
         assert diagnose(trainer) == f"the first layer with outputs that are not finite is {path}"
 
     def test_of_several_layers_the_first_one_is_named(self):
-        trainer = make_trainer(TransformedDigits())
+        trainer = make_trainer(TransformerTask())
         path, *_ = (overflow(trainer, stack, "inner_dense") for stack in ("encoder", "decoder"))
         assert diagnose(trainer).endswith(path)
 
@@ -98,11 +98,11 @@ class FirstNotFiniteTest:
         assert diagnose(trainer) == f"the loss is finite, and the gradient of {path} is not"
 
     def test_nothing_is_named_where_everything_is_finite(self):
-        found = diagnose(make_trainer(TransformedDigits()))
+        found = diagnose(make_trainer(TransformerTask()))
         assert found.startswith("everything is finite when it is computed again")
 
     def test_several_replicas_are_looked_at_too(self):
-        trainer = make_trainer(TransformedDigits(), two_replicas(), dropout=0.3)
+        trainer = make_trainer(TransformerTask(), two_replicas(), dropout=0.3)
         assert diagnose(trainer).startswith("everything is finite")
         path = overflow(trainer, "decoder", "inner_dense")
         assert diagnose(trainer).endswith(path)
@@ -111,7 +111,7 @@ class FirstNotFiniteTest:
 class WatchTest:
     """Looking at a model changes nothing about it."""
 
-    @pytest.mark.parametrize("task", [TransformedDigits(), NotFiniteLoss()])
+    @pytest.mark.parametrize("task", [TransformerTask(), NotFiniteLoss()])
     def test_keras_calls_its_layers_as_before(self, task):
         before = keras.layers.Layer.__call__
         diagnose(make_trainer(task))
@@ -119,7 +119,7 @@ class WatchTest:
 
     @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
     def test_a_rematerialized_model_names_the_innermost_layer_too(self, precision):
-        trainer = make_trainer(TransformedDigits(), precision=precision)
+        trainer = make_trainer(TransformerTask(), precision=precision)
         rematerialize(trainer.model)
         path = overflow(trainer, "encoder", "inner_dense")
         assert diagnose(trainer).endswith(path)

@@ -1,4 +1,4 @@
-"""The training loop: what it writes, when it stops, and runs that are stopped and go on."""
+"""The training loop: what it writes, when it stops, and runs that are stopped and resume."""
 
 import json
 import os
@@ -76,12 +76,12 @@ class Crash(Exception):
     pass
 
 
-class CrashingDigits(TokenTask):
+class CrashingTask(TokenTask):
     def metrics(self, model, batch, config):
         raise Crash
 
 
-class PreemptedDigits(TokenTask):
+class PreemptedTask(TokenTask):
     """Sends SIGTERM to its own process when a batch is read."""
 
     def __init__(self, number):
@@ -100,7 +100,7 @@ class PreemptedDigits(TokenTask):
         return data._replace(train=lambda first: as_dataset(train(first)))
 
 
-class GoingOnTest:
+class ResumeTest:
     def test_a_stopped_run_ends_as_one_that_was_not(self, whole, stopped):
         assert steps_of(stopped / "checkpoints") == [3, 6, 7]
         summary = run(stopped)
@@ -112,7 +112,7 @@ class GoingOnTest:
 
     def test_a_crashed_run_ends_as_one_that_did_not_and_logs_no_step_twice(self, whole, tmp_path):
         with pytest.raises(Crash):
-            run(tmp_path, CrashingDigits(), validate_every=11)
+            run(tmp_path, CrashingTask(), validate_every=11)
         assert steps_of(tmp_path / "checkpoints") == [3, 6, 9]
         assert list(logged(tmp_path, "loss"))[-1] == 10
         run(tmp_path)
@@ -125,7 +125,7 @@ class GoingOnTest:
         self, whole, tmp_path, step
     ):
         with pytest.raises(loop.Preempted, match="saved at step"):
-            run(tmp_path, PreemptedDigits(step))
+            run(tmp_path, PreemptedTask(step))
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         (saved,) = steps_of(tmp_path / "checkpoints" / "preempted")
         assert abs(saved - step) <= 2  # The steps of a call.
@@ -244,7 +244,7 @@ class LoopTest:
             Checkpoints(path).load(path / "step-00000004")[0] for path in (folder / "best", folder)
         )
         assert all(np.array_equal(best[name], same[name]) for name in same)
-        # The same command has nothing to do; with more patience the run goes on.
+        # The same command has nothing to do; with more patience the run resumes.
         assert run(tmp_path, task, patience=2, **often)["steps"] == 8
         summary = run(tmp_path, task, patience=3, **often, steps=10)
         assert (summary["steps"], summary["best_step"], summary["validation_bleu"]) == (

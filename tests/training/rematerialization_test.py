@@ -9,7 +9,7 @@ from pipelines.runs.weights import model_variables
 from pipelines.training.rematerialization import blocks, rematerialize
 from tests.training.token_task import (
     ONE_DEVICE,
-    TransformedDigits,
+    TransformerTask,
     draw_batch,
     make_trainer,
     step,
@@ -20,7 +20,7 @@ BATCHES = [draw_batch(number) for number in range(3)]
 
 
 def make(is_rematerialized, strategy=ONE_DEVICE, **changes):
-    trainer = make_trainer(TransformedDigits(), strategy, dropout=0.3, **changes)
+    trainer = make_trainer(TransformerTask(), strategy, dropout=0.3, **changes)
     for number, variable in enumerate(trainer.model.non_trainable_variables):
         variable.assign([number + 5, 0])  # The seeds of dropout, which no seed decides.
     if is_rematerialized:

@@ -1,4 +1,4 @@
-"""A small task for the loop and its step: what `training_test` and `trainer_test` share."""
+"""A small task for the loop and its step: what the tests of training share."""
 
 import keras
 import numpy as np
@@ -73,7 +73,7 @@ class TokenTask:
         return lambda: {"bleu": next(self.scores)}
 
 
-class TransformedDigits(TokenTask):
+class TransformerTask(TokenTask):
     """The same task for a Transformer."""
 
     def build(self, config, workdir):
@@ -157,8 +157,8 @@ def step(trainer, *batches):
 
 
 def take_steps(trainer, iterator, count):
-    found = trainer.steps(iterator, tf.constant(count))
-    return [float(x) for x in (found.loss, found.items, found.norm)]
+    steps = trainer.steps(iterator, tf.constant(count))
+    return [float(x) for x in (steps.loss, steps.items, steps.norm)]
 
 
 def weights(trainer):

@@ -9,7 +9,7 @@ from pipelines.training import loss_scale
 from tests.training.token_task import (
     ONE_DEVICE,
     Overflowing,
-    TransformedDigits,
+    TransformerTask,
     as_dataset,
     draw_batch,
     draw_overflow,
@@ -157,7 +157,7 @@ def twenty_steps(trainer):
 @pytest.fixture(scope="module")
 def one_device():
     """A Transformer's trainer after 20 steps on one device, and what they gave."""
-    trainer = make_trainer(TransformedDigits(), ema=0.9)
+    trainer = make_trainer(TransformerTask(), ema=0.9)
     return trainer, twenty_steps(trainer)
 
 
@@ -166,12 +166,12 @@ class ManyWaysTest:
 
     def test_compiled_steps_give_what_plain_ones_give(self, one_device):
         one, expected = one_device
-        compiled = make_trainer(TransformedDigits(), ema=0.9, jit_compile=True)
+        compiled = make_trainer(TransformerTask(), ema=0.9, jit_compile=True)
         np.testing.assert_allclose(twenty_steps(compiled), expected, rtol=1e-4)
         assert_close(weights(compiled), weights(one), atol=1e-5)
 
     def test_mixed_bfloat16_learns_with_weights_in_float32(self):
-        trainer = make_trainer(TransformedDigits(), precision="mixed_bfloat16")
+        trainer = make_trainer(TransformerTask(), precision="mixed_bfloat16")
         assert {variable.dtype for variable in trainer.model.trainable_variables} == {"float32"}
         assert trainer.model.encoder.compute_dtype == "bfloat16"
         first, items, _ = step(trainer, BATCH)
@@ -250,7 +250,7 @@ class ReplicasTest:
         one, expected = one_device
         tokens = [[np.count_nonzero(b["labels"][i::count]) for i in range(count)] for b in STEPS]
         assert sum(len(set(shares)) > 1 for shares in tokens) > len(STEPS) / 2
-        many = make_trainer(TransformedDigits(), replicas(count), ema=0.9)
+        many = make_trainer(TransformerTask(), replicas(count), ema=0.9)
         np.testing.assert_allclose(twenty_steps(many), expected, rtol=1e-5)
         found, metrics = (x.validate(as_dataset(VALIDATION)) for x in (many, one))
         assert found == pytest.approx(metrics, rel=1e-5)

@@ -24,17 +24,17 @@ class Classifier(tf.Module):
 
     Args:
         model: built `VisionTransformer`.
-        described: dict of `class_names`, `channels`, `mean` and `deviation`.
+        description: dict of `class_names`, `channels`, `mean` and `deviation`.
         image_size: pair `(h, w)` of the model.
         crop: float, above 0 and at most 1.
     """
 
-    def __init__(self, model, described, image_size, crop):
+    def __init__(self, model, description, image_size, crop):
         super().__init__(name="classifier")
         self.model = model
-        self.normalization = (described["mean"], described["deviation"])
-        self.described = described
-        self._names, self._channels = described["class_names"], described["channels"]
+        self.normalization = (description["mean"], description["deviation"])
+        self.description = description
+        self._names, self._channels = description["class_names"], description["channels"]
         self._image_size, self._crop = image_size, crop
         image, pixels = (
             tf.TensorSpec((None, *image_size, self._channels), tf.uint8, name=name)

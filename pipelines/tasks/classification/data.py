@@ -3,9 +3,9 @@
 import ml_collections
 import tensorflow as tf
 
-from pipelines.data.shards import WHOLE, Shard
+from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images.batches import evaluation_dataset, training_dataset
-from pipelines.images.description import describe, read_description, require_described
+from pipelines.images.description import describe, read_description, require_same_images
 from pipelines.images.labelled import Images, read_images
 from pipelines.images.preview import preview as draw_preview
 from pipelines.tasks.classification.config import image_size, recipe
@@ -14,7 +14,7 @@ from pipelines.training.task import Data
 SHOWN_BATCHES = SHOWN_IMAGES = 8  # rows and columns of the picture of a dry run
 
 
-def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHOLE) -> Data:
+def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHOLE_BATCH) -> Data:
     """Reads the images, and makes batches of them.
 
     Args:
@@ -36,12 +36,12 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             f"received train.batch_size={config.train.batch_size}."
         )
     images = read_images(config.data, "train")
-    described = describe(images, workdir, config.start.workdir)
-    require_described(images, described, "train")
-    validation = read_described(config, described, "validation")
+    description = describe(images, workdir, config.start.workdir)
+    require_same_images(images, description, "train")
+    validation = read_split(config, description, "validation")
     counts = f"{len(images.labels)} to train, {len(validation.labels)} to validate"
     print(f"Images: {counts}, {len(images.class_names)} classes", flush=True)
-    size, normalization = image_size(config), (described["mean"], described["deviation"])
+    size, normalization = image_size(config), (description["mean"], description["deviation"])
     return Data(
         train=lambda batch: training_dataset(
             images,
@@ -65,10 +65,10 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
     )
 
 
-def read_described(config, described: dict, split: str) -> Images:
+def read_split(config, description: dict, split: str) -> Images:
     """Reads the images of a split, of the classes and channels that the model knows."""
     images = read_images(config.data, split)
-    require_described(images, described, split)
+    require_same_images(images, description, split)
     return images
 
 
@@ -76,16 +76,16 @@ def show_batch(
     batches: tf.data.Dataset, config: ml_collections.ConfigDict, workdir: str, picture: str
 ) -> str:
     """Draws the first images of the first training batches, as the model sees them."""
-    described = read_description(workdir)
+    description = read_description(workdir)
     # One batch a row, because the images of a batch are mixed alike.
     shown = batches.take(SHOWN_BATCHES).map(
         lambda batch: {k: x[:SHOWN_IMAGES] for k, x in batch.items()}
     )
     draw_preview(
         shown,
-        described["class_names"],
-        described["mean"],
-        described["deviation"],
+        description["class_names"],
+        description["mean"],
+        description["deviation"],
         picture,
         SHOWN_BATCHES,
         min(SHOWN_IMAGES, config.train.batch_size),

@@ -55,13 +55,13 @@ class Teacher:
         return ops.cast(self.model(images, training=False), "float32")
 
 
-def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
+def load_teacher(path: str, description: dict, load_run: Callable) -> Teacher:
     """Loads a teacher.
 
     Args:
         path: the folder of a run of classification, or a `.keras` file of a model from images as
             the student gets them to logits.
-        described: description of the student's images: `class_names`, `mean` and `deviation`.
+        description: description of the student's images: `class_names`, `mean` and `deviation`.
         load_run: function from a run's folder to its model, image size and description.
 
     Returns:
@@ -77,8 +77,8 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
             f"teacher.model={path}, which does not exist."
         )
     scale, shift = np.float32(1.0), np.float32(0.0)
-    classes = teacher_classes = described["class_names"]
-    channels = len(described["mean"])
+    classes = teacher_classes = description["class_names"]
+    channels = len(description["mean"])
     if Path(path).is_dir():
         model, image_size, taught = load_run(path)
         teacher_classes = taught["class_names"]
@@ -88,8 +88,8 @@ def load_teacher(path: str, described: dict, load_run: Callable) -> Teacher:
                 f"teacher.model={path} of images with {taught['channels']}."
             )
         teacher_deviation = np.float32(taught["deviation"])
-        scale = np.float32(described["deviation"]) / teacher_deviation
-        shift = (np.float32(described["mean"]) - np.float32(taught["mean"])) / teacher_deviation
+        scale = np.float32(description["deviation"]) / teacher_deviation
+        shift = (np.float32(description["mean"]) - np.float32(taught["mean"])) / teacher_deviation
     else:
         model, image_size = _load_file(path)
     teacher = Teacher(model, image_size, scale, shift)

@@ -10,7 +10,7 @@ from pipelines.images.batches import evaluation_dataset
 from pipelines.images.description import read_description
 from pipelines.tasks.classification.classifier import Classifier
 from pipelines.tasks.classification.config import image_size
-from pipelines.tasks.classification.data import read_described
+from pipelines.tasks.classification.data import read_split
 
 
 def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> Classifier:
@@ -20,7 +20,7 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 
 def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     """Works one example through the module, for the model card."""
-    images = read_described(config, module.described, "validation")
+    images = read_split(config, module.description, "validation")
     pixels = resize_and_crop(tf.constant(images.image(0)), image_size(config), config.serve.crop)
     outputs = module.predict(pixels[None])
     probability = float(tf.reduce_max(outputs["probabilities"][0]))
@@ -43,7 +43,7 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
         Tuple of the scores (a dict that JSON can hold), a table of the classes, and pictures by
         name: the confusion matrix and the worst mistakes.
     """
-    images = read_described(config, module.described, split)
+    images = read_split(config, module.description, split)
     mean, deviation = module.normalization
     batches = evaluation_dataset(
         images,

@@ -21,20 +21,20 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
     Raises:
         ValueError: when `config.model` has a key that the model does not take.
     """
-    described = read_description(workdir)
+    description = read_description(workdir)
     arguments = config.model.to_dict()
     try:
         model = VisionTransformer.from_variant(
             arguments.pop("variant"),
             arguments.pop("image_size"),
-            num_classes=len(described["class_names"]),
+            num_classes=len(description["class_names"]),
             name="vit",
             dtype=config.train.precision,
             **arguments,
         )
     except TypeError as error:
         raise ValueError(f"config.model={config.model.to_dict()} is wrong: {error}.") from error
-    model.build((None, *image_size(config), described["channels"]))
+    model.build((None, *image_size(config), description["channels"]))
     return model
 
 
@@ -42,26 +42,26 @@ def begin(
     model: keras.Model, config: ml_collections.ConfigDict, workdir: str, is_new: bool
 ) -> keras.Model:
     """Prepares a model for training: weights of another run, frozen layers, a teacher."""
-    described = read_description(workdir)
+    description = read_description(workdir)
     if config.start.workdir and is_new:
-        first, _, first_described = _load_run(expanded(config.start.workdir))
-        same_classes = first_described["class_names"] == described["class_names"]
+        first, _, first_description = _load_run(expanded(config.start.workdir))
+        same_classes = first_description["class_names"] == description["class_names"]
         copy_weights(first, model, with_heads=same_classes)
     if config.start.freeze:
         for layer in model.layers:
             layer.trainable = "head" in layer.name
     if not config.teacher.model:
         return model
-    teacher = load_teacher(config.teacher.model, described, _load_run)
+    teacher = load_teacher(config.teacher.model, description, _load_run)
     return Distiller(model, teacher, name="distiller")
 
 
 def _load_run(workdir):
     """Loads another run of this task: its model, image size and description."""
-    described = read_description(workdir)
+    description = read_description(workdir)
     config = read_config(workdir)
     model = load_model(build, config, workdir, config.weights)
-    return model, image_size(config), described
+    return model, image_size(config), description
 
 
 def loss(model: keras.Model, batch: dict, config: ml_collections.ConfigDict):

@@ -9,10 +9,7 @@ from keras import ops
 
 from kerasformer import decoding
 from kerasformer.models.transformer import VARIANTS
-from kerasformer.tokenizers import (
-    KINDS,
-    START_ID,
-)
+from kerasformer.tokenizers import KINDS, START_ID
 from pipelines.runs.config import check_choices, check_keys, check_ranges
 from pipelines.tasks.translation.translator import search_arguments
 from pipelines.text.pairs import KEYS

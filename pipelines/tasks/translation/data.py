@@ -9,11 +9,8 @@ from pathlib import Path
 import ml_collections
 import tensorflow as tf
 
-from kerasformer.tokenizers import (
-    SentencePieceTokenizer,
-    train_sentencepiece,
-)
-from pipelines.data.shards import WHOLE, Shard
+from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
+from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.runs.files import write_atomically
 from pipelines.text.batches import TokenizedPairs, batches_per_epoch, dataset
 from pipelines.text.pairs import clean, read_pairs
@@ -22,7 +19,7 @@ from pipelines.training.task import Data
 SHOWN_PAIRS = 5  # of the first batch, by a dry run
 
 
-def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHOLE) -> Data:
+def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHOLE_BATCH) -> Data:
     """Reads, cleans, tokenizes and batches the sentence pairs.
 
     Args:
