@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -96,8 +97,9 @@ def measured(command: Sequence[str], rows: int = 0, rounds: int = 9) -> Iterator
     Raises:
         ChildProcessError: when a worker fails.
     """
+    threads = max((os.cpu_count() or 1) // 2, 1)
     for work in SUBJECTS:
-        job = {"work": work, "rows": rows, "rounds": rounds, "threads": max(os.cpu_count() // 2, 1)}
+        job = {"work": work, "rows": rows, "rounds": rounds, "threads": threads}
         yield from _compare(work, *(_run_workers(command, job, count) for count in (1, 2)))
 
 
@@ -143,11 +145,12 @@ def run_worker(work: str, rows: int, rounds: int, threads: int, path: str) -> No
     strategy = strategies.make("multiworker")
     workers = Workers(strategy)
     is_lone = workers.count == 1  # Then there is nothing to sum, and nobody to wait for.
+    task: Any = _Task()  # A step needs no more of a `Task`.
     trainers, calls = {"step": Trainer} | ({} if is_lone else {"lone step": _LoneTrainer}), {}
     for name, make_trainer in trainers.items():
         with strategy.scope():
             config, model, batch = SUBJECTS[work][1](rows)
-            trainer = make_trainer(_Task, config, model, strategy)
+            trainer = make_trainer(task, config, model, strategy)
         calls[name] = _make_steps(trainer, batch)
     # The gradients, the loss and the number of items.
     values = [tf.zeros(v.shape) for v in model.trainable_variables] + [tf.constant(0.0)] * 2

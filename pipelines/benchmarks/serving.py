@@ -133,8 +133,8 @@ def load(url: str, inputs: Sequence[bytes], clients: int, seconds: float) -> dic
         script, bodies = Path(folder, "load.lua"), Path(folder, "bodies")
         script.write_text(SCRIPT)
         bodies.write_text("\n".join(json.dumps({"instances": [value(x)]}) for x in inputs))
-        options = ["-t1", f"-c{clients}", f"-d{seconds:.0f}s", "--timeout=60s", "-s", script]
-        command = ["wrk", *options, url, "--", bodies]
+        options = ["-t1", f"-c{clients}", f"-d{seconds:.0f}s", "--timeout=60s", "-s", str(script)]
+        command = ["wrk", *options, url, "--", str(bodies)]
         done = subprocess.run(command, capture_output=True, text=True)
     result = re.search(r"RESULT (.*)", done.stdout)
     if not result:
@@ -167,15 +167,18 @@ def measured(
     model = tf.saved_model.load(folder)
     inputs = instances(model.signatures, sentences)
     rates = in_process(model.signatures["serving_default"], inputs, seconds)
-    best = max(rates, key=rates.get)
+    best = max(rates, key=rates.__getitem__)
     for size, rate in rates.items():
         yield _record(title, f"in process, batches of {size}", rate, "1/s")
     throughput = {}
-    size = f"--max_batch={best}"
-    servers = [("", [size], CLIENTS), ("one by one, ", ["--max_batch=0"], [ALONE_AT])]
+    batched_flag = f"--max_batch={best}"
+    servers: list[tuple[str, list[str], Sequence[int]]] = [
+        ("", [batched_flag], CLIENTS),
+        ("one by one, ", ["--max_batch=0"], [ALONE_AT]),
+    ]
     for n in replicas:
-        flags = [size, "--engine=ray", f"--replicas={n},{n}"]
-        servers.append((f"Ray, replicas: {n}, ", flags, [ALONE_AT]))
+        ray_flags = [batched_flag, "--engine=ray", f"--replicas={n},{n}"]
+        servers.append((f"Ray, replicas: {n}, ", ray_flags, [ALONE_AT]))
     for label, flags, counts in servers:
         with served(command, folder, *flags) as url:
             load(url, inputs, max(CLIENTS), seconds / 2)
@@ -188,7 +191,7 @@ def measured(
                 yield _record(title, peer, result["failed"], "failed")
                 for name in ("p50", "p95", "p99"):
                     yield _record(title, peer, result[name], f"ms, {name}")
-    fastest = max((f"HTTP, {clients} clients" for clients in CLIENTS), key=throughput.get)
+    fastest = max((f"HTTP, {clients} clients" for clients in CLIENTS), key=throughput.__getitem__)
     share = throughput[fastest] / rates[best]
     yield _record(title, f"{fastest} / in process, batches of {best}", share, "times")
     batched, alone = f"HTTP, {ALONE_AT} clients", f"HTTP, one by one, {ALONE_AT} clients"

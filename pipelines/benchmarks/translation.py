@@ -53,11 +53,14 @@ def make_work(title: str, sizes: Sizes) -> Work:
     keras-hub's search is always compiled, because this is Keras's default and the fastest way.
     """
     if sizes.beam_size:
-        items, sides = sizes.batch_size * sizes.target_length, (search, keras_hub_search)
+        items = sizes.batch_size * sizes.target_length
+        ours: Callable = functools.partial(search, sizes)
+        theirs: Callable = functools.partial(keras_hub_search, sizes)
     else:
         real = sizes.target_length - _padding(sizes.target_length)
-        items, sides = sizes.batch_size * real, (training, keras_hub_training)
-    ours, theirs = (functools.partial(side, sizes) for side in sides)
+        items = sizes.batch_size * real
+        ours = functools.partial(training, sizes)
+        theirs = functools.partial(keras_hub_training, sizes)
     compiled = True if sizes.beam_size else None
     return Work(
         title,

@@ -112,7 +112,7 @@ def time_in_turn(calls: Sequence[Callable], warm_up: int, rounds: int) -> list[f
     for call in calls:
         for _ in range(warm_up):
             call()
-    times = [[] for _ in calls]
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
         for call, call_times in zip(calls, times, strict=True):
             time.sleep(REST)

@@ -152,11 +152,14 @@ def timm(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> 
     work = {"sizes": sizes._asdict(), "is_training": is_training, "precision": precision}
     command = [sys.executable, "-m", "pipelines.benchmarks.timm_peer", json.dumps(work)]
     errors = tempfile.TemporaryFile("w+")
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
-    process = subprocess.Popen(command, text=True, **pipes)
+    process = subprocess.Popen(
+        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+    )
+    assert process.stdin and process.stdout
+    requests, answers = process.stdin, process.stdout
 
     def answer():
-        if not process.stdout.readline():
+        if not answers.readline():
             process.communicate()
             with errors:
                 errors.seek(0)
@@ -167,8 +170,8 @@ def timm(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> 
 
     def step():
         with contextlib.suppress(BrokenPipeError):  # There is no answer either, then.
-            process.stdin.write("\n")
-            process.stdin.flush()
+            requests.write("\n")
+            requests.flush()
         answer()
 
     answer()

@@ -83,7 +83,7 @@ def sentence_splits(
     sizes = {"train": num_train, "validation": num_validation, "test": num_test}
     _check_sizes(**{f"num_{name}": size for name, size in sizes.items()})
     held_out = held_out_combinations(seed)
-    chosen = {name: [] for name in sizes}
+    chosen: dict[str, list[Sentence]] = {name: [] for name in sizes}
     stream = sentences(seed)
     while any(len(chosen[name]) < size for name, size in sizes.items()):
         sentence = next(stream)

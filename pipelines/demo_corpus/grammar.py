@@ -48,7 +48,9 @@ class Phrase:
 
     def combinations(self) -> tuple[Combination, ...]:
         """Lists the adjective with its noun, if there are both."""
-        return (_combination(self.adjective, self.noun),) if self.adjective else ()
+        if self.adjective and self.noun:
+            return (_combination(self.adjective, self.noun),)
+        return ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ def _combination(adjective: Adjective, noun: Noun) -> Combination:
     return ("adjective", adjective.english, noun.english)
 
 
-def join(*words: str) -> str:
+def join(*words: str | None) -> str:
     """Joins the words that are not empty."""
     return " ".join(word for word in words if word)
 
@@ -127,6 +129,7 @@ def pronoun(english: str, case: str = "nominative") -> Phrase:
     other, german, agreement = inflection.PRONOUNS[english]
     subject = case == "nominative"
     german_form = german[inflection.CASES.index(case)]
+    assert german_form, f"{english} is left out in the {case}."
     return Phrase(english if subject else other, german_form, agreement, pronoun=True)
 
 
@@ -229,7 +232,11 @@ def statement(clause: Clause, fronted: str = "", mark: str = ".") -> Sentence:
     """Builds a main clause; a `fronted` "adverb" or "place" makes German invert."""
     if not fronted:
         return sentence(english_clause(clause), german_clause(clause), mark, clause)
-    front, rest = getattr(clause, fronted), dataclasses.replace(clause, **{fronted: None})
+    front = getattr(clause, fronted)
+    if fronted == "adverb":
+        rest = dataclasses.replace(clause, adverb=None)
+    else:
+        rest = dataclasses.replace(clause, place=None)
     return sentence(
         f"{front.english} {english_clause(rest)}",
         f"{front.german} {german_clause(rest, 'first')}",

@@ -113,10 +113,23 @@ class Adverb:
     before_verb: bool = False  # in English
 
 
-def verb(english: str, german: str, *args: str, **kwargs) -> Verb:
+def verb(english: str, german: str, objects: str = "", subjects: str = "person", **kwargs) -> Verb:
     """Reads a verb from its English and its German principal parts; a dash is none."""
-    forms = [form.strip("-") for form in f"{english}, {german}".split(", ")]
-    return Verb(*forms, *args, **kwargs)
+    base, third, past, ing, infinitive, german_third, participle = (
+        form.strip("-") for form in f"{english}, {german}".split(", ")
+    )
+    return Verb(
+        base,
+        third,
+        past,
+        ing,
+        infinitive,
+        german_third,
+        participle,
+        objects,
+        subjects,
+        **kwargs,
+    )
 
 
 THE = Determiner("the", "the", "d", DEFINITE, WEAK, known=True)

@@ -218,7 +218,7 @@ def adjectives_of(noun: Noun) -> tuple[Adjective, ...]:
 @functools.cache
 def tenses_of(verb: Verb) -> tuple[str, ...]:
     """Lists the tenses of a verb, likelier ones several times; "read" has no visible past."""
-    tenses = ("present",) * 4 + ("future",) * 2
+    tenses: tuple[str, ...] = ("present",) * 4 + ("future",) * 2
     tenses += ("past",) * 4 if verb.past != verb.base else ()
     tenses += ("progressive",) * 4 if verb.ing else ()
     return tenses + (MODALS if verb.modal else ())

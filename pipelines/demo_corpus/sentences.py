@@ -7,6 +7,7 @@ among them. Every function takes its randomness from the `rng` it is given.
 import dataclasses
 import functools
 import random
+from collections.abc import Sequence
 
 from pipelines.demo_corpus import grammar, lexicon
 from pipelines.demo_corpus.grammar import Clause, Phrase, Sentence
@@ -24,6 +25,7 @@ from pipelines.demo_corpus.inflection import (
     THIS,
     WHICH,
     A,
+    Adjective,
     Determiner,
     Noun,
     Verb,
@@ -109,7 +111,7 @@ def random_object(rng: random.Random, kinds: str, case: str, role: str, subject:
     draw = rng.random() if "person" in kinds else 1.0
     if draw < 0.2:
         myself = subject.german in ("ich", "wir")
-        pronouns = ("he", "she") if myself else ("he", "she", "I", "we")
+        pronouns: tuple[str, ...] = ("he", "she") if myself else ("he", "she", "I", "we")
         pronouns += ("they",) if case == "dative" else ()
         return grammar.pronoun(rng.choice(pronouns), case)
     if draw < 0.35:
@@ -189,7 +191,7 @@ def random_place_of(
     rng: random.Random, verb: Verb, participants: tuple[Phrase, ...], negated: bool
 ) -> Phrase | None:
     """Draws where it happens, unless the sentence is full or its object is itself a place."""
-    nouns = [phrase.noun for phrase in participants]
+    nouns = [phrase.noun for phrase in participants if phrase.noun]
     role = "known" if negated else "place"
     if verb.place == "whereto":
         return random_place(rng, "into", role, nouns)
@@ -205,6 +207,7 @@ def random_description(
 ) -> Clause:
     """Draws "somebody is tired" or "something is old"; `state` asks for the former."""
     draw = rng.random()
+    adjectives: Sequence[Adjective]
     if state or draw < 0.4:
         subject = random_subject(rng, "person", role)
         adjectives = [adjective for adjective in lexicon.ADJECTIVES if adjective.state]

@@ -13,7 +13,8 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 ANIMATED = ("GIF", "PNG", "WEBP")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
-UNREADABLE = {  # TensorFlow reads a palette as gray, and refuses transparent WebP.
+# TensorFlow reads a palette as gray, and refuses transparent WebP.
+UNREADABLE: dict[tuple[str | None, str], str] = {
     ("BMP", "1"): "BMP with a palette",
     ("BMP", "P"): "BMP with a palette",
     ("WEBP", "RGBA"): "WebP with transparency",
@@ -72,8 +73,9 @@ def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
         if image.width * image.height > max_pixels:
             return f"too large: {image.width} x {image.height} pixels"
         # A JPEG of several frames is a photograph with previews, and can be used.
-        if image.format in ANIMATED and image.n_frames > 1:
-            return f"animated: {image.n_frames} frames"
+        frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+        if frames > 1:
+            return f"animated: {frames} frames"
     except Image.DecompressionBombError:
         return "too large"
     except Exception:  # Pillow's plugins raise whatever they like.
@@ -87,8 +89,8 @@ def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
 
 
 def decode_usable(
-    items: Sequence,
-    names: Sequence[str],
+    items: Sequence | np.ndarray,
+    names: Sequence[str] | np.ndarray,
     read: Callable,
     channels: int = 3,
     max_pixels: int = MAX_PIXELS,
@@ -147,11 +149,11 @@ def _size(contents: bytes) -> tuple[int, int]:
     return _open(contents).size[::-1]
 
 
-def _load(read: Callable, item) -> tuple[bytes | None, str | None]:
+def _load(read: Callable, item) -> tuple[bytes, str | None]:
     try:
         return read(item), None
     except OSError as error:
-        return None, error.strerror or "cannot be read"
+        return b"", error.strerror or "cannot be read"
 
 
 def _decode_chunk(contents: list, size: tuple | None, channels: int) -> tuple[list, list]:

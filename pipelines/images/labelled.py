@@ -50,7 +50,10 @@ class Images(NamedTuple):
     def fingerprint(self) -> str:
         """Returns a hash of the labels and the pixels, or of the names and sizes of files."""
         digest = hashlib.sha256(repr(self.class_names).encode() + self.labels.tobytes())
-        for item in [self.pixels] if self.are_decoded else self.pixels:
+        if self.are_decoded:
+            digest.update(self.pixels.data)
+            return digest.hexdigest()
+        for item in self.pixels:
             if isinstance(item, str):
                 item = f"{Path(item).name} {Path(item).stat().st_size}".encode()
             digest.update(item)
@@ -145,7 +148,8 @@ def statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
         images that are not decoded.
     """
     if not images.are_decoded:
-        return tuple(values if images.channels == 3 else values[1:2] for values in IMAGENET)
+        mean, deviation = IMAGENET
+        return (mean, deviation) if images.channels == 3 else (mean[1:2], deviation[1:2])
     levels, moments = np.arange(256.0), []
     for channel in range(images.channels):
         counts = np.zeros(256)
@@ -183,16 +187,17 @@ def _folder(data, split: str) -> Images:
             f"Expected {folder} to have the classes of data.train={data.train!r}, "
             f"received {unknown[0]!r} besides."
         )
-    paths, labels = [], []
+    files: list[str] = []
+    numbers: list[int] = []
     for label, name in enumerate(class_names):
-        files = (path for path in Path(folder, name).rglob("*") if path.is_file())
-        files = sorted(str(path) for path in files if not path.name.startswith("."))
-        paths += files[_share(len(files), part)]
-        labels += [label] * (len(paths) - len(labels))
+        entries = (path for path in Path(folder, name).rglob("*") if path.is_file())
+        of_class = sorted(str(path) for path in entries if not path.name.startswith("."))
+        files += of_class[_share(len(of_class), part)]
+        numbers += [label] * (len(files) - len(numbers))
     channels = data.get("channels", 3)
     if channels not in (1, 3):
         raise ValueError(f"Expected data.channels to be 1 or 3, received data.channels={channels}.")
-    paths, labels = np.array(paths, str), np.array(labels, np.int32)
+    paths, labels = np.array(files, str), np.array(numbers, np.int32)
     if not data.get("examine", True):
         return Images(paths, labels, class_names, channels)
 
@@ -229,8 +234,8 @@ def _npz(data, split: str) -> Images:
     else:
         known = _load(_part(data, "train")[0])["labels"] if split != "train" else labels
         class_names = tuple(str(label) for label in range(max(known.tolist(), default=-1) + 1))
-    kept = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    kept = np.sort(np.concatenate([[], *(k[_share(len(k), part)] for k in kept)]).astype(int))
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    kept = np.sort(np.concatenate([[], *(r[_share(len(r), part)] for r in rows)]).astype(int))
     pixels = pixels.reshape(*pixels.shape[:3], -1) if pixels.ndim == 3 else pixels
     return Images(pixels[kept], labels[kept].astype(np.int32), class_names, pixels.shape[3])
 
@@ -279,7 +284,9 @@ def _tfds(data, split: str) -> Images:
     return read_tfds(data, split, read)
 
 
-def _decoded(items: Sequence, names: Sequence[str], read: Callable, channels: int, data):
+def _decoded(
+    items: np.ndarray, names: Sequence[str] | np.ndarray, read: Callable, channels: int, data
+):
     """Returns the pixels, or the items if there is no array of pixels, and the indices kept."""
     limits = data.get("max_pixels", MAX_PIXELS), data.get("on_bad_image", "stop")
     pixels, kept = decode_usable(items, names, read, channels, *limits)
@@ -289,7 +296,8 @@ def _decoded(items: Sequence, names: Sequence[str], read: Callable, channels: in
 def _part(data, split: str) -> tuple[str, tuple[int, int]]:
     """Splits a value such as "train[:90%]" into a path and percentages from and to."""
     value = required(data, split)
-    match = re.fullmatch(r"(.+?)(?:\[(\d+%)?:(\d+%)?\])?", value)
+    match = re.fullmatch(r"(.+?)(?:\[(\d+%)?:(\d+%)?\])?", value, re.DOTALL)
+    assert match, "Every text that is not empty matches."
     first, last = (int(number[:-1]) if number else None for number in match.groups()[1:])
     part = (first or 0, 100 if last is None else last)
     if not 0 <= part[0] < part[1] <= 100 or match[1].endswith("]"):

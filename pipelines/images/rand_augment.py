@@ -175,7 +175,7 @@ def _bits(level, sign):
 
 
 # name: (function, its argument for a level from 0 to 10 and a sign of -1 or 1)
-POINTWISE = {
+POINTWISE: dict[str, tuple[Callable, Callable | None]] = {
     "auto_contrast": (auto_contrast, None),
     "equalize": (equalize, None),
     "invert": (invert, None),

@@ -77,7 +77,10 @@ def _calibration_error(confidence, right):
 def table(scores: dict) -> str:
     """Writes the accuracy of each class as Markdown, worst first."""
     known = {name: value for name, value in scores["per_class"].items() if value is not None}
-    rows = [f"| {name} | {100 * known[name]:.2f} |" for name in sorted(known, key=known.get)]
+    rows = [
+        f"| {name} | {100 * value:.2f} |"
+        for name, value in sorted(known.items(), key=lambda item: item[1])
+    ]
     return "\n".join(["| class | top-1 accuracy, % |", "| :--- | ---: |", *rows])
 
 

@@ -7,6 +7,7 @@ header forbids the browser the rest. `page` makes it and `mount` puts it into a 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
 
@@ -30,7 +31,7 @@ POLICY = (
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'self'"
 )
-PRIVATE = {"api_visibility": "private", "show_progress": "minimal"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
 
 def page(models: Mapping[str, Mapping], pictures: str | os.PathLike | None = None):

@@ -41,8 +41,8 @@ def tidy(contents: bytes) -> bytes:
     if reason and not reason.startswith("animated"):
         raise ValueError(f"This file cannot be used: {reason}. {FORMATS}")
     try:
-        image = Image.open(io.BytesIO(contents), formats=files.FORMATS)
-        image = ImageOps.exif_transpose(image).convert("RGB")
+        file = Image.open(io.BytesIO(contents), formats=files.FORMATS)
+        image = ImageOps.exif_transpose(file).convert("RGB")
     except Exception:  # Pillow's plugins raise whatever they like.
         raise ValueError(f"This file cannot be used: it is damaged. {FORMATS}") from None
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))

@@ -7,7 +7,7 @@ known; another one, such as the alignment of words, runs for each request alone.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -97,8 +97,11 @@ class Endpoint:
         if self._files and {DECODE, name + PIXELS} <= signatures.keys():
             self._decode, batched = signatures[DECODE], signatures[name + PIXELS]
         self._batching = batching if _has_rows(batched) else None
-        self._bounds = batching.lengths if self._batching and self._texts else ()
-        self._queues = self._make_queues(batched) if self._batching else []
+        self._bounds: tuple[int, ...] = ()
+        self._queues: list[Queue] = []
+        if self._batching:
+            self._bounds = self._batching.lengths if self._texts else ()
+            self._queues = self._make_queues(batched, self._batching)
 
     def call(self, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Measured]:
         """Calls the signature; safe from any thread.
@@ -143,7 +146,9 @@ class Endpoint:
 
     def _explain(self, inputs: Mapping[str, np.ndarray], error: tf.errors.OpError) -> str:
         """Finds the image that cannot be decoded, and explains the error in one sentence."""
-        for index, contents in enumerate(inputs[IMAGE] if self._decode else ()):
+        if self._decode is None:
+            return sentence(error)
+        for index, contents in enumerate(inputs[IMAGE]):
             try:
                 self._decode(image=tf.constant([contents]))
             except tf.errors.InvalidArgumentError as own_error:
@@ -193,13 +198,23 @@ class Endpoint:
             raise RequestError(400, f"Expected at most {limits.pixels} pixels, received {pixels}.")
         return pixels
 
-    def _make_queues(self, function: Callable) -> list[Queue]:
+    def _make_queues(
+        self, function: tf.types.experimental.ConcreteFunction, batching: Batching
+    ) -> list[Queue]:
         """Makes the queue of each bucket of lengths; they share the threads."""
-        seconds = self._batching.seconds(bool(self._texts))
         count = len(self._bounds) + 1
-        threads, max_rows = max(1, self._batching.threads // count), self._limits.instances
-        arguments = function, self._decode, self.specs, self._batching, seconds, threads, max_rows
-        return [Queue(*arguments) for _ in range(count)]
+        return [
+            Queue(
+                function,
+                self._decode,
+                self.specs,
+                batching,
+                seconds=batching.seconds(bool(self._texts)),
+                threads=max(1, batching.threads // count),
+                max_rows=self._limits.instances,
+            )
+            for _ in range(count)
+        ]
 
 
 def _trial(specs: Mapping[str, tf.TensorSpec], text: bytes, size: int) -> dict[str, np.ndarray]:
@@ -221,7 +236,7 @@ def _is_text(spec: tf.TensorSpec) -> bool:
     return spec.dtype == tf.string
 
 
-def _has_rows(function: Callable) -> bool:
+def _has_rows(function: tf.types.experimental.ConcreteFunction) -> bool:
     specs = list(function.structured_input_signature[1].values())
     return bool(specs) and all(
         spec.shape.rank and spec.shape[0] is None and spec.shape[1:].is_fully_defined()

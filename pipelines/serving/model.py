@@ -274,9 +274,10 @@ def _signature_def(folder: Path) -> dict[str, Any]:
 def _rows_of_examples(request: Mapping[str, Any]) -> dict[str, Any]:
     """Turns `examples` and `context` into the `instances` of a `:predict`."""
     examples, context = request.get("examples"), request.get("context", {})
-    are_valid = isinstance(examples, list) and isinstance(context, dict)
-    if not are_valid or not all(isinstance(example, dict) for example in examples):
-        text = "Expected 'examples' to be a list of objects, one for each example."
+    text = "Expected 'examples' to be a list of objects, one for each example."
+    if not isinstance(examples, list) or not isinstance(context, dict):
+        raise RequestError(400, text)
+    if not all(isinstance(example, dict) for example in examples):
         raise RequestError(400, text)
     rows = [context | example for example in examples]
     rows = [

@@ -3,7 +3,7 @@
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -70,8 +70,8 @@ class Queue:
 
     def __init__(
         self,
-        compute: Callable,
-        decode: Callable | None,
+        compute: tf.types.experimental.ConcreteFunction,
+        decode: tf.types.experimental.ConcreteFunction | None,
         specs: Mapping[str, tf.TensorSpec],
         batching: Batching,
         seconds: float,

@@ -153,7 +153,12 @@ def application(
         log_to(sys.stdout)
         return build({name: Remote(name) for name in names}, options, state)
 
-    @serve.deployment(
+    class Front:
+        def __init__(self, *models):
+            """Takes the models, so that Ray starts them first."""
+
+    front = serve.deployment(
+        serve.ingress(app)(Front),
         name=FRONT,
         num_replicas=2,
         max_ongoing_requests=1024,
@@ -161,12 +166,7 @@ def application(
         graceful_shutdown_timeout_s=options.seconds,
         ray_actor_options={"num_cpus": 0},
     )
-    @serve.ingress(app)
-    class Front:
-        def __init__(self, *models):
-            """Takes the models, so that Ray starts them first."""
-
-    return Front.bind(*bound)
+    return front.bind(*bound)
 
 
 def described(arguments: Mapping[str, Any]) -> Any:

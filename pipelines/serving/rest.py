@@ -89,7 +89,7 @@ class Classify(BaseModel):
     context: dict[str, Any] = {}
 
 
-BODIES = {"predict": Predict, "classify": Classify, "regress": Classify}
+BODIES: dict[str, type[BaseModel]] = {"predict": Predict, "classify": Classify, "regress": Classify}
 
 
 @dataclasses.dataclass
@@ -150,21 +150,21 @@ def _add_models(app: FastAPI, models, options: Options, state: State, metrics: M
         return models[name], _number(parameters.get("version")), parameters.get("label")
 
     async def status(request: Request):
-        model, *version = find(request)
-        return _json(await model.status(*version))
+        model, version, label = find(request)
+        return _json(await model.status(version, label))
 
     async def metadata(request: Request):
-        model, *version = find(request)
-        return _json(await model.metadata(*version))
+        model, version, label = find(request)
+        return _json(await model.metadata(version, label))
 
     async def ask(request: Request):
-        model, *version = find(request)
+        model, version, label = find(request)
         verb = request.scope["path"].rpartition(":")[2]
         try:
             async with asyncio.timeout(options.seconds):
                 body = await _body(request, options, state)
                 with metrics.running.labels(request.state.model).track_inprogress():
-                    answer = await model.answer(verb, *version, body)
+                    answer = await model.answer(verb, version, label, body)
         except TimeoutError:
             text = f"The request took longer than {options.seconds:g} s."
             raise RequestError(408, text) from None

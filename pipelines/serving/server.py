@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
 import math
 import resource
@@ -144,12 +143,16 @@ async def _load_and_watch(
 
 
 def _config(app, options: Options, listening: Listening) -> uvicorn.Config:
+    class TimedConnection(Connection):
+        def __init__(self, **arguments):
+            super().__init__(seconds=options.seconds, **arguments)
+
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
-        http=functools.partial(Connection, seconds=options.seconds),
+        http=TimedConnection,
         limit_concurrency=listening.connections,
         # Do not wait for a caller who does not fetch the answer.
         timeout_graceful_shutdown=math.ceil(options.seconds),

@@ -229,7 +229,7 @@ class RuntimesTest:
 
 
 class SameClassesTest:
-    @pytest.mark.parametrize("use", ["evaluate", "example"])
+    @pytest.mark.parametrize("use", [("evaluate", "test"), ("example",)])
     def test_other_classes_than_the_run_has_are_refused(self, workdir, data, tmp_path, use):
         pixels, labels = squares(53, seed=3)
         for split in ("validation", "test"):
@@ -239,7 +239,7 @@ class SameClassesTest:
         module = classification.serving(load(workdir, config), config, str(workdir))
         config.data.folder = str(tmp_path)
         with pytest.raises(ValueError, match="classes and channels of the run.*'red'.*'green'"):
-            getattr(classification, use)(module, config)
+            getattr(classification, use[0])(module, config, *use[1:])
 
 
 class OtherRunTest:
