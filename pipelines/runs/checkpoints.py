@@ -128,7 +128,7 @@ class Checkpoints:
             newest checkpoint.
 
         Raises:
-            ValueError: when there is no checkpoint, or one of them is damaged.
+            ValueError: when there is no checkpoint, one of them is damaged, or one lacks an array.
 
         References:
             - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 6.1
@@ -137,7 +137,7 @@ class Checkpoints:
         if not paths:
             raise ValueError(f"There is no checkpoint in {self.folder}; train first.")
         sums: dict[str, np.ndarray] = {}
-        dtypes = {}
+        dtypes: dict[str, np.dtype] = {}
         for path in paths:
             try:
                 arrays, state = self.load(path)
@@ -145,12 +145,18 @@ class Checkpoints:
                 if path.exists():
                     raise
                 return self.average(last)  # The run trains, and has replaced it meanwhile.
+            if dtypes and dtypes.keys() != set(filter(_is_averaged, arrays)):
+                raise ValueError(f"Checkpoint {path} holds other arrays than those before it.")
             for name, array in arrays.items():
-                if name.startswith(("model/", "ema/")):
+                if _is_averaged(name):
                     dtypes[name] = array.dtype
                     sums[name] = sums.get(name, 0.0) + array.astype(np.float64)
         averages = {name: (x / len(paths)).astype(dtypes[name]) for name, x in sums.items()}
         return averages, state
+
+
+def _is_averaged(name: str) -> bool:
+    return name.startswith(("model/", "ema/"))
 
 
 def _remove(path: Path) -> None:

@@ -46,6 +46,32 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
         raise ValueError(f"{path} cannot be read: {error}.") from error
 
 
+def complete(
+    stored: ml_collections.ConfigDict, default: ml_collections.ConfigDict, parent: str = ""
+) -> None:
+    """Adds to the config of a run, which another version may have written, the keys that it lacks.
+
+    Args:
+        stored: the config, which is changed.
+        default: the default config of the run's task. Its parts that are not locked take more keys.
+        parent: the key of both, with a dot behind it, where they are a part of a config.
+
+    Raises:
+        ValueError: naming the first key that this version does not know.
+    """
+    for key, value in stored.items():
+        if key not in default:
+            if default.is_locked:
+                raise ValueError(
+                    f"The run's config.json has {parent}{key}={value!r}, a key that this version "
+                    "does not know."
+                )
+        elif isinstance(default[key], ml_collections.ConfigDict):
+            complete(value, default[key], f"{parent}{key}.")
+    for key in default.keys() - stored.keys():
+        stored[key] = default[key]
+
+
 def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
     """Writes the resolved config of a run."""
     write_text(Path(workdir) / "config.json", config.to_json(indent=1))

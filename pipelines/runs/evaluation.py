@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 
 from pipelines.runs.checkpoints import Checkpoints
-from pipelines.runs.config import read_config
+from pipelines.runs.config import complete, read_config
 from pipelines.runs.files import write_atomically, write_text
 from pipelines.runs.folder import locked
 from pipelines.runs.weights import load_model
@@ -52,7 +52,9 @@ def evaluate_run(
     """
     with locked(workdir, f".lock-evaluation-{split}", "evaluates"):
         config = read_config(workdir)
-        return evaluate(find(config.task), config, workdir, weights or config.weights, split)
+        task = find(config.task)
+        complete(config, task.default_config())
+        return evaluate(task, config, workdir, weights or config.weights, split)
 
 
 def evaluate(

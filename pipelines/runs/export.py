@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from kerasformer.interop.litert import export_litert
 from kerasformer.interop.onnx import export_onnx
-from pipelines.runs.config import read_config
+from pipelines.runs.config import complete, read_config
 from pipelines.runs.evaluation import match
 from pipelines.runs.files import write_text
 from pipelines.runs.folder import locked
@@ -49,7 +49,9 @@ def export_run(
     """
     with locked(workdir, f".lock-{_folder_name(format)}", "exports"):
         config = read_config(workdir)
-        return export(find(config.task), config, workdir, weights or config.weights, format)
+        task = find(config.task)
+        complete(config, task.default_config())
+        return export(task, config, workdir, weights or config.weights, format)
 
 
 def export(

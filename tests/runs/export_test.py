@@ -128,6 +128,13 @@ class WeightsTest:
             export.export(Scoring(), make_config(), str(tmp_path), "last", format)
         assert not list(tmp_path.iterdir())
 
+    def test_a_checkpoint_that_lacks_an_array_is_one_sentence(self, workdir):
+        arrays = {f"model/{i:04d}": array for i, array in enumerate(weights_of(97)[0][:-1])}
+        Checkpoints(workdir / "checkpoints").save(97, arrays, {})
+        for weights, sentence in [("last", "expected model/0005"), ("average", "other arrays")]:
+            with pytest.raises(ValueError, match=sentence):
+                load_model(Scoring().build, make_config(), str(workdir), weights)
+
     def test_the_checkpoint_of_another_model_is_one_sentence(self, workdir):
         class Wider(Scoring):
             def build(self, config, workdir):

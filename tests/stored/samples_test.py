@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import keras
@@ -10,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from apps import tasks
+from pipelines.runs import evaluation
 from pipelines.runs.config import read_config
 from pipelines.training import loop
 from tests import programs
@@ -39,6 +41,21 @@ class StoredTest:
         outputs = model(inputs if len(inputs) > 1 else inputs["inputs"])
         np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4)
 
+    def test_a_model_with_an_argument_of_the_future_is_refused_in_one_sentence(
+        self, stored, tmp_path
+    ):
+        changed = tmp_path / "future.keras"
+        with zipfile.ZipFile(stored / "VisionTransformer.keras") as old:
+            with zipfile.ZipFile(changed, "w") as new:
+                for name in old.namelist():
+                    text = old.read(name)
+                    if name == "config.json":
+                        text = text.replace(b'"config": {', b'"config": {"future": 7, ', 1)
+                    new.writestr(name, text)
+        with pytest.raises(ValueError, match="'future': 7") as caught:
+            keras.saving.load_model(changed)
+        assert "\n" not in str(caught.value)
+
     @pytest.mark.parametrize(("name", "key"), [("translator", "text"), ("classifier", "image")])
     def test_an_export_answers_what_it_did(self, stored, tmp_path, name, key):
         shutil.unpack_archive(stored / f"{name}.tar.xz", tmp_path, filter="data")
@@ -55,6 +72,14 @@ class StoredTest:
 
     def test_a_run_is_evaluated_and_goes_on_to_the_end_it_had(self, stored, tmp_path, monkeypatch):
         folder = shutil.copytree(stored, tmp_path / "stored")
+        path = folder / "run" / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**config, "decode": {**config["decode"], "future": 7}}))
+        with pytest.raises(ValueError, match="decode.future=7, a key that this version"):
+            evaluation.evaluate_run(tasks.find, str(folder / "run"), None, "test")
+        # A key that a later version added has its default.
+        assert config["decode"].pop("max_extra") == 10
+        path.write_text(json.dumps(config))
         (evaluated,) = programs.run(["evaluate", "--workdir=run"], folder=folder)
         assert evaluated.returncode == 0, evaluated.stderr
         scores = json.loads((folder / "run/evaluation-test.json").read_text())

@@ -350,6 +350,7 @@ class TwoProcessesTest:
         assert program.poll() is None
         program.send_signal(signal.SIGTERM)
         assert program.wait() == 143
+        assert "AutoGraph" not in run.with_suffix(".log").read_text()
         (run / "tokenizer.model").write_bytes(before[1] + b"another")
         for done in programs.run(["evaluate", f"--workdir={run}"], ["export", f"--workdir={run}"]):
             assert done.returncode == 1 and done.stderr.count("\n") == 1

@@ -8,9 +8,9 @@ from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import VisionTransformer
 from pipelines.data.sources import expanded
 from pipelines.images.description import read_description
-from pipelines.runs.config import read_config
+from pipelines.runs.config import complete, read_config
 from pipelines.runs.weights import load_model
-from pipelines.tasks.classification.config import image_size
+from pipelines.tasks.classification.config import default_config, image_size
 from pipelines.tasks.classification.distillation import Distiller, distillation_loss, load_teacher
 from pipelines.tasks.classification.fine_tuning import copy_weights
 
@@ -60,6 +60,7 @@ def _load_run(workdir):
     """Loads another run of this task: its model, image size and description."""
     description = read_description(workdir)
     config = read_config(workdir)
+    complete(config, default_config())
     model = load_model(build, config, workdir, config.weights)
     return model, image_size(config), description
 
