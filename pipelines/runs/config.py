@@ -68,8 +68,9 @@ def complete(
                 )
         elif isinstance(default[key], ml_collections.ConfigDict):
             complete(value, default[key], f"{parent}{key}.")
-    for key in default.keys() - stored.keys():
-        stored[key] = default[key]
+    for key, value in default.items():
+        if key not in stored:
+            stored[key] = value
 
 
 def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:

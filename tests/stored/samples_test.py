@@ -70,7 +70,7 @@ class StoredTest:
             else:
                 np.testing.assert_allclose(answers[part], value, rtol=1e-3, atol=1e-4)
 
-    def test_a_run_is_evaluated_and_goes_on_to_the_end_it_had(self, stored, tmp_path, monkeypatch):
+    def test_a_run_is_evaluated_and_resumes_to_the_end_it_had(self, stored, tmp_path, monkeypatch):
         folder = shutil.copytree(stored, tmp_path / "stored")
         path = folder / "run" / "config.json"
         config = json.loads(path.read_text())
@@ -86,6 +86,7 @@ class StoredTest:
         expected = json.loads((stored / "run/evaluation-test.json").read_text())
         assert scores["bleu"] == pytest.approx(expected["bleu"], abs=1e-6)
         assert scores["chrf"] == pytest.approx(expected["chrf"], abs=1e-6)
+        shutil.copy(stored / "run" / "config.json", path)
         monkeypatch.chdir(folder)
         config = read_config("run")
         config.train.steps = make.LATER
