@@ -1,7 +1,8 @@
 """Shows exported models in the browser: `python -m apps.demo --model=runs/m30k/export`.
 
-A translator's sentences with their scores and what each word looked at; a classifier's pictures
-with their classes and where each head of each layer looked. `--model` may be given several times.
+The page shows the sentences of a translator with their scores and what each word looked at, and the
+pictures of a classifier with their classes and where each head of each layer looked. `--model` may
+be given several times.
 """
 
 import signal

@@ -97,7 +97,7 @@ class OracleTest:
         )
         assert np.isfinite(losses).all()
         assert np.isfinite(gradient).all()
-        # Each row of the gradient sums to zero, for probabilities and targets sum to one.
+        # Each row of the gradient sums to zero, because probabilities and targets sum to one.
         np.testing.assert_allclose(tf.reduce_sum(gradient, axis=-1), 0, atol=1e-5)
 
     @needs_tensorflow

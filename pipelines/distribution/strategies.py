@@ -12,7 +12,7 @@ NAMES = ("auto", "one", "mirrored", "multiworker", "tpu")
 
 
 def make(name: str = "auto") -> tf.distribute.Strategy:
-    """Makes a strategy; for several processes before anything else of TensorFlow is used.
+    """Makes a strategy. With several processes, call this before anything else of TensorFlow.
 
     Args:
         name: `one` device; `mirrored` over all GPUs of this machine, or `mirrored:N` over the
@@ -107,7 +107,7 @@ def _read_cluster(text):
 
 
 def slurm_cluster() -> str:
-    """Writes what Slurm says of the processes of this job step, in the form of `TF_CONFIG`."""
+    """Describes the processes that Slurm has started for this job step, as `TF_CONFIG` does."""
     options = {}
     if shutil.which("nvidia-smi") is None:
         # The resolver counts processes by GPUs; without any, each is said to have one.

@@ -23,7 +23,7 @@ BLOCK = 2**16  # bytes of a text that are sent at a time
 
 
 class Workers:
-    """Knows which process of a strategy this is, and sends values of the chief to all.
+    """Finds out which process of a strategy this is, and sends values of the chief to all.
 
     Every process must call the same methods in the same order. Nothing but the network is shared,
     so that the chief's folders need not be seen by the others.

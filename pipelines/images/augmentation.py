@@ -162,7 +162,7 @@ def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 
 
 def resize_and_crop(image: tf.Tensor, size: tuple[int, int], crop: float = 1.0) -> tf.Tensor:
-    """Resizes one image so that its middle, a `crop`-th of the shorter side, has the given size.
+    """Resizes one image so that its middle, `crop` of the shorter side, has the given size.
 
     Args:
         image: uint8 tensor `(h, w, c)`.

@@ -81,7 +81,7 @@ def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) 
 def differences(
     old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
 ) -> dict[str, tuple[object, object]]:
-    """Returns the keys whose values differ with both values, in the order of the alphabet."""
+    """Returns each key whose values differ with its old and its new value, sorted by key."""
     new = ml_collections.ConfigDict(json.loads(new.to_json()))
     old, new = _flatten(old.to_dict()), _flatten(new.to_dict())
     return {
@@ -126,7 +126,7 @@ def check_choices(choices: Mapping[str, tuple]) -> None:
 def check_ranges(
     ranges: Mapping[str, tuple[float, float, float]], includes_end: bool = True
 ) -> None:
-    """Refuses values outside of their range.
+    """Refuses values outside their range.
 
     Args:
         ranges: for each key of a config its value, the least and the greatest that it may have;

@@ -41,7 +41,7 @@ class Limits(NamedTuple):
 
 
 class Budget:
-    """Limits what many threads hold together: a thread that finds too little left waits.
+    """Limits what many threads hold together: a thread waits until enough is left.
 
     Args:
         total: int.
@@ -52,7 +52,7 @@ class Budget:
 
     @contextlib.contextmanager
     def hold(self, amount: int) -> Iterator[None]:
-        """Takes an amount for the length of a `with` block; at most the total."""
+        """Takes an amount, at most the total, and gives it back after the `with` block."""
         amount = min(amount, self._total)
         with self._changed:
             self._changed.wait_for(lambda: self._left >= amount)

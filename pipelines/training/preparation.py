@@ -46,7 +46,7 @@ def prepare(
     workers: Workers,
     allow_changes: bool = False,
 ) -> tuple[Trainer, Data, dict | None]:
-    """Reads the data, and makes the model and all that changes with it.
+    """Reads the data, and makes the model, its optimizer and the state to resume from.
 
     Args:
         task: `Task`.

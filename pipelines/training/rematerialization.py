@@ -1,4 +1,4 @@
-"""Memory for time: a block forgets what it computed, and computes it again for its gradient."""
+"""Saves memory at the cost of time: a block computes its outputs again for its gradient."""
 
 from collections.abc import Iterator
 

@@ -128,8 +128,9 @@ class Task(Protocol):
         """
 
     def finish(self, sums: Mapping[str, Any]) -> Mapping[str, float]:
-        """Turns the sums of a validation into what it reports; by default each is a
-        pair `(sum, count)` and the metric their ratio.
+        """Turns the sums of a validation into what it reports.
+
+        By default each of them is a pair `(sum, count)`, and the metric is their ratio.
 
         Args:
             sums: what `metrics` returned, added up, as float64 arrays.
@@ -152,8 +153,8 @@ class Task(Protocol):
     ) -> Callable[[], dict[str, float]]:
         """Makes the function that computes those of `METRICS` that `finish` does not return.
 
-        It is made once and called at each validation, in the chief alone, only if
-        `train.best_metric` is among them; by default there are none.
+        By default there are none. The chief alone makes the function, once, and calls it at each
+        validation, if `train.best_metric` is among these metrics.
         """
 
     def serving(
@@ -177,7 +178,7 @@ class Task(Protocol):
         """
 
     def example(self, module: Any, config: ml_collections.ConfigDict) -> str:
-        """Works one example through what `serving` returns, as Markdown for the model card."""
+        """Runs one example through what `serving` returns, as Markdown for the model card."""
 
     def show_batch(
         self,

@@ -133,7 +133,7 @@ class StepTest:
 
     def test_smoothing_costs_what_its_definition_says(self):
         losses = {e: mean_loss(make_trainer(label_smoothing=e), BATCH) for e in (0.0, 0.1, 0.3)}
-        # Linear in the smoothing, for it mixes two cross-entropies.
+        # Linear in the smoothing, because it mixes two cross-entropies.
         slope = (losses[0.1] - losses[0.0]) / 0.1
         assert losses[0.3] == pytest.approx(losses[0.0] + 0.3 * slope, rel=1e-4)
         logits = make_trainer().model({name: BATCH[name] for name in ("source", "target")}).numpy()

@@ -80,7 +80,7 @@ def default_config() -> ml_collections.ConfigDict:
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Refuses, before anything is read or trained, values that cannot be.
+    """Refuses what cannot be, before anything is read or trained.
 
     Raises:
         ValueError: naming the first of them.

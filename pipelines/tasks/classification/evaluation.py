@@ -19,7 +19,7 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 
 
 def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
-    """Works one example through the module, for the model card."""
+    """Runs one example through the module, for the model card."""
     images = read_split(config, module.description, "validation")
     pixels = resize_and_crop(tf.constant(images.image(0)), image_size(config), config.serve.crop)
     outputs = module.predict(pixels[None])

@@ -61,7 +61,7 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 
 
 def example(module: Translator, config: ml_collections.ConfigDict) -> str:
-    """Works one example through the module, for the model card."""
+    """Runs one example through the module, for the model card."""
     source, reference = read_pairs(config.data, "validation")[0]
     outputs = module.translate(tf.constant([source]))
     return (
