@@ -12,7 +12,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 import keras
 import keras_nlp
@@ -155,8 +155,7 @@ def timm(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> 
     process = subprocess.Popen(
         command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
     )
-    assert process.stdin and process.stdout
-    requests, answers = process.stdin, process.stdout
+    requests, answers = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
 
     def answer():
         if not answers.readline():

@@ -129,7 +129,8 @@ def pronoun(english: str, case: str = "nominative") -> Phrase:
     other, german, agreement = inflection.PRONOUNS[english]
     subject = case == "nominative"
     german_form = german[inflection.CASES.index(case)]
-    assert german_form, f"{english} is left out in the {case}."
+    if german_form is None:
+        raise ValueError(f"Expected a pronoun that has the case {case}, received {english!r}.")
     return Phrase(english if subject else other, german_form, agreement, pronoun=True)
 
 

@@ -296,14 +296,16 @@ def _decoded(
 def _part(data, split: str) -> tuple[str, tuple[int, int]]:
     """Splits a value such as "train[:90%]" into a path and percentages from and to."""
     value = required(data, split)
-    match = re.fullmatch(r"(.+?)(?:\[(\d+%)?:(\d+%)?\])?", value, re.DOTALL)
-    assert match, "Every text that is not empty matches."
+    match = re.fullmatch(r"(.+?)(?:\[(\d+%)?:(\d+%)?\])?", value)
+    refusal = ValueError(
+        f'Expected data.{split} to be a name, or one like "name[:90%]", received {value!r}.'
+    )
+    if match is None:  # It has more than one line.
+        raise refusal
     first, last = (int(number[:-1]) if number else None for number in match.groups()[1:])
     part = (first or 0, 100 if last is None else last)
     if not 0 <= part[0] < part[1] <= 100 or match[1].endswith("]"):
-        raise ValueError(
-            f'Expected data.{split} to be a name, or one like "name[:90%]", received {value!r}.'
-        )
+        raise refusal
     return below_folder(data, match[1]), part
 
 

@@ -48,7 +48,7 @@ class DryRunTest:
         flags = [f"--config={config}", f"--workdir={run}", "--dry_run"]
         (done,) = programs.run(["train", *flags])
         assert done.returncode == 0, done.stderr
-        assert done.stderr == ""  # Steps were run, and AutoGraph has read all their functions.
+        assert "AutoGraph" not in done.stderr and "WARNING" not in done.stderr
         assert "The first images of the first 8 batches, one a row, are in" in done.stdout
         assert os.listdir(run) == ["first_batch.png"]
         assert (run / "first_batch.png").stat().st_size > 10_000
