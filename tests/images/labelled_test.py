@@ -118,7 +118,8 @@ class NpzTest:
         np.testing.assert_array_equal(splits[1].pixels, PIXELS[[18, 29]])
 
     @pytest.mark.parametrize(
-        "value", ["a.npz[:90]", "a.npz[90%:50%]", "a.npz[:101%]", "a.npz[50%:50%]", "[:5%]", "a\nb.npz"]
+        "value",
+        ["a.npz[:90]", "a.npz[90%:50%]", "a.npz[:101%]", "a.npz[50%:50%]", "[:5%]", "a\nb.npz"],
     )
     def test_a_part_that_is_none_is_refused(self, tmp_path, value):
         self.write(tmp_path)
