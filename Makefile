@@ -52,7 +52,7 @@ test-browser: install  ## Try the page in a browser (needs chromium and chromium
 $(VENV_TORCH)/.installed: setup.cfg constraints.txt
 	python3.11 -m venv $(VENV_TORCH)
 	$(VENV_TORCH)/bin/python -m pip install --disable-pip-version-check -c constraints.txt \
-		-e ".[torch]" pytest
+		-e ".[torch]" pytest matplotlib
 	touch $@
 
 test-torch: $(VENV_TORCH)/.installed  ## Test the library on torch, in .venv-torch, without TensorFlow

@@ -138,14 +138,13 @@ class ModelTest:
         assert_close(keras.models.load_model(tmp_path / "model.keras")(values), model(values), 0)
 
     def test_computed_and_symbolic_shapes_and_dtypes_are_those_of_a_call(self, entry):
-        layer = entry.make(dtype="mixed_float16")
+        # On torch, Keras 3.15 does not cast weights while it traces, so that they need 16 bits too.
+        layer = entry.make(dtype="float16" if BACKEND == "torch" else "mixed_float16")
         symbolic = entry.functional(layer).outputs
         eager = keras.tree.flatten(entry.call(layer, entry.values()))
-        assert eager[0].dtype == (entry.output_dtype or layer.compute_dtype)
+        assert symbolic[0].dtype == (entry.output_dtype or layer.compute_dtype)
         for output, expected in zip(eager, symbolic, strict=True):
-            # On torch, Keras 3.15 casts no weight while it traces: float32 where 16 bits come out.
-            if BACKEND != "torch":
-                assert keras.backend.standardize_dtype(output.dtype) == expected.dtype
+            assert keras.backend.standardize_dtype(output.dtype) == expected.dtype
             for size, said in zip(output.shape, expected.shape, strict=True):
                 assert said in (None, size)
 
