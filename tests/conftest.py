@@ -10,11 +10,14 @@ import keras
 import pytest
 
 from tests import ROOT
-from tests.backend import BACKEND, recording, tf
+from tests.backend import BACKEND, recording, tf, torch
 
 if tf:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
+if torch:
+    # Tensors of a few numbers: threads wait longer for each other than one of them computes.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
