@@ -36,7 +36,10 @@ def inference():
 def pytest_configure(config):
     """Lets NumPy read tensors of torch, which does not know how NumPy 2 asks for them."""
     if BACKEND == "torch":
-        for what in ("__array__ implementation doesn't accept a copy", "__array_wrap__ must accept"):
+        for what in (
+            "__array__ implementation doesn't accept a copy",
+            "__array_wrap__ must accept",
+        ):
             config.addinivalue_line("filterwarnings", f"ignore:{what}:DeprecationWarning")
 
 

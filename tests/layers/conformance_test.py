@@ -37,7 +37,9 @@ built = functools.cache(lambda entry: entry.build())
 
 def descendants(layer):
     """Lists `(parent, attribute, child)` of all layers below one."""
-    for attribute, value in vars(layer).items():
+    # torch keeps layers that are attributes to itself.
+    attributes = vars(layer) | (dict(layer.named_children()) if BACKEND == "torch" else {})
+    for attribute, value in attributes.items():
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, keras.layers.Layer) and not attribute.startswith("_"):
                 yield layer, attribute, child
@@ -110,7 +112,7 @@ class ConfigTest:
 
     def test_children_are_called_as_their_attributes(self, entry):
         for parent, attribute, child in descendants(built(entry)):
-            same = {name for name, value in vars(parent).items() if value is child}
+            same = {name for owner, name, x in descendants(parent) if (owner, x) == (parent, child)}
             if isinstance(getattr(parent, attribute), list):
                 assert child.name.startswith(attribute.removesuffix("s") + "_")
             elif attribute not in constructor_arguments(type(parent)):

@@ -129,7 +129,9 @@ class ResidualTest:
         assert np.abs(outputs - layer(x))[1].max() > 1e-3
         # A layer that takes a mask sees that it went on.
         pooled = keras.layers.GlobalAveragePooling1D()(outputs)
-        np.testing.assert_allclose(pooled[1], ops.mean(outputs[1, :3], axis=0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            pooled[1], ops.mean(outputs[1, :3], axis=0), rtol=1e-5, atol=1e-6
+        )
 
     @pytest.mark.parametrize("sequences", [(example(),), (example(), example(CONTEXT))])
     def test_a_stored_residual_makes_its_sublayer_again(self, norm_first, sequences, tmp_path):
