@@ -2,10 +2,9 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 VENV_TORCH := .venv-torch
-# Files that compute with no backend but Keras's; their tests marked `needs_tensorflow` stay out.
-TORCH_TESTS := $(addprefix tests/, layers/conformance_test.py layers/feed_forward_test.py \
-	layers/embeddings/prefix_test.py models/vit_variants_test.py decoding/search_test.py \
-	schedules_test.py backends_test.py layers/mixers/dot_product_test.py)
+# The tests of the library; those marked `needs_tensorflow` stay out.
+TORCH_TESTS := $(addprefix tests/, layers models decoding explain losses_test.py schedules_test.py \
+	backends_test.py language_model_test.py captioner_test.py)
 BAZEL ?= bazel
 DEMO := runs/make_demo
 
@@ -52,7 +51,7 @@ test-browser: install  ## Try the page in a browser (needs chromium and chromium
 $(VENV_TORCH)/.installed: setup.cfg constraints.txt
 	python3.11 -m venv $(VENV_TORCH)
 	$(VENV_TORCH)/bin/python -m pip install --disable-pip-version-check -c constraints.txt \
-		-e ".[torch]" pytest
+		-e ".[torch]" pytest matplotlib
 	touch $@
 
 test-torch: $(VENV_TORCH)/.installed  ## Test the library on torch, in .venv-torch, without TensorFlow

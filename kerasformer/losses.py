@@ -38,8 +38,8 @@ def smoothed_cross_entropy(labels, logits, label_smoothing=0.0):
         )
     vocabulary_size = logits.shape[-1]
     rows = ops.reshape(ops.cast(logits, "float32"), (-1, vocabulary_size))
-    row_labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
-    losses = _row_losses(rows, row_labels, label_smoothing)
+    labels = ops.cast(labels, "int32")
+    losses = _row_losses(rows, ops.reshape(labels, (-1,)), label_smoothing)
     return ops.reshape(losses, ops.shape(labels))
 
 

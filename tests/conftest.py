@@ -10,11 +10,14 @@ import keras
 import pytest
 
 from tests import ROOT
-from tests.backend import BACKEND, recording, tf
+from tests.backend import BACKEND, recording, tf, torch
 
 if tf:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
+if torch:
+    # Tensors of a few numbers: threads wait longer for each other than one of them computes.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +36,11 @@ def inference():
 def pytest_configure(config):
     """Lets NumPy read tensors of torch, which does not know how NumPy 2 asks for them."""
     if BACKEND == "torch":
-        message = "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-        config.addinivalue_line("filterwarnings", message)
+        for what in (
+            "__array__ implementation doesn't accept a copy",
+            "__array_wrap__ must accept",
+        ):
+            config.addinivalue_line("filterwarnings", f"ignore:{what}:DeprecationWarning")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -86,12 +86,11 @@ class DecodingTest:
 
     def test_samples_are_scored_as_without_a_cache(self, model):
         found = sample(*model.begin(self.prompts, 7), seed=3, num_samples=2, temperature=2.0)
-        for token_ids, scores in zip(
-            np.moveaxis(found.token_ids, 1, 0), np.transpose(found.scores), strict=True
-        ):
-            expected = log_probability(model, self.prompts, token_ids)
-            np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
-        assert np.any(found.token_ids[:, 0] != self.expected)
+        token_ids, scores = map(ops.convert_to_numpy, found[:2])
+        for index in range(2):
+            expected = log_probability(model, self.prompts, token_ids[:, index])
+            np.testing.assert_allclose(scores[:, index], expected, rtol=1e-4, atol=1e-4)
+        assert np.any(token_ids[:, 0] != self.expected)
 
     def test_the_cache_writes_what_reading_everything_again_writes(self, model):
         found = greedy_search(*model.begin(self.prompts, 7))

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from kerasformer.layers.masks import causal_mask, combine_masks, padding_mask
-from tests.backend import tf
+from tests.backend import needs_tensorflow, tf
 
 BATCH, HEADS, LENGTH, KEYS = 2, 3, 5, 7
 
@@ -56,6 +56,7 @@ class CausalMaskTest:
         expected = np.tril(np.ones((1, length, length), bool))
         np.testing.assert_array_equal(causal_mask(length), expected)
 
+    @needs_tensorflow
     def test_the_length_may_be_known_only_when_a_graph_runs(self):
         @tf.function(input_signature=[tf.TensorSpec([None, None])])
         def mask(x):
@@ -132,6 +133,7 @@ class CombineMasksTest:
         with pytest.raises(ValueError, match=message % shape[0]):
             combine_masks(None, np.ones(shape, bool), shape=SHAPE)
 
+    @needs_tensorflow
     def test_sizes_known_only_when_a_graph_runs_are_taken_as_they_are(self):
         @tf.function(input_signature=[tf.TensorSpec([None, None], "bool")] * 2)
         def combine(key_mask, attention_mask):

@@ -73,7 +73,7 @@ class OracleTest:
     @pytest.mark.parametrize("norm_first", [True, False])
     def test_apply_takes_any_function(self, normalization, norm_first):
         layer, *_ = self.parts(normalization, norm_first)
-        outputs, extra = layer.apply(example(), lambda x: (layer.sublayer(x), "extra"))
+        outputs, extra = layer.apply(ops.array(example()), lambda x: (layer.sublayer(x), "extra"))
         np.testing.assert_array_equal(outputs, layer(example()))
         assert extra == "extra"
 
@@ -94,7 +94,7 @@ class ResidualTest:
         layer = random_residual(Pair(), norm_first=norm_first)
         x = example()
         outputs, plus_one, total = layer(x)
-        seen = layer.norm(x) if norm_first else x
+        seen = np.array(layer.norm(x)) if norm_first else x
         expected = x + 2 * seen if norm_first else layer.norm(x + 2 * x)
         np.testing.assert_allclose(outputs, expected, rtol=1e-5)
         np.testing.assert_allclose(plus_one, seen + 1)
@@ -111,7 +111,7 @@ class ResidualTest:
         layer = Residual(MultiHeadAttention(HIDDEN, 1), norm_first=norm_first)
         x, context = example(), example(CONTEXT)
         outputs = layer(x, context)
-        attended = layer.sublayer(layer.norm(x) if norm_first else x, context)
+        attended = np.array(layer.sublayer(layer.norm(x) if norm_first else x, context))
         expected = x + attended if norm_first else layer.norm(x + attended)
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
@@ -124,12 +124,14 @@ class ResidualTest:
         outputs = layer(masking(x))
         mask = np.any(x != 0, axis=-1)
         np.testing.assert_array_equal(
-            outputs, layer.apply(x, lambda x: attention(x, mask=ops.array(mask)))
+            outputs, layer.apply(ops.array(x), lambda x: attention(x, mask=ops.array(mask)))
         )
         assert np.abs(outputs - layer(x))[1].max() > 1e-3
         # A layer that takes a mask sees that it went on.
         pooled = keras.layers.GlobalAveragePooling1D()(outputs)
-        np.testing.assert_allclose(pooled[1], np.mean(outputs[1, :3], axis=0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            pooled[1], ops.mean(outputs[1, :3], axis=0), rtol=1e-5, atol=1e-6
+        )
 
     @pytest.mark.parametrize("sequences", [(example(),), (example(), example(CONTEXT))])
     def test_a_stored_residual_makes_its_sublayer_again(self, norm_first, sequences, tmp_path):
@@ -155,7 +157,7 @@ class BranchTest:
         plain = Residual(layer.sublayer, norm_first, epsilon=EPSILON)
         plain.build((None, None, HIDDEN))
         plain.norm.set_weights(layer.norm.get_weights())
-        x, scale = example(), ops.convert_to_numpy(layer.scale)
+        x, scale = ops.array(example()), ops.convert_to_tensor(layer.scale)
         scaled = plain.apply(x, lambda x: scale * layer.sublayer(x))
         np.testing.assert_allclose(layer(x), scaled, rtol=1e-5, atol=1e-6)
         assert np.abs(layer(x) - plain(x)).max() > 0.1
@@ -176,7 +178,7 @@ class BranchTest:
         branch = np.array(layer.sublayer(layer.norm(x) if norm_first else x)) / (1 - self.rate)
         dropped, kept = (x, x + branch) if norm_first else map(layer.norm, (x, x + branch))
         outputs = np.array(layer(x, training=True))
-        is_dropped = np.abs(outputs - dropped).max(axis=(1, 2)) < 1e-6
+        is_dropped = np.abs(outputs - np.array(dropped)).max(axis=(1, 2)) < 1e-6
         expected = np.where(is_dropped[:, np.newaxis, np.newaxis], dropped, kept)
         np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
         deviation = np.sqrt(self.rate * (1 - self.rate) / self.rows)

@@ -26,7 +26,7 @@ def check_token_ids(token_ids, vocabulary_size):
 
     >>> check_token_ids(ops.array([[3, 5, 0]]), vocabulary_size=11)
     """
-    # torch checks by itself, and could not compile a branch that depends on values.
+    # torch refuses them in the look-up, and could not compile a branch that depends on values.
     if keras.backend.backend() == "torch":
         return
     try:
@@ -149,6 +149,10 @@ class TokenEmbedding(keras.layers.Layer):
                 f"shape={tuple(token_ids.shape)}."
             )
         check_token_ids(token_ids, self.vocabulary_size)
+        if keras.backend.backend() == "torch":
+            # Keras would count negative ids from the end, and round fractions.
+            is_id = ops.logical_and(token_ids >= 0, token_ids % 1 == 0)
+            token_ids = ops.where(is_id, token_ids, self.vocabulary_size)
         # Looked up first and cast after, because casting the table would cost its whole size.
         x = ops.take(self.embeddings, ops.cast(token_ids, "int32"), axis=0)
         x = ops.cast(x, self.compute_dtype)

@@ -43,12 +43,12 @@ class KernelTest:
         np.testing.assert_allclose(standard.std((0, 1, 2)), 1, rtol=1e-4)
 
     def test_a_constant_filter_becomes_zero(self):
-        assert np.all(standardize_kernel(ops.ones((3, 3, CHANNELS, FILTERS))) == 0)
+        assert not np.any(np.array(standardize_kernel(ops.ones((3, 3, CHANNELS, FILTERS)))))
 
     def test_16_bits_are_not_enough_for_the_statistics(self):
         kernel = ops.cast(ops.array([[[[1000.0], [1008.0]]]]), "bfloat16")
         standard = standardize_kernel(kernel)
-        assert standard.dtype == "float32"
+        assert keras.backend.standardize_dtype(standard.dtype) == "float32"
         np.testing.assert_allclose(np.ravel(standard), [-1, 1], rtol=1e-4)
 
 
@@ -100,7 +100,7 @@ class UnitTest:
         unit = random_weights(BottleneckUnit(FILTERS, strides, GROUPS), x)
         inner = keras.activations.relu(unit.reduce(x))
         inner = keras.activations.relu(unit.convolve(inner))
-        shortcut = x if (channels, strides) == (24, 1) else unit.shortcut(x)
+        shortcut = x if (channels, strides) == (24, 1) else np.array(unit.shortcut(x))
         expected = np.maximum(np.array(unit.expand(inner)) + shortcut, 0)
         np.testing.assert_allclose(unit(x), expected, rtol=1e-5, atol=1e-5)
         assert unit.compute_output_shape(x.shape) == expected.shape

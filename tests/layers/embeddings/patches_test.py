@@ -13,7 +13,7 @@ from kerasformer.layers.embeddings.patches import (
     pair,
     patch_grid,
 )
-from tests.backend import tf
+from tests.backend import needs_tensorflow, tf
 
 BATCH, HEIGHT, WIDTH, CHANNELS, HIDDEN = 2, 6, 15, 3, 7
 # (patch_size, strides, padding) that suit an image of 6 x 15 pixels.
@@ -54,6 +54,7 @@ class ExtractTest:
         )
 
     @pytest.mark.parametrize("way", WAYS)
+    @needs_tensorflow
     def test_it_cuts_as_tensorflow_does(self, way):
         size, step, padding = way
         expected = tf.image.extract_patches(
@@ -70,12 +71,14 @@ class ExtractTest:
         )
 
     @pytest.mark.parametrize("way", WAYS)
+    @needs_tensorflow
     def test_sizes_may_be_unknown_until_run_time(self, way):
         signature = tf.TensorSpec((None, None, None, CHANNELS))
         graph = tf.function(lambda x: extract_patches(x, *way), input_signature=[signature])
         np.testing.assert_array_equal(graph(example()), extract_patches(example(), *way))
 
     @pytest.mark.parametrize(("size", "step"), [(4, None), (4, 3)])
+    @needs_tensorflow
     def test_an_unknown_size_that_does_not_fit_fails_at_run_time(self, size, step):
         signature = tf.TensorSpec((None, None, None, CHANNELS))
         graph = tf.function(lambda x: extract_patches(x, size, step), input_signature=[signature])
@@ -86,8 +89,8 @@ class ExtractTest:
         images = np.arange(256, dtype="uint8").reshape(1, 16, 16, 1)
         for strides in (None, 2):
             patches = extract_patches(ops.convert_to_tensor(images), 4, strides)
-            assert patches.dtype == "uint8"
-        assert np.max(patches) == 255
+            assert keras.backend.standardize_dtype(patches.dtype) == "uint8"
+        assert np.array(patches).max() == 255
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -129,6 +132,7 @@ class MergeTest:
         expected = np.pad(example(), [(0, 0), (1, 1), (0, 1), (0, 0)])
         np.testing.assert_array_equal(merge_patches(patches, grid, 4), expected)
 
+    @needs_tensorflow
     def test_sizes_may_be_unknown_until_run_time(self):
         @tf.function(input_signature=[tf.TensorSpec((None, None, None, CHANNELS))])
         def there_and_back(images):
@@ -214,4 +218,4 @@ class EmbeddingTest:
         layer = PatchEmbedding(
             HIDDEN, 3, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(2)
         )
-        assert np.all(layer(example()) == 2)
+        assert np.all(np.array(layer(example())) == 2)

@@ -153,7 +153,7 @@ class InitializerTest:
             stem = type(stem).from_config(stem.get_config())
             stem.build((None, HEIGHT, WIDTH, CHANNELS))
             kernels = [w for w in stem.weights if w.name == "kernel" and len(w.shape) == 4]
-            assert kernels and all(np.all(kernel == 0.5) for kernel in kernels)
+            assert kernels and all(np.all(kernel.numpy() == 0.5) for kernel in kernels)
 
 
 class SizeTest:
