@@ -334,6 +334,9 @@ class TwoProcessesTest:
         config.write_text(config.read_text().replace("checkpoint_every=1)", "checkpoint_every=99)"))
         program = soak.start(config, run, "one")
         soak.wait(program, lambda: list(run.glob("checkpoints/step-*")))
+        program.send_signal(
+            signal.SIGSTOP
+        )  # It holds its lock, and leaves the processor to others.
         names = ("config.json", "tokenizer.model")
         before = [(run / name).read_bytes() for name in names]
         train = ["train", f"--config={config}", f"--workdir={run}"]
@@ -347,6 +350,7 @@ class TwoProcessesTest:
         assert evaluated.returncode == 0, evaluated.stderr
         assert program.poll() is None
         program.send_signal(signal.SIGTERM)
+        program.send_signal(signal.SIGCONT)
         assert program.wait() == 143
         (run / "tokenizer.model").write_bytes(before[1] + b"another")
         for done in programs.run(["evaluate", f"--workdir={run}"], ["export", f"--workdir={run}"]):
