@@ -20,7 +20,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests import ROOT
+from tests import ROOT, programs
 from tests.exported import exports
 
 FLAGS = (
@@ -258,21 +258,14 @@ class PixelsTest:
 
 class ProgramTest:
     def test_a_folder_without_a_model_is_one_line_of_error(self, tmp_path):
-        done = subprocess.run(
-            command(f"--model={tmp_path}", "--port=0"), cwd=ROOT, capture_output=True, text=True
-        )
+        (done,) = programs.run(["demo", f"--model={tmp_path}", "--port=0"])
         assert (done.returncode, done.stdout) == (1, "")
         assert re.fullmatch(r"error: --model=\S+ holds no SavedModel: .*\n", done.stderr)
 
     def test_a_port_in_use_is_one_line_of_error(self, tmp_path):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-            done = subprocess.run(
-                command(f"--model={tmp_path}", f"--port={port}"),
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-            )
+            (done,) = programs.run(["demo", f"--model={tmp_path}", f"--port={port}"])
         assert (done.returncode, done.stdout) == (1, "")
         assert re.fullmatch(r"error: .*[Aa]ddress already in use.*\n", done.stderr)
 

@@ -44,7 +44,7 @@ class Captioner(keras.Model):
 
     def __init__(self):
         super().__init__()
-        sizes = {"num_layers": 2, "hidden_dim": 32, "num_heads": 4, "intermediate_dim": 64}
+        sizes = {"num_layers": 1, "hidden_dim": 32, "num_heads": 4, "intermediate_dim": 64}
         self.patches = PatchEmbedding(32, PATCH)
         self.places = LearnedGridPositions((GRID, GRID))
         self.encoder = Encoder(**sizes)
@@ -83,9 +83,9 @@ def captioner():
     tokens = np.concatenate([np.full((3000, 1), START), captions[:, :-1]], axis=1)
     model = Captioner()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
-    model.compile(keras.optimizers.Adam(0.003), loss)
+    model.compile(keras.optimizers.Adam(0.01), loss)
     inputs = {"pictures": pictures, "tokens": tokens.astype("int32")}
-    model.fit(inputs, captions, batch_size=64, epochs=12, verbose=0)
+    model.fit(inputs, captions, batch_size=64, epochs=10, verbose=0)
     return model
 
 

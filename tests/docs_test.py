@@ -9,6 +9,7 @@ import json
 import os
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -173,6 +174,16 @@ def write_pairs(folder):
             (folder / f"{split}.{language}").write_text(text, encoding="utf-8")
 
 
+def run_commands(code, folder):
+    """Runs the lines of a shell block, all of them programs; returns what they print."""
+    lines = code.replace("\\\n", " ").splitlines()
+    assert all(line.startswith("python -m apps.") for line in lines), code
+    done = programs.run(*(shlex.split(line)[2:] for line in lines), folder=folder)
+    for program in done:
+        assert program.returncode == 0, (program.args, program.stderr[-3000:])
+    return "".join(program.stdout for program in done)
+
+
 def run(command, folder):
     """Runs a command as a reader would in the checkout, but writes into another folder."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -191,10 +202,8 @@ def serve_and_ask(command, question, folder):
     """Runs the command of a server in a folder until it has answered what curl would ask it."""
     path = re.search(r"localhost:8501(\S+)", question)[1]
     body = re.search(r"-d '(.*?)'", question)[1].encode()
-    words = [sys.executable, *command.split()[1:], "--port=0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(folder / "log", "w+") as log:
-        server = subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log)
+        server = programs.Program([*command.split()[2:], "--port=0"], log, log, folder)
         try:
             while not (address := re.search(r"Serving .* at (\S+)", (folder / "log").read_text())):
                 assert server.poll() is None, (folder / "log").read_text()[-3000:]
@@ -221,7 +230,8 @@ class ReadmeTest:
         assert any(lines) or document != README, "README.md has no Python block"
         # Line numbers of an error are those of the document.
         (tmp_path / "document.py").write_text("\n".join(lines), encoding="utf-8")
-        run(["python", "document.py"], tmp_path)
+        (done,) = programs.run(["document.py"], folder=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
 
     def test_the_commands_train_a_translator_on_ones_own_pairs_and_serve_it(self, tmp_path):
         write_pairs(tmp_path / "my_pairs")
@@ -238,7 +248,12 @@ class ReadmeTest:
                 assert isinstance(answer["translation"], str)
             elif kind == "sh" and "runs/mine" in code:
                 code = re.sub(r"^(python -m apps\.train .*)$", rf"\1 {SHORT}", code, flags=re.M)
-                outputs.append(run(["bash", "-ec", code], tmp_path))
+                is_python = code.startswith("python -c")
+                outputs.append(
+                    run(["bash", "-ec", code], tmp_path)
+                    if is_python
+                    else run_commands(code, tmp_path)
+                )
         assert '"bleu"' in outputs[0] and (tmp_path / "alignment.png").stat().st_size > 1009
         assert "'translation'" in outputs[1]
         # As docs/training.md says, for the TensorBoard of `runs`.

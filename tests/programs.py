@@ -1,14 +1,20 @@
-"""Several commands of `apps`, each as from a shell, for the time of loading TensorFlow once.
+"""Programs of `apps`, each as from a shell, for the time of loading TensorFlow once.
 
-One process loads it and copies itself for each command, for all tests of a worker. It never uses
-TensorFlow itself, so that a copy may do anything that the program does.
+One process a worker loads it and copies itself for each program. It never uses TensorFlow itself,
+so that a copy may do anything that the program does.
 """
 
+import array
 import atexit
+import contextlib
 import functools
+import gc
 import json
 import os
 import runpy
+import select
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,60 +24,117 @@ from tests import ROOT
 
 
 @functools.cache
-def server() -> subprocess.Popen:
-    """Starts the process that is copied; it ends with its input."""
+def server() -> socket.socket:
+    """Starts the process that is copied, and returns the socket on which it is asked."""
+    ours, theirs = socket.socketpair()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.programs"],
+        [sys.executable, "-m", "tests.programs", str(theirs.fileno())],
         cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        stdin=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno()],
     )
-    atexit.register(process.communicate)
-    return process
+    theirs.close()
+    atexit.register(process.wait)
+    atexit.register(ours.close)
+    return ours
 
 
-def run(*commands: list, folder: str | os.PathLike = ROOT) -> list[subprocess.CompletedProcess]:
-    """Runs commands one after the other in a folder.
+def ask(question, *files) -> int:
+    """Sends a question and open files to the process that is copied; returns its answer."""
+    descriptors = array.array("i", [file.fileno() for file in files])
+    server().sendall(f"{len(json.dumps(question)):9}".encode())
+    socket.send_fds(server(), [json.dumps(question).encode()], descriptors)
+    return json.loads(server().recv(99))
+
+
+class Program:
+    """A program that runs in a copy; its methods are those of `subprocess.Popen`.
 
     Args:
-        commands: lists of the name of a program and its arguments.
-        folder: where they run.
+        command: the name of a program of `apps`, a module with a dot in its name, or a file
+            that ends in `.py`; and its arguments.
+        out, err: open files for what it writes.
+        folder: where it runs.
+        environment: what differs from the variables of this process.
     """
-    commands = [[str(word) for word in command] for command in commands]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    print(json.dumps([str(folder), environment, commands]), file=server().stdin, flush=True)
-    results = json.loads(server().stdout.readline())
-    return [
-        subprocess.CompletedProcess(command, *result)
-        for command, result in zip(commands, results, strict=True)
-    ]
+
+    def __init__(self, command, out, err, folder=ROOT, **environment):
+        self.args, self.returncode = [str(word) for word in command], None
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        self.pid = ask([self.args, str(folder), environment], out, err)
+        self.end = os.pidfd_open(self.pid)
+
+    def wait(self, timeout=None) -> int:
+        if self.returncode is None:
+            if not select.select([self.end], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            os.close(self.end)
+            self.returncode = ask(self.pid)
+        return self.returncode
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            signal.pidfd_send_signal(self.end, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
 
 
-def become(name, arguments, folder, environment, out, err):
+def run(*commands: list, **options) -> list[subprocess.CompletedProcess]:
+    """Runs programs one after the other to their ends; takes the options of `Program`."""
+    results = []
+    for command in commands:
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            program = Program(command, out, err, **options)
+            code = program.wait()
+            texts = [file.seek(0) or file.read() for file in (out, err)]
+            results.append(subprocess.CompletedProcess(program.args, code, *texts))
+    return results
+
+
+def become(command, folder, environment, out, err):
     """Runs a program in this process, which is a copy."""
-    for number, file in enumerate((open(os.devnull), out, err)):
-        os.dup2(file.fileno(), number)
+    with open(os.devnull) as nothing:
+        for number, descriptor in enumerate((nothing.fileno(), out, err)):
+            os.dup2(descriptor, number)
     os.chdir(folder)
+    os.environ.clear()
     os.environ.update(environment)
-    sys.argv = [name, *arguments]
-    runpy.run_module(f"apps.{name}", run_name="__main__", alter_sys=True)
+    sys.argv = command
+    if command[0].endswith(".py"):
+        runpy.run_path(command[0], run_name="__main__")
+    else:
+        name = command[0] if "." in command[0] else f"apps.{command[0]}"
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
-def main():
-    for line in sys.stdin:
-        folder, environment, commands = json.loads(line)
-        results = []
-        for name, *arguments in commands:
-            with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-                pid = os.fork()
-                if not pid:
-                    return become(name, arguments, folder, environment, out, err)
-                _, status = os.waitpid(pid, 0)
-                texts = [file.seek(0) or file.read() for file in (out, err)]
-                results.append([os.waitstatus_to_exitcode(status), *texts])
-        print(json.dumps(results), flush=True)
+def main(client):
+    """Answers a program with the number of its process, and such a number with its exit code."""
+    gc.collect()
+    gc.freeze()  # Spares each copy a second at its end.
+    while size := client.recv(9):
+        question, files, *_ = socket.recv_fds(client, int(size), 2)
+        while len(question) < int(size):
+            question += client.recv(int(size) - len(question))
+        question = json.loads(question)
+        if isinstance(question, int):
+            answer = os.waitstatus_to_exitcode(os.waitpid(question, 0)[1])
+        else:
+            answer = os.fork()
+            if not answer:
+                client.close()
+                return become(*question, *files)
+            for descriptor in files:
+                os.close(descriptor)
+        client.sendall(json.dumps(answer).encode())
 
 
 if __name__ == "__main__":
-    main()
+    main(socket.socket(fileno=int(sys.argv[1])))

@@ -19,7 +19,7 @@ from pipelines.error_sentence import sentence
 from pipelines.exported import words
 from pipelines.exported.models import Model, newest_version
 from pipelines.exported.pictures import picture_paths
-from tests import ROOT
+from tests import ROOT, programs
 from tests.exported import exports
 from tests.exported.exports import HYPOTHESES, LINES
 
@@ -243,14 +243,13 @@ class ProgramTest:
 
     def test_arguments_have_a_translation_and_a_picture_each(self, exported, model, tmp_path):
         picture = tmp_path / "a.png"
-        with start(f"--model={exported}", *LINES[:2], f"--alignment={picture}") as process:
-            out, err = process.communicate()
-        assert (process.returncode, err.decode()) == (0, notes(model, LINES[:2]))
-        assert out.decode().split("\n") == [*expected_lines(model, LINES[:2]), ""]
+        command = ["predict", f"--model={exported}", *LINES[:2], f"--alignment={picture}"]
+        (done,) = programs.run(command)
+        assert (done.returncode, done.stderr) == (0, notes(model, LINES[:2]))
+        assert done.stdout.split("\n") == [*expected_lines(model, LINES[:2]), ""]
         assert sorted(os.listdir(tmp_path)) == ["a-1.png", "a-2.png"]
 
     def test_a_flag_that_cannot_be_right_is_named(self, tmp_path):
-        with start(f"--model={tmp_path}", "--nbest=0", "a") as process:
-            out, err = process.communicate()
-        assert (process.returncode, out) == (2, b"")
-        assert err.decode().splitlines()[0].startswith("error: flag --nbest=0: ")
+        (done,) = programs.run(["predict", f"--model={tmp_path}", "--nbest=0", "a"])
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines()[0].startswith("error: flag --nbest=0: ")

@@ -1,7 +1,4 @@
-"""Tests of the server as a program: it serves, watches, ends cleanly, and reports errors.
-
-Each process takes seconds to begin: few, and much in each.
-"""
+"""Tests of the server as a program: it serves, watches, ends cleanly, and reports errors."""
 
 import contextlib
 import datetime
@@ -25,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import ROOT
+from tests import ROOT, programs
 from tests.serving import toy_models
 
 PREDICT = "/v1/models/words:predict"
@@ -69,23 +66,18 @@ def write_certificate(certificate, key):
 
 @contextlib.contextmanager
 def started(folder, *flags):
-    """Starts the program; gives the process and where it listens."""
+    """Starts the program; yields it, its port, and the files of its log and its errors."""
     with socket.create_server(("127.0.0.1", 0)) as place:
         port = place.getsockname()[1]
     models = [f"--model={name}={folder / name}" for name in ("words", "half")]
-    with (folder / f"log {port}").open("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "apps.serve", *models, f"--port={port}", *flags],
-            cwd=ROOT,
-            stdout=log,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    paths = [folder / f"{name} {port}" for name in ("log", "errors")]
+    with paths[0].open("w+") as log, paths[1].open("w+") as errors:
+        process = programs.Program(["serve", *models, f"--port={port}", *flags], log, errors)
         try:
-            yield process, port, log
+            yield process, port, *paths
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def ask(port, method, path, body=None, headers=(), context=None):
@@ -110,7 +102,12 @@ def wait_for(found):
 
 class ServeTest:
     def test_it_loads_serves_switches_and_ends_what_it_began(self, folder):
-        with started(folder, "--poll_seconds=0.1", "--drain_seconds=0.5") as (process, port, log):
+        with started(folder, "--poll_seconds=0.1", "--drain_seconds=0.5") as (
+            process,
+            port,
+            log,
+            errors,
+        ):
             statuses = []
 
             def is_ready():
@@ -119,8 +116,8 @@ class ServeTest:
 
             wait_for(is_ready)
             assert set(statuses) <= {503, 200}
-            (line,) = [line for line in process.stderr.readline().splitlines() if line]
-            assert line == f"Serving ['half', 'words'] at http://127.0.0.1:{port}"
+            serving = f"Serving ['half', 'words'] at http://127.0.0.1:{port}\n"
+            assert errors.read_text().startswith(serving)
 
             def half():
                 path = "/v1/models/half:predict"
@@ -144,10 +141,9 @@ class ServeTest:
             assert process.wait(60) == 0
             with pytest.raises(ConnectionRefusedError):
                 ask(port, "GET", "/healthz")
-            log.seek(0)
-            lines = [json.loads(line) for line in log]
+            lines = [json.loads(line) for line in log.read_text().splitlines()]
             assert {"signature", "compute_seconds", "request_id"} <= lines[-1].keys()
-            assert process.stderr.read().endswith("half: serving [3], gone [2].\n")
+            assert errors.read_text().endswith("half: serving [3], gone [2].\n")
 
     def running(self, port):
         """Reads how many requests are being computed."""
@@ -157,18 +153,18 @@ class ServeTest:
         return sum(found)
 
     def test_a_server_that_is_still_loading_ends_as_gently(self, folder):
-        with started(folder) as (process, port, _):
+        with started(folder) as (process, port, _, errors):
             wait_for(lambda: ask(port, "GET", "/healthz")[0] == 200)
             process.send_signal(ENDS)
             assert process.wait(60) == 0
-            assert "abort" not in process.stderr.read().lower()
+            assert "abort" not in errors.read_text().lower()
 
     @pytest.mark.slow
     def test_no_request_that_a_fuzzer_makes_up_is_answered_wrongly(self, folder):
         config = folder / "schemathesis.toml"
         # A label that is not there is answered 404; so much is expected.
         config.write_text('[parameters]\n"path.model" = "words"\n"path.version" = "1"\n')
-        with started(folder) as (process, port, log):
+        with started(folder) as (process, port, log, _):
             wait_for(lambda: ask(port, "GET", "/readyz")[0] == 200)
             fuzzer = [sys.executable, "-m", "schemathesis.cli", f"--config-file={config}", "run"]
             fuzzer += [f"http://127.0.0.1:{port}/openapi.json", "--checks=all"]
@@ -176,8 +172,7 @@ class ServeTest:
             fuzzer += ["--exclude-checks=positive_data_acceptance", "--max-examples=29"]
             done = subprocess.run(fuzzer, cwd=folder, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
-            log.seek(0)
-            lines = [json.loads(line) for line in log]
+            lines = [json.loads(line) for line in log.read_text().splitlines()]
             statuses = {line["status"] for line in lines if line["path"] != "/readyz"}
             assert {200, 400, 404, 405} <= statuses and max(statuses) < 500
             assert process.poll() is None
@@ -186,9 +181,9 @@ class ServeTest:
         context = ssl.create_default_context(cafile=folder / "certificate.pem")
         flags = [f"--tls_{name}={folder / name}.pem" for name in ("certificate", "key")]
         flags += [f"--api_keys={folder}/keys.txt", "--max_batch=0", "--drain_seconds=0"]
-        with started(folder, *flags) as (process, port, _):
+        with started(folder, *flags) as (process, port, _, errors):
             wait_for(lambda: ask(port, "GET", "/readyz", context=context)[0] == 200)
-            assert f"https://127.0.0.1:{port}" in process.stderr.readline()
+            assert f"https://127.0.0.1:{port}" in errors.read_text()
             body = {"instances": ["a"]}
             assert ask(port, "POST", PREDICT, body, context=context)[0] == 401
             shown = {"Authorization": "Bearer second"}

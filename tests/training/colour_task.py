@@ -1,10 +1,12 @@
 """A third task, over the data room of images: the average colour, with a teacher for validation.
 
-`python -m tests.training.colour_task` is `tests.programs` with this task among the known ones.
+`python -m tests.training.colour_task PROGRAM` is a program of `apps` that knows this task.
 """
 
 import itertools
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import keras
@@ -17,7 +19,6 @@ from pipelines.images.labelled import read_images
 from pipelines.runs.files import write_text
 from pipelines.training import settings
 from pipelines.training.task import Data, begin, validation_scorer
-from tests import programs
 
 METRICS = ("loss", "red_loss", "green_loss", "blue_loss")
 DEFAULTS = {
@@ -142,4 +143,5 @@ if __name__ == "__main__":
     from tests.training import colour_task
 
     tasks.TASKS["colour"] = colour_task
-    programs.main()
+    del sys.argv[0]
+    runpy.run_module(f"apps.{sys.argv[0]}", run_name="__main__", alter_sys=True)

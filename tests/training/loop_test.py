@@ -336,6 +336,9 @@ class TwoProcessesTest:
         config.write_text(config.read_text().replace("checkpoint_every=1)", "checkpoint_every=99)"))
         program = soak.start(config, run, "one")
         soak.wait(program, lambda: list(run.glob("checkpoints/step-*")))
+        program.send_signal(
+            signal.SIGSTOP
+        )  # It holds its lock, and leaves the processor to others.
         names = ("config.json", "tokenizer.model")
         before = [(run / name).read_bytes() for name in names]
         train = ["train", f"--config={config}", f"--workdir={run}"]
@@ -349,6 +352,7 @@ class TwoProcessesTest:
         assert evaluated.returncode == 0, evaluated.stderr
         assert program.poll() is None
         program.send_signal(signal.SIGTERM)
+        program.send_signal(signal.SIGCONT)
         assert program.wait() == 143
         assert "AutoGraph" not in run.with_suffix(".log").read_text()
         (run / "tokenizer.model").write_bytes(before[1] + b"another")

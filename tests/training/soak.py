@@ -10,8 +10,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +19,7 @@ import numpy as np
 from absl import app, flags
 
 from pipelines.runs.checkpoints import Checkpoints
-from tests import ROOT
+from tests import programs
 
 # Dropout, moving averages, shuffling, and for images all kinds of augmentation.
 CONFIGS = {
@@ -81,17 +79,11 @@ def write_config(task: str, folder: Path, steps: int) -> Path:
     return path
 
 
-def start(config: Path, workdir: Path, strategy: str) -> subprocess.Popen:
+def start(config: Path, workdir: Path, strategy: str) -> programs.Program:
     """Starts the training program; its log is in the file `log` beside the run's folder."""
-    command = [sys.executable, "-m", "apps.train", f"--config={config}", f"--workdir={workdir}"]
+    command = ["train", f"--config={config}", f"--workdir={workdir}", *STRATEGIES[strategy]]
     with open(workdir.with_suffix(".log"), "a") as log:
-        return subprocess.Popen(
-            [*command, *STRATEGIES[strategy]],
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
+        return programs.Program(command, log, log, TF_CPP_MIN_LOG_LEVEL="3")
 
 
 def finish(config: Path, workdir: Path, strategy: str) -> None:
@@ -129,7 +121,7 @@ def kill_once(config: Path, workdir: Path, strategy: str, moments: random.Random
     return "before its first checkpoint" if _newest(workdir) == before else "between writes"
 
 
-def wait(program: subprocess.Popen, condition: Callable[[], object]) -> None:
+def wait(program: programs.Program, condition: Callable[[], object]) -> None:
     """Waits until a condition holds or the program has ended."""
     while program.poll() is None and not condition():
         time.sleep(0.0005)

@@ -1,9 +1,6 @@
 """The contract of tasks, by a third one with metrics that are vectors and a teacher."""
 
 import json
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -14,7 +11,7 @@ from pipelines.runs.checkpoints import Checkpoints
 from pipelines.training import loop
 from pipelines.training.task import finish
 from pipelines.training.trainer import Trainer
-from tests import ROOT
+from tests import programs
 from tests.training import colour_task
 from tests.training.token_task import ONE_DEVICE, replicas
 
@@ -130,22 +127,15 @@ class ProgramsTest:
             ["export", f"--workdir={run}"],
             [*train, f"--workdir={tmp_path / 'dry'}", "--dry_run"],
         ]
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.training.colour_task"],
-            cwd=ROOT,
-            input=json.dumps([str(ROOT), dict(os.environ), commands]),
-            capture_output=True,
-            text=True,
-        )
-        codes, outs, errors = zip(*json.loads(done.stdout), strict=True)
-        assert codes == (0,) * 5, errors
+        done = programs.run(*(["tests.training.colour_task", *command] for command in commands))
+        assert [program.returncode for program in done] == [0] * 5, done
         loop.train(colour_task, make_config(folder), str(tmp_path / "whole"))
         (whole, _), (stopped, _) = (
             Checkpoints(path / "checkpoints").load_newest() for path in (tmp_path / "whole", run)
         )
         assert whole.keys() == stopped.keys()
         assert all(np.array_equal(whole[name], stopped[name]) for name in whole)
-        scores = json.loads(outs[2].splitlines()[-1])
+        scores = json.loads(done[2].stdout.splitlines()[-1])
         assert scores["step"] == 12 and scores["error"] > 0
         pixels = np.load(folder / "images.npz")["images"][:5]
         loaded = tf.saved_model.load(str(run / "export" / "1")).signatures["serving_default"]
@@ -153,4 +143,4 @@ class ProgramsTest:
         expected = (pixels.reshape(5, -1) / 255) @ teacher[0] + teacher[1]
         found = loaded(image=pixels)["colour"]
         np.testing.assert_allclose(found, 255 * expected, rtol=1e-4, atol=1e-3)
-        assert not (tmp_path / "dry").exists() and "Colours: [[" in outs[4]
+        assert not (tmp_path / "dry").exists() and "Colours: [[" in done[4].stdout
