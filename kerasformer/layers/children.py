@@ -1,8 +1,49 @@
 """How a layer makes, copies, seeds and stores the layers inside it."""
 
+import re
 import zlib
 
 import keras
+
+
+class Composite(keras.layers.Layer):
+    """Stores with its `dtype` which of the layers inside it are quantised.
+
+    A composite makes the layers inside it with its own dtype policy. When some of them have been
+    quantised, its config holds a `DTypePolicyMap` from their paths to their policies, so that a
+    composite made from the config has them quantised too. `int8`, `int4` and `float8` are stored;
+    a `QuantizationConfig` of a user's own quantizers is not.
+    """
+
+    def get_config(self):
+        config = super().get_config()
+        start = f"{self.path}/"
+        policies = {}
+        for child in _layers_inside(self, {}):
+            if child.quantization_mode is not None and (child.path or "").startswith(start):
+                # Whatever is around a composite puts its own name before the path.
+                path = re.escape(f"{self.name}/{child.path.removeprefix(start)}")
+                policies[f"(.*/)?{path}"] = _policy_of(child)
+        if policies:
+            policy_map = keras.dtype_policies.DTypePolicyMap(_policy_of(self), policies)
+            config["dtype"] = keras.dtype_policies.serialize(policy_map)
+        return config
+
+
+def _policy_of(layer):
+    """Returns the dtype policy of a built layer, also where it shares a map with other layers."""
+    policy = layer.dtype_policy
+    is_map = isinstance(policy, keras.dtype_policies.DTypePolicyMap)
+    return policy[layer.path] if is_map else policy
+
+
+def _layers_inside(layer, seen):
+    """Lists all layers below one, each once; `seen` is filled on the way."""
+    for value in keras.tree.flatten(list(vars(layer).values())):
+        if isinstance(value, keras.layers.Layer) and id(value) not in seen:
+            seen[id(value)] = value
+            _layers_inside(value, seen)
+    return list(seen.values())
 
 
 def clone(layer, name, dtype, seed=None):

@@ -10,6 +10,7 @@ import numbers
 import keras
 from keras import ops
 
+from kerasformer.layers.children import Composite
 from kerasformer.layers.embeddings.layout import check_images
 
 PADDINGS = ("valid", "same")
@@ -190,7 +191,7 @@ def _indices(count, step, size):
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class PatchExtractor(keras.layers.Layer):
+class PatchExtractor(Composite):
     """Cuts images into a sequence of flattened patches.
 
     Args:

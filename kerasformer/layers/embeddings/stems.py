@@ -7,6 +7,7 @@ Letters: `B` batch, `P` positions of the sequence, row by row.
 import keras
 from keras import ops
 
+from kerasformer.layers.children import Composite
 from kerasformer.layers.embeddings.bottleneck import BottleneckUnit, NormalizedConvolution
 from kerasformer.layers.embeddings.layout import check_images
 from kerasformer.layers.embeddings.patches import PatchEmbedding
@@ -32,7 +33,7 @@ def downsample(image_size, factors):
     return tuple(image_size)
 
 
-class _Stem(keras.layers.Layer):
+class _Stem(Composite):
     """Checks images and computes shapes: what the stems below share."""
 
     def __init__(self, hidden_dim, kernel_initializer, **kwargs):

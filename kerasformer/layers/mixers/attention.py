@@ -10,6 +10,7 @@ import functools
 import keras
 from keras import ops
 
+from kerasformer.layers.children import Composite
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 from kerasformer.layers.masks import combine_masks
 from kerasformer.layers.mixers.dot_product import attend, scaled_dot_product_attention
@@ -17,7 +18,7 @@ from kerasformer.layers.positions.rotary import RotaryEmbedding
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(Composite):
     """Lets each position of a sequence look at a sequence: its own, or a context.
 
     Called with `inputs` alone it is self-attention: one matrix product projects query, key and
@@ -114,8 +115,8 @@ class MultiHeadAttention(keras.layers.Layer):
         self._check_arguments()
         self._groups = num_heads if num_key_value_heads is None else num_key_value_heads
         self._head_dim = hidden_dim // num_heads if key_dim is None else key_dim
-        self.output_dense = self._dense(hidden_dim, "output_dense")
         policy = self.dtype_policy
+        self.output_dense = self._dense(hidden_dim, "output_dense")
         self.dropout_layer = keras.layers.Dropout(
             dropout, seed=seed, name="dropout_layer", dtype=policy
         )
