@@ -274,7 +274,7 @@ class MixerTest:
         encoder = Encoder(LAYERS, HIDDEN, mixer=pattern, seed=seed)
         again = Encoder.from_config(json.loads(json.dumps(encoder.get_config())))
         seeds = [
-            [block.self_attention.sublayer.layers[0].seed for block in stack.blocks]
+            [block.self_attention.sublayer.layers[0].get_config()["seed"] for block in stack.blocks]
             for stack in (encoder, again)
         ]
         assert seeds[0] == seeds[1] and len({None, 3, *seeds[0]}) == LAYERS + 2

@@ -11,6 +11,7 @@ from kerasformer.layers.children import Composite
 from kerasformer.layers.embeddings.bottleneck import BottleneckUnit, NormalizedConvolution
 from kerasformer.layers.embeddings.layout import check_images
 from kerasformer.layers.embeddings.patches import PatchEmbedding
+from kerasformer.layers.initializers import serialize_initializer
 
 
 def downsample(image_size, factors):
@@ -40,7 +41,7 @@ class _Stem(Composite):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         # Not an object: layers that share one would start with equal kernels.
-        self.kernel_initializer = keras.saving.serialize_keras_object(kernel_initializer)
+        self.kernel_initializer = serialize_initializer(kernel_initializer)
         self.input_spec = keras.InputSpec(ndim=4)
 
     def build(self, inputs_shape):
