@@ -5,11 +5,11 @@ import inspect
 import keras
 
 from kerasformer.layers.activations import serialize_activation
-from kerasformer.layers.children import deserialize_child
+from kerasformer.layers.children import Composite, deserialize_child
 from kerasformer.layers.initializers import serialize_initializer
 
 
-class BlockArguments(keras.layers.Layer):
+class BlockArguments(Composite):
     """Stores the arguments of a block, which `EncoderBlock` explains, but for its mixer."""
 
     # Traced, because the arguments decide how many tensors come out, and not the shapes alone.

@@ -61,7 +61,8 @@ class EncoderBlock(BlockArguments):
         kernel_initializer: Keras initializer, its name or its config, for the kernels of attention
             and feed-forward layer.
         bias_initializer: Keras initializer, its name or its config, for their biases.
-        seed: int or `None`. From it each dropout derives a random stream of its own.
+        seed: int or `None`. From it each dropout derives a random stream of its own, also each
+            layer with a `seed` inside a mixer, whose own seeds hold only where this is `None`.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -108,9 +109,9 @@ class EncoderBlock(BlockArguments):
 
     def __init__(self, hidden_dim, num_heads=None, intermediate_dim=None, *, mixer=None, **kwargs):
         super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
-        self.has_mixer = mixer is not None
         self._check_mixer(mixer)
-        # Called so whatever the mixer is, because files hold the weights by names of attributes.
+        self._mixer_config = serialize_child(mixer)
+        # This attribute holds any mixer, attention or not: files name the weights after it.
         self.self_attention = self._residual("self_attention", self._make_mixer(mixer))
         self.cross_attention = self.feed_forward = None
         if self.has_cross_attention:
@@ -126,7 +127,7 @@ class EncoderBlock(BlockArguments):
         if not isinstance(mixer, (keras.layers.Layer, type(None))):
             raise ValueError(f"Expected mixer to be a Keras layer, received mixer={mixer!r}.")
         parameters = inspect.signature(BlockArguments.__init__).parameters
-        for name in self.mixer_arguments if self.has_mixer else ():
+        for name in () if mixer is None else self.mixer_arguments:
             value = getattr(self, name)
             if value != parameters[name].default:
                 raise ValueError(
@@ -261,8 +262,7 @@ class EncoderBlock(BlockArguments):
         return decoding_method(self.self_attention.sublayer, "grow_cache")(cache)
 
     def get_config(self):
-        mixer = serialize_child(self.self_attention.sublayer) if self.has_mixer else None
-        return {**super().get_config(), "mixer": mixer}
+        return {**super().get_config(), "mixer": self._mixer_config}
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")

@@ -4,11 +4,12 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import get_activation, serialize_activation
+from kerasformer.layers.children import Composite
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class FeedForward(keras.layers.Layer):
+class FeedForward(Composite):
     """Applies `activation(x W1 + b1) W2 + b2` at every position.
 
     Args:

@@ -77,7 +77,7 @@ def combine_masks(key_mask=None, *attention_masks, shape=(None, None, None, None
 def _expand_key_mask(mask, shape):
     mask = _to_boolean(mask)
     batch, _, _, source = shape
-    if not _fits(mask.shape, (batch, source)):
+    if not fits(mask.shape, (batch, source)):
         raise ValueError(
             f"Expected a padding mask of shape (B, S) with B={batch} and S={source}, received "
             f"shape={tuple(mask.shape)}."
@@ -92,7 +92,7 @@ def _expand_attention_mask(mask, shape):
     sizes = list(shape[-len(mask.shape) :] if len(mask.shape) != 3 else (batch, target, source))
     for axis in range(len(sizes) - 1):
         sizes[axis] = None if mask.shape[axis] == 1 else sizes[axis]
-    if len(mask.shape) < 2 or not _fits(mask.shape, sizes):
+    if len(mask.shape) < 2 or not fits(mask.shape, sizes):
         raise ValueError(
             "Expected an attention mask of shape (T, S), (B, T, S) or (B, N, T, S) with "
             f"B={batch}, N={heads}, T={target} and S={source}, received "
@@ -111,8 +111,21 @@ def _to_boolean(mask):
     return mask
 
 
-def _fits(shape, sizes):
-    """Checks a shape against expected sizes; what is `None` on either side is unknown."""
+def fits(shape, sizes):
+    """Compares a shape with expected sizes; `None` on either side is unknown and fits any size.
+
+    Args:
+        shape: tuple of int or `None`.
+        sizes: tuple or list of int or `None`.
+
+    Returns:
+        bool.
+
+    Example:
+
+    >>> fits((2, None), (2, 5)), fits((2, 3), (2, 5))
+    (True, False)
+    """
     return len(shape) == len(sizes) and all(
         None in pair or pair[0] == pair[1] for pair in zip(shape, sizes, strict=True)
     )

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
+from kerasformer.layers.children import Composite
 from kerasformer.layers.feed_forward import FeedForward
 from kerasformer.layers.masks import combine_masks
 from kerasformer.layers.mixers.attention import MultiHeadAttention
@@ -127,7 +128,7 @@ class MeanPooling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class SequencePooling(keras.layers.Layer):
+class SequencePooling(Composite):
     """Averages a sequence with weights that depend on it: `softmax(x g)ᵀ x`.
 
     The vector `g` is learned. The paper's linear layer has a bias too, which the softmax cancels.
@@ -188,7 +189,7 @@ class SequencePooling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class AttentionPooling(keras.layers.Layer):
+class AttentionPooling(Composite):
     """Attends from one learned query, the probe, to a sequence: the MAP head of ViT-G.
 
     `x = attention(probe, inputs)`, then `x + feed_forward(norm(x))`. The probe itself is not

@@ -3,7 +3,12 @@
 import keras
 from keras import ops
 
-from kerasformer.layers.children import child_seed, deserialize_child, serialize_child
+from kerasformer.layers.children import (
+    Composite,
+    child_seed,
+    deserialize_child,
+    serialize_child,
+)
 
 NORMALIZATIONS = {
     "layer": keras.layers.LayerNormalization,
@@ -87,7 +92,7 @@ class StochasticDepth(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class Residual(keras.layers.Layer):
+class Residual(Composite):
     """Adds what a sublayer computes to its inputs.
 
     Pre-norm (`norm_first=True`): `x + branch(norm(x))`.

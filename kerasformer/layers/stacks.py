@@ -8,7 +8,7 @@ import keras
 
 from kerasformer.layers.block_arguments import BlockArguments
 from kerasformer.layers.blocks import DecoderBlock, EncoderBlock
-from kerasformer.layers.children import child_seed
+from kerasformer.layers.children import child_seed, clone_with_seeds, serialize_child
 from kerasformer.layers.residual import make_normalization
 
 
@@ -73,14 +73,15 @@ class Encoder(BlockArguments):
     ):
         super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
         self.num_layers = num_layers
-        # How many blocks have mixers of different kinds: `None` where the mixer is no list.
-        self.num_mixers = len(mixer) if isinstance(mixer, (list, tuple)) else None
-        mixers = [mixer] if self.num_mixers is None else mixer
+        is_list = isinstance(mixer, (list, tuple))
+        mixers = mixer if is_list else [mixer]
         if not 1 <= len(mixers) <= max(num_layers, 1):
             raise ValueError(
                 "Expected a list of 1 to num_layers mixers, received "
                 f"len(mixer)={len(mixers)} and num_layers={num_layers}."
             )
+        configs = [serialize_child(mixer) for mixer in mixers]
+        self._mixer_config = configs if is_list else configs[0]
         self.blocks = [
             self._make_block(index, mixers[index % len(mixers)]) for index in range(num_layers)
         ]
@@ -96,6 +97,9 @@ class Encoder(BlockArguments):
         arguments["stochastic_depth"] *= index / max(self.num_layers - 1, 1)
         name = f"block_{index}"
         arguments["seed"] = child_seed(self.seed, name)
+        if self.seed is None and isinstance(mixer, keras.layers.Layer):
+            # The seeds of a pattern would be the same in each block.
+            mixer = clone_with_seeds(mixer, name)
         return self.block_class(**arguments, mixer=mixer, name=name, dtype=self.dtype_policy)
 
     def build(self, inputs_shape):
@@ -180,12 +184,8 @@ class Encoder(BlockArguments):
         return [block.grow_cache(x) for block, x in zip(self.blocks, cache, strict=True)]
 
     def get_config(self):
-        mixers = [block.get_config()["mixer"] for block in self.blocks[: self.num_mixers or 1]]
-        return {
-            **super().get_config(),
-            "num_layers": self.num_layers,
-            "mixer": mixers if self.num_mixers else (mixers or [None])[0],
-        }
+        config = {"num_layers": self.num_layers, "mixer": self._mixer_config}
+        return {**super().get_config(), **config}
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
-from kerasformer.layers.children import child_seed
+from kerasformer.layers.children import Composite, child_seed
 from kerasformer.layers.embeddings.tokens import TokenEmbedding
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 from kerasformer.layers.masks import padding_mask
@@ -41,7 +41,7 @@ VARIANTS = {
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class Seq2SeqTransformer(keras.Model):
+class Seq2SeqTransformer(Composite, keras.Model):
     """Predicts each target token from the source and the target tokens before it.
 
     With shared embeddings the source, the target and the output use one matrix; without, the

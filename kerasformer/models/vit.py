@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
-from kerasformer.layers.children import serialize_child
+from kerasformer.layers.children import Composite, serialize_child
 from kerasformer.layers.embeddings.patches import PatchEmbedding, pair
 from kerasformer.layers.embeddings.prefix import PrefixTokens
 from kerasformer.layers.positions.grids import grid_positions
@@ -27,7 +27,7 @@ from kerasformer.models.vit_variants import variant_arguments
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class VisionTransformer(keras.Model):
+class VisionTransformer(Composite, keras.Model):
     """Classifies images, or describes them by vectors.
 
     A stem turns the image into a sequence; then come prefix tokens, positions, the `Encoder`, a

@@ -312,6 +312,16 @@ class MixerTest:
                 rf"returns \(B, T, 12\), received mixer=LSTM and outputs of shape=\(2, {HIDDEN}",
             ),
             (
+                lambda: EncoderBlock(HIDDEN, mixer=recurrent(return_state=True))(sequence()),
+                "one tensor, received mixer=LSTM and 3 outputs",
+            ),
+            (
+                lambda: EncoderBlock(HIDDEN, mixer=recurrent())(
+                    sequence(), mask=[[True] * (LENGTH + 1)] * BATCH
+                ),
+                rf"padding mask .* received shape=\({BATCH}, {LENGTH + 1}\)",
+            ),
+            (
                 lambda: EncoderBlock(HIDDEN, mixer=TokenMLP()).init_cache(2, 3),
                 "step and grow_cache .* received mixer=TokenMLP without init_cache",
             ),

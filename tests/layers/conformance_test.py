@@ -200,9 +200,12 @@ def short_collections():
 
 @each_entry
 class QuantizationTest:
-    def test_quantised_to_8_bits_it_computes_nearly_the_same(self, entry, short_collections):
+    def test_quantised_to_8_bits_it_computes_nearly_the_same_and_reloads(
+        self, entry, short_collections, tmp_path
+    ):
         """Whoever reads the weights of a layer that Keras can quantise must notice."""
         layer = entry.build()
+        model = Subclassed(layer, entry.label)
         exact = arrays(entry.call(layer, entry.values()))
         for child in {id(child): child for _, _, child in descendants(layer)}.values():
             with contextlib.suppress(NotImplementedError):
@@ -211,6 +214,10 @@ class QuantizationTest:
             assert child.quantization_mode == ("int8" if is_known else None)
         for actual, expected in zip(arrays(entry.call(layer, entry.values())), exact, strict=True):
             assert np.linalg.norm(actual - expected) <= 0.03 * np.linalg.norm(expected)
+        outputs = model(entry.values())
+        model.save(tmp_path / "model.keras")
+        again = keras.models.load_model(tmp_path / "model.keras")
+        assert_close(again(entry.values()), outputs, 0)
 
 
 @each_entry

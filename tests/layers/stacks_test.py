@@ -269,6 +269,18 @@ class MixerTest:
         ]
         assert seeds[0] == seeds[1] and len({None, *seeds[0]}) == LAYERS + 1
 
+    @pytest.mark.parametrize(("seed", "of_mixer"), [(5, None), (None, 3)])
+    def test_seeds_reach_the_layers_inside_a_mixer_and_differ_in_each_block(self, seed, of_mixer):
+        inner = keras.layers.LSTM(4, return_sequences=True, dropout=0.5, seed=of_mixer)
+        pattern = keras.Sequential([inner, keras.layers.Dense(HIDDEN)])
+        encoder = Encoder(LAYERS, HIDDEN, mixer=pattern, seed=seed)
+        again = Encoder.from_config(json.loads(json.dumps(encoder.get_config())))
+        seeds = [
+            [block.self_attention.sublayer.layers[0].get_config()["seed"] for block in stack.blocks]
+            for stack in (encoder, again)
+        ]
+        assert seeds[0] == seeds[1] and len({None, 3, *seeds[0]}) == LAYERS + 2
+
 
 class UnbuiltTest:
     """Decoding may begin with a layer that was never called."""

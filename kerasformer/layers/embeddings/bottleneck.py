@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kerasformer.layers.initializers import serialize_initializer
+
 
 def standardize_kernel(kernel, epsilon=1e-5):
     """Shifts and scales each filter of a kernel to mean 0 and standard deviation 1.
@@ -97,7 +99,7 @@ class NormalizedConvolution(keras.layers.Layer):
             "groups": self.groups,
             "epsilon": self.epsilon,
             "gamma_initializer": self.gamma_initializer,
-            "kernel_initializer": keras.saving.serialize_keras_object(self.kernel_initializer),
+            "kernel_initializer": serialize_initializer(self.kernel_initializer),
         }
 
 
@@ -135,7 +137,7 @@ class BottleneckUnit(keras.layers.Layer):
         self.groups = groups
         self.epsilon = epsilon
         # Not an object: layers that share one would start with equal kernels.
-        self.kernel_initializer = keras.saving.serialize_keras_object(kernel_initializer)
+        self.kernel_initializer = serialize_initializer(kernel_initializer)
         self.shortcut = None
         self.reduce = self._convolution("reduce", filters, 1, 1)
         self.convolve = self._convolution("convolve", filters, 3, strides)

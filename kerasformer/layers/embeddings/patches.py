@@ -10,7 +10,9 @@ import numbers
 import keras
 from keras import ops
 
+from kerasformer.layers.children import Composite
 from kerasformer.layers.embeddings.layout import check_images
+from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 
 PADDINGS = ("valid", "same")
 
@@ -190,7 +192,7 @@ def _indices(count, step, size):
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class PatchExtractor(keras.layers.Layer):
+class PatchExtractor(Composite):
     """Cuts images into a sequence of flattened patches.
 
     Args:
@@ -318,8 +320,8 @@ class PatchEmbedding(PatchExtractor):
         self.dense = keras.layers.Dense(
             hidden_dim,
             use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
+            kernel_initializer=clone_initializer(kernel_initializer),
+            bias_initializer=clone_initializer(bias_initializer),
             name="dense",
             dtype=self.dtype_policy,
         )
@@ -354,6 +356,6 @@ class PatchEmbedding(PatchExtractor):
             **super().get_config(),
             "hidden_dim": self.hidden_dim,
             "use_bias": self.use_bias,
-            "kernel_initializer": keras.saving.serialize_keras_object(self.kernel_initializer),
-            "bias_initializer": keras.saving.serialize_keras_object(self.bias_initializer),
+            "kernel_initializer": serialize_initializer(self.kernel_initializer),
+            "bias_initializer": serialize_initializer(self.bias_initializer),
         }

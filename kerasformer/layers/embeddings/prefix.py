@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from kerasformer.layers.initializers import serialize_initializer
+
 
 @keras.saving.register_keras_serializable(package="kerasformer")
 class PrefixTokens(keras.layers.Layer):
@@ -79,5 +81,5 @@ class PrefixTokens(keras.layers.Layer):
         return {
             **super().get_config(),
             "num_tokens": self.num_tokens,
-            "tokens_initializer": keras.saving.serialize_keras_object(self.tokens_initializer),
+            "tokens_initializer": serialize_initializer(self.tokens_initializer),
         }

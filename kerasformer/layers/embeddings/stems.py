@@ -7,9 +7,11 @@ Letters: `B` batch, `P` positions of the sequence, row by row.
 import keras
 from keras import ops
 
+from kerasformer.layers.children import Composite
 from kerasformer.layers.embeddings.bottleneck import BottleneckUnit, NormalizedConvolution
 from kerasformer.layers.embeddings.layout import check_images
 from kerasformer.layers.embeddings.patches import PatchEmbedding
+from kerasformer.layers.initializers import serialize_initializer
 
 
 def downsample(image_size, factors):
@@ -32,14 +34,14 @@ def downsample(image_size, factors):
     return tuple(image_size)
 
 
-class _Stem(keras.layers.Layer):
+class _Stem(Composite):
     """Checks images and computes shapes: what the stems below share."""
 
     def __init__(self, hidden_dim, kernel_initializer, **kwargs):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         # Not an object: layers that share one would start with equal kernels.
-        self.kernel_initializer = keras.saving.serialize_keras_object(kernel_initializer)
+        self.kernel_initializer = serialize_initializer(kernel_initializer)
         self.input_spec = keras.InputSpec(ndim=4)
 
     def build(self, inputs_shape):

@@ -6,6 +6,7 @@ Letters: `B` batch, `T` length.
 import keras
 from keras import ops
 
+from kerasformer.layers.initializers import serialize_initializer
 from kerasformer.layers.masks import padding_mask
 
 
@@ -179,9 +180,7 @@ class TokenEmbedding(keras.layers.Layer):
             "use_scale": self.use_scale,
             "mask_zero": self.mask_zero,
             "use_logits_bias": self.use_logits_bias,
-            "embeddings_initializer": keras.saving.serialize_keras_object(
-                self.embeddings_initializer
-            ),
+            "embeddings_initializer": serialize_initializer(self.embeddings_initializer),
         }
 
 

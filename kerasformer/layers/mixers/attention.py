@@ -10,6 +10,7 @@ import functools
 import keras
 from keras import ops
 
+from kerasformer.layers.children import Composite
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 from kerasformer.layers.masks import combine_masks
 from kerasformer.layers.mixers.dot_product import attend, scaled_dot_product_attention
@@ -17,7 +18,7 @@ from kerasformer.layers.positions.rotary import RotaryEmbedding
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(Composite):
     """Lets each position of a sequence look at a sequence: its own, or a context.
 
     Called with `inputs` alone it is self-attention: one matrix product projects query, key and
@@ -114,8 +115,8 @@ class MultiHeadAttention(keras.layers.Layer):
         self._check_arguments()
         self._groups = num_heads if num_key_value_heads is None else num_key_value_heads
         self._head_dim = hidden_dim // num_heads if key_dim is None else key_dim
-        self.output_dense = self._dense(hidden_dim, "output_dense")
         policy = self.dtype_policy
+        self.output_dense = self._dense(hidden_dim, "output_dense")
         self.dropout_layer = keras.layers.Dropout(
             dropout, seed=seed, name="dropout_layer", dtype=policy
         )
@@ -166,7 +167,10 @@ class MultiHeadAttention(keras.layers.Layer):
         self._widths = [shape and shape[-1] for shape in (inputs_shape, context_shape)]
         if self.is_cross_attention:
             if self.use_rotary:
-                raise ValueError("Expected context=None with use_rotary=True, received one.")
+                raise ValueError(
+                    "Expected context=None with use_rotary=True, received a context of "
+                    f"shape={tuple(context_shape)}."
+                )
             self.query_dense = self._dense(query_dim, "query_dense")
             self.query_dense.build(inputs_shape)
             self.key_value_dense = self._dense(key_value_dim, "key_value_dense")
@@ -232,7 +236,8 @@ class MultiHeadAttention(keras.layers.Layer):
             (batch_size, self._groups, max_length or 1, self._head_dim), self.compute_dtype
         )
         if max_length == 0:
-            # Taken from no place, so that a graph does not know how many there will be.
+            # The index is empty only at run time, so the length stays unknown in a graph and may
+            # grow in a loop.
             cache = ops.take(cache, ops.nonzero(ops.zeros((1,)))[0], axis=2)
         return cache, ops.zeros_like(cache)
 
@@ -326,9 +331,15 @@ class MultiHeadAttention(keras.layers.Layer):
     def _check_call(self, inputs, context, use_causal_mask, positions):
         self._check_kind(context is not None)
         if context is not None and use_causal_mask:
-            raise ValueError("Expected context=None with use_causal_mask=True, received one.")
+            raise ValueError(
+                "Expected context=None with use_causal_mask=True, received a context of "
+                f"shape={tuple(context.shape)}."
+            )
         if positions is not None and not self.use_rotary:
-            raise ValueError("Expected positions=None with use_rotary=False, received some.")
+            raise ValueError(
+                "Expected positions=None with use_rotary=False, received "
+                "use_rotary=False and a value for positions."
+            )
         for name, tensor, width in zip(
             ("inputs", "context"), (inputs, context), self._widths, strict=True
         ):

@@ -22,6 +22,8 @@ from typing import Any
 
 import keras
 
+from kerasformer.layers.masks import combine_masks
+
 
 def takes(mixer: keras.layers.Layer, keyword: str) -> bool:
     """Tells whether the `call` of a mixer takes a keyword."""
@@ -38,6 +40,12 @@ def call_mixer(mixer: keras.layers.Layer, inputs: Any, **keywords) -> Any:
         ValueError: when the mixer does not take another keyword, or returns another shape.
     """
     given = {k: v for k, v in keywords.items() if v is not None and v is not False}
+    batch, length = inputs.shape[:2]
+    for name in {"mask", "attention_mask"} & set(given):
+        # Checked here, because a mixer of another library may take any shape without an error.
+        given[name] = keras.ops.convert_to_tensor(given[name])
+        masks = (given[name], None) if name == "mask" else (None, given[name])
+        combine_masks(*masks, shape=(batch, None, length, length))
     if not takes(mixer, "mask"):
         given.pop("mask", None)
     for name in given:
@@ -47,6 +55,11 @@ def call_mixer(mixer: keras.layers.Layer, inputs: Any, **keywords) -> Any:
                 f"mixer={type(mixer).__name__} and a value for {name}."
             )
     result = mixer(inputs, **given)
+    if isinstance(result, (tuple, list)) and "return_attention_scores" not in given:
+        raise ValueError(
+            "Expected a mixer that returns one tensor, received "
+            f"mixer={type(mixer).__name__} and {len(result)} outputs."
+        )
     shape = (result[0] if isinstance(result, tuple) else result).shape
     if len(shape) != 3 or shape[-1] != inputs.shape[-1]:
         raise ValueError(

@@ -94,8 +94,8 @@ def fused_attention(query, key, value, mask=None, is_causal=False):
     if mask is not None:
         if is_causal:
             mask, is_causal = combine_masks(None, mask, causal_mask(length)), False
-        # The kernel sees a key in every row, since some make NaN of a row without any. cuDNN takes
-        # masks with all queries only.
+        # A row without any key gets all keys here, because some kernels return NaN for it; the
+        # product below makes it zero. cuDNN needs a mask that has a row for each query.
         has_key = ops.any(mask, axis=-1, keepdims=True)
         mask = ops.logical_or(mask, ops.logical_not(has_key))
         batch, heads, _, source = ops.shape(mask)

@@ -115,7 +115,7 @@ class _GridPositions(keras.layers.Layer):
         if inputs.shape[1] not in (None, length):
             raise ValueError(
                 f"Expected {length} steps for grid_size={(rows, columns)} and "
-                f"num_prefix_tokens={self.num_prefix_tokens}, received {inputs.shape[1]}."
+                f"num_prefix_tokens={self.num_prefix_tokens}, received length={inputs.shape[1]}."
             )
         table = resize_grid(self.position_table(inputs.shape[-1]), self.grid_size, grid_size)
         return inputs + ops.cast(table, inputs.dtype)
@@ -200,7 +200,7 @@ class LearnedGridPositions(_GridPositions):
         if tuple(table.shape) != tuple(self.table.shape):
             raise ValueError(
                 f"Expected a table of shape {tuple(self.table.shape)} once it has "
-                f"grid_size={self.grid_size}, received one of shape {tuple(table.shape)}."
+                f"grid_size={self.grid_size}, received shape={tuple(table.shape)}."
             )
         self.table.assign(table)
 

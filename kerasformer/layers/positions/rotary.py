@@ -4,6 +4,8 @@ All angles are computed in float32 (bfloat16 cannot tell 256 from 257). Letters:
 length, `N` heads, `K` size of a head, `A` coordinates of a position.
 """
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -77,7 +79,7 @@ def _scale(positions, max_wavelength, scaling, size):
     if size < 4:
         raise ValueError(
             f"Expected heads of at least 4 values a coordinate with scaling={scaling}, received "
-            f"{size}."
+            f"key_dim={size}."
         )
     return positions, max_wavelength * factor ** (size / (size - 2))
 
@@ -88,8 +90,10 @@ def _check_scaling(scaling):
         return None
     if isinstance(scaling, (tuple, list)) and len(scaling) == 2:
         kind, factor = scaling
-        if kind in SCALINGS and isinstance(factor, (int, float)) and 1 <= factor < float("inf"):
-            return kind, factor
+        is_number = isinstance(factor, numbers.Real) and not isinstance(factor, bool)
+        if kind in SCALINGS and is_number and 1 <= factor < float("inf"):
+            # JSON takes no number of NumPy.
+            return kind, factor if isinstance(factor, int) else float(factor)
     raise ValueError(
         f"Expected scaling to be None or a pair of one of {SCALINGS} and a factor of at least 1, "
         f"received scaling={scaling!r}."

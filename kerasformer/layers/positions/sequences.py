@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.initializers import serialize_initializer
+from kerasformer.layers.masks import fits
 
 LAYOUTS = ("interleaved", "concatenated", "tensor2tensor")
 
@@ -78,18 +79,12 @@ def check_positions(positions, batch_size, length, max_rank=2):
     """
     positions = ops.convert_to_tensor(positions)
     shape, shapes = tuple(positions.shape), [(length,), (batch_size, length), (1, length)]
-    if len(shape) > max_rank or not any(_fits(shape[:2], sizes) for sizes in shapes):
+    if len(shape) > max_rank or not any(fits(shape[:2], sizes) for sizes in shapes):
         raise ValueError(
             f"Expected positions of shape (T,) or (B, T) with B={batch_size} and T={length}, "
             f"received shape={shape}."
         )
     return positions
-
-
-def _fits(shape, sizes):
-    return len(shape) == len(sizes) and all(
-        None in pair or pair[0] == pair[1] for pair in zip(shape, sizes, strict=True)
-    )
 
 
 def _check_range(positions, size):
@@ -150,7 +145,9 @@ class SinusoidalPositionEncoding(keras.layers.Layer):
 
     def build(self, inputs_shape):
         if inputs_shape[-1] % 2:
-            raise ValueError(f"Expected hidden_dim to be even, received {inputs_shape[-1]}.")
+            raise ValueError(
+                f"Expected hidden_dim to be even, received hidden_dim={inputs_shape[-1]}."
+            )
 
     def call(self, inputs, *, positions=None):
         if positions is None:
@@ -224,7 +221,8 @@ class LearnedPositionEmbedding(keras.layers.Layer):
         length = inputs.shape[1]
         if length is not None and length > self.max_length:
             raise ValueError(
-                f"Expected at most max_length={self.max_length} positions, received {length}."
+                f"Expected at most max_length={self.max_length} positions, received "
+                f"length={length}."
             )
         if positions is None:
             positions = ops.arange(ops.shape(inputs)[1], dtype="int32")

@@ -367,8 +367,11 @@ class ErrorTest:
             (lambda: make_layer(True)(sequence(), sequence()), r"context of .* T, 17\), .* 13\)"),
             (lambda: MultiHeadAttention(6, 3, 2), "num_heads=3 and num_key_value_heads=2"),
             (lambda: MultiHeadAttention(6, 3, 0), "of at least 1, received num_key_value_heads=0"),
-            (lambda: make_layer(True, use_rotary=True), "use_rotary=True, received one"),
-            (lambda: make_layer(True)(sequence(), context(), use_causal_mask=True), "received one"),
+            (lambda: make_layer(True, use_rotary=True), "use_rotary=True, received a context"),
+            (
+                lambda: make_layer(True)(sequence(), context(), use_causal_mask=True),
+                "received a context",
+            ),
             (lambda: make_layer()(sequence(), sequence()), "a call for self-attention, .* cross"),
             (lambda: make_layer(True)(sequence()), "a call for cross-attention, .* self-att"),
             (lambda: make_layer()(sequence(), mask=np.ones((2, 5))), "Expected a boolean mask"),

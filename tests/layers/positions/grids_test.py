@@ -104,7 +104,9 @@ class CallTest:
         assert np.all(distances + np.eye(ROWS * COLUMNS) > 1e-3)
 
     def test_a_length_that_is_not_that_of_the_grid_is_refused(self, make):
-        message = r"Expected 38 steps for grid_size=\(5, 7\) and num_prefix_tokens=3, received 35."
+        message = (
+            r"Expected 38 steps for grid_size=\(5, 7\) and num_prefix_tokens=3, received length=35."
+        )
         with pytest.raises(ValueError, match=message):
             make()(ops.zeros((1, 35, HIDDEN)))
         with pytest.raises(ValueError, match=r"Expected 9 steps for grid_size=\(2, 3\)"):
@@ -152,7 +154,7 @@ class LearnedGridPositionsTest:
         np.testing.assert_array_equal(layer.table, resize_grid(table, GRID, (3, 11)))
 
     def test_a_table_with_other_prefix_tokens_is_refused(self):
-        message = r"shape \(38, 12\) once it has grid_size=\(5, 7\), received .* \(37, 12\)"
+        message = r"shape \(38, 12\) once it has grid_size=\(5, 7\), received shape=\(37, 12\)"
         with pytest.raises(ValueError, match=message):
             learned().load_table(random_table(prefix=2, grid=(2, 3)), (2, 3))
 

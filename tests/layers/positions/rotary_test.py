@@ -98,7 +98,7 @@ class ScalingTest:
     positions = np.array([0, 3, 8, 101, 997])
 
     def test_a_linear_factor_divides_the_positions(self):
-        layer = RotaryEmbedding(scaling=("linear", 4.0))
+        layer = RotaryEmbedding(scaling=("linear", np.float32(4.0)))
         outputs = layer(self.x, positions=self.positions)
         np.testing.assert_array_equal(outputs, rotate(self.x, ops.array(self.positions / 4)))
         expected = turn(self.x, self.positions / 4, 10000.0)
@@ -132,7 +132,16 @@ class ScalingTest:
 
     @pytest.mark.parametrize(
         "scaling",
-        [("yarn", 2.0), ("linear", 0.5), ("ntk", -1), ("linear", "2"), "linear", ("ntk",), 2.0]
+        [
+            ("linear", True),
+            ("yarn", 2.0),
+            ("linear", 0.5),
+            ("ntk", -1),
+            ("linear", "2"),
+            "linear",
+            ("ntk",),
+            2.0,
+        ]
         + [("linear", float("nan")), ("linear", float("inf"))],
     )
     def test_what_is_no_scaling_is_refused(self, scaling):
@@ -145,5 +154,7 @@ class ScalingTest:
             RotaryEmbedding(base)
 
     def test_a_single_pair_has_no_ntk_scaling(self):
-        with pytest.raises(ValueError, match="at least 4 values .*'ntk', 2.0.*, received 2"):
+        with pytest.raises(
+            ValueError, match="at least 4 values .*'ntk', 2.0.*, received key_dim=2"
+        ):
             RotaryEmbedding(scaling=("ntk", 2.0))(self.x[..., :2])

@@ -100,7 +100,7 @@ class SinusoidalPositionEncodingTest:
             (lambda: SinusoidalPositionEncoding(start=2), "Expected start to be 0 or 1"),
             (
                 lambda: SinusoidalPositionEncoding()(ops.zeros((1, 2, 3))),
-                "hidden_dim to be even, received 3",
+                "hidden_dim to be even, received hidden_dim=3",
             ),
         ],
     )
@@ -169,6 +169,6 @@ class LearnedPositionEmbeddingTest:
             LearnedPositionEmbedding(max_length=0)
 
     def test_a_sequence_that_is_too_long_is_refused(self):
-        message = "Expected at most max_length=3 positions, received 5."
+        message = "Expected at most max_length=3 positions, received length=5."
         with pytest.raises(ValueError, match=message):
             LearnedPositionEmbedding(max_length=3)(ops.zeros((1, 5, HIDDEN)))
