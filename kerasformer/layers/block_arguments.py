@@ -9,6 +9,24 @@ from kerasformer.layers.children import Composite, deserialize_child
 from kerasformer.layers.initializers import serialize_initializer
 
 
+def check_sizes(**sizes):
+    """Refuses sizes below 1.
+
+    Args:
+        **sizes: int or `None`, which is a size that was left out, by the name of the argument.
+
+    Raises:
+        ValueError: naming the first that is below 1.
+
+    Example:
+
+    >>> check_sizes(hidden_dim=8, num_heads=None)
+    """
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise ValueError(f"Expected {name} of at least 1, received {name}={size}.")
+
+
 class BlockArguments(Composite):
     """Stores the arguments of a block, which `EncoderBlock` explains, but for its mixer."""
 
@@ -43,6 +61,7 @@ class BlockArguments(Composite):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_sizes(hidden_dim=hidden_dim, num_heads=num_heads, intermediate_dim=intermediate_dim)
         self.hidden_dim = hidden_dim
         self.num_heads = num_heads
         self.intermediate_dim = intermediate_dim

@@ -13,11 +13,13 @@ from kerasformer.layers.children import child_seed, clone, serialize_child
 from kerasformer.layers.feed_forward import FeedForward, GatedFeedForward
 from kerasformer.layers.initializers import clone_initializer
 from kerasformer.layers.mixers.attention import MultiHeadAttention
-from kerasformer.layers.mixers.contract import call_mixer, decoding_method, takes
+from kerasformer.layers.mixers.contract import call_mixer, check_mixer, decoding_method, takes
 from kerasformer.layers.residual import Residual
 
 # The arguments of the attention that stands where no mixer is given.
 ROTARY = ("use_rotary", "rotary_max_wavelength", "rotary_scaling")
+FEED_FORWARD = ("activation_dropout", "use_gate")
+PRODUCTS = ("use_bias", "kernel_initializer", "bias_initializer")
 ATTENTION = ("num_heads", "num_key_value_heads", "key_dim", "attention_dropout", *ROTARY)
 
 
@@ -124,14 +126,22 @@ class EncoderBlock(BlockArguments):
         needs_heads = mixer is None or self.has_cross_attention
         if needs_heads and self.num_heads is None:
             raise ValueError(f"Expected num_heads, received num_heads=None and mixer={mixer}.")
-        if not isinstance(mixer, (keras.layers.Layer, type(None))):
-            raise ValueError(f"Expected mixer to be a Keras layer, received mixer={mixer!r}.")
+        if mixer is not None:
+            check_mixer(mixer)
+            self._check_unused(self.mixer_arguments, "beside a mixer")
+        if self.intermediate_dim is None:
+            self._check_unused(FEED_FORWARD, "with intermediate_dim=None")
+            if not needs_heads:
+                self._check_unused(PRODUCTS, "with a mixer and intermediate_dim=None")
+
+    def _check_unused(self, names, where):
+        """Refuses arguments that no part of the block reads."""
         parameters = inspect.signature(BlockArguments.__init__).parameters
-        for name in () if mixer is None else self.mixer_arguments:
+        for name in names:
             value = getattr(self, name)
             if value != parameters[name].default:
                 raise ValueError(
-                    f"Expected {name} to be left out beside a mixer, received {name}={value!r}."
+                    f"Expected {name} to be left out {where}, received {name}={value!r}."
                 )
 
     def _residual(self, name, sublayer):

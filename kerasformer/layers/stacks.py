@@ -9,6 +9,7 @@ import keras
 from kerasformer.layers.block_arguments import BlockArguments
 from kerasformer.layers.blocks import DecoderBlock, EncoderBlock
 from kerasformer.layers.children import child_seed, clone_with_seeds, serialize_child
+from kerasformer.layers.mixers.contract import check_mixer
 from kerasformer.layers.residual import make_normalization
 
 
@@ -73,6 +74,8 @@ class Encoder(BlockArguments):
     ):
         super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
         self.num_layers = num_layers
+        if num_layers < 0:
+            raise ValueError(f"Expected num_layers of at least 0, received {num_layers=}.")
         is_list = isinstance(mixer, (list, tuple))
         mixers = mixer if is_list else [mixer]
         if not 1 <= len(mixers) <= max(num_layers, 1):
@@ -80,6 +83,9 @@ class Encoder(BlockArguments):
                 "Expected a list of 1 to num_layers mixers, received "
                 f"len(mixer)={len(mixers)} and num_layers={num_layers}."
             )
+        if is_list:
+            for mixer in mixers:
+                check_mixer(mixer)
         configs = [serialize_child(mixer) for mixer in mixers]
         self._mixer_config = configs if is_list else configs[0]
         self.blocks = [

@@ -165,8 +165,20 @@ class Seq2SeqTransformer(Composite, keras.Model):
         self.embeddings_initializer = embeddings_initializer
         self.seed = seed
         self.block_arguments = block_arguments
+        self._check_ids()
         self._make_embeddings()
         self._make_stacks()
+
+    def _check_ids(self):
+        target_size = self.target_vocabulary_size or self.vocabulary_size
+        least_size = min(self.vocabulary_size, target_size)
+        sizes = {"start_id": target_size, "end_id": target_size, "pad_id": least_size}
+        for name, size in sizes.items():
+            if not 0 <= getattr(self, name) < size:
+                raise ValueError(
+                    f"Expected {name} of 0 to {size - 1}, in the vocabulary, received "
+                    f"{name}={getattr(self, name)}."
+                )
 
     def _make_embeddings(self):
         target_size = self.target_vocabulary_size or self.vocabulary_size

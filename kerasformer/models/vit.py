@@ -13,6 +13,7 @@ from kerasformer.layers.activations import serialize_activation
 from kerasformer.layers.children import Composite, serialize_child
 from kerasformer.layers.embeddings.patches import PatchEmbedding, pair
 from kerasformer.layers.embeddings.prefix import PrefixTokens
+from kerasformer.layers.mixers.contract import takes
 from kerasformer.layers.positions.grids import grid_positions
 from kerasformer.layers.stacks import Encoder
 from kerasformer.models.vit_parts import (
@@ -51,8 +52,9 @@ class VisionTransformer(Composite, keras.Model):
             every head reads, or to a vector for each head `(B, heads, features)`. By name:
             `"class"` (a prefix token for each head), `"mean"`, `"sequence"` (of CCT) or
             `"attention"` (with one learned query).
-        positions: Keras layer that adds positions to the sequence, called with it and the argument
-            `grid_size`, as `LearnedGridPositions` is; `None` for no positions. By name:
+        positions: Keras layer that adds positions to the sequence, called with it and, if it takes
+            one, the argument `grid_size`, as `LearnedGridPositions` does; `None` for no positions.
+            By name:
             `"learned"`, `"sinusoidal"`, `"rotary"` (inside the encoder) or `"none"`.
         distillation: bool. Whether a second token has a second head, to learn from a teacher.
         dropout: float. Rate after the positions and each sublayer.
@@ -161,6 +163,9 @@ class VisionTransformer(Composite, keras.Model):
                 "Expected either a patch_size or a stem, received "
                 f"patch_size={self.patch_size} and stem={self.stem}."
             )
+        is_list = isinstance(heads, (list, tuple, type(None)))
+        if not is_list or not all(isinstance(head, keras.layers.Layer) for head in heads or ()):
+            raise ValueError(f"Expected heads to be a list of layers, received heads={heads!r}.")
         if heads and (self.num_classes or len(heads) < 1 + self.distillation):
             raise ValueError(
                 "Expected num_classes=None with heads, and two heads with distillation=True, "
@@ -189,6 +194,11 @@ class VisionTransformer(Composite, keras.Model):
     def _make_encoder(self, others):
         self._encoder_arguments = tuple(others)
         if self.positions == "rotary":
+            if not others.get("use_rotary", True):
+                raise ValueError(
+                    "Expected positions other than 'rotary' with use_rotary=False, received "
+                    "positions='rotary'."
+                )
             others = {**others, "use_rotary": True}
         self.dropout_layer = keras.layers.Dropout(
             self.dropout, seed=others.get("seed"), name="dropout_layer", dtype=self.dtype_policy
@@ -269,7 +279,7 @@ class VisionTransformer(Composite, keras.Model):
 
     def build(self, inputs_shape=None):
         image_shape = inputs_shape or (None, *pair("image_size", self.image_size), 3)
-        sequence_shape = (None, None, self.hidden_dim)
+        sequence_shape = self._sequence_shape(image_shape)
         vector_shape = (None, self.pooling.compute_output_shape(sequence_shape)[-1])
         parts = [(self._stem(), image_shape)]
         for part in (self.prefix_tokens, self.grid_positions, self.encoder, self.pooling):
@@ -312,7 +322,7 @@ class VisionTransformer(Composite, keras.Model):
         x = self.dropout_layer(self.embed(images), training=training)
         options = {"return_attention_scores": True} if return_attention_scores else {}
         if self._is_rotary:
-            grid_size = self._grid_size_of(images)
+            grid_size = self._grid_size_of(images.shape)
             options["positions"] = grid_positions(grid_size, self.num_prefix_tokens)
         return self.encoder(x, training=training, **options)
 
@@ -331,11 +341,16 @@ class VisionTransformer(Composite, keras.Model):
         if self.prefix_tokens is not None:
             x = self.prefix_tokens(x)
         if self.grid_positions is not None:
-            x = self.grid_positions(x, grid_size=self._grid_size_of(images))
+            options = {"grid_size": self._grid_size_of(images.shape)}
+            x = self.grid_positions(x, **options if takes(self.grid_positions, "grid_size") else {})
         return x
 
-    def _grid_size_of(self, images):
-        size = images.shape[1:3]
+    def _sequence_shape(self, image_shape):
+        rows, columns = self._grid_size_of(image_shape)
+        return (image_shape[0], rows * columns + self.num_prefix_tokens, self.hidden_dim)
+
+    def _grid_size_of(self, image_shape):
+        size = image_shape[1:3]
         return self.grid_size(None if None in size else tuple(size))
 
     def features(self, images):
@@ -377,10 +392,10 @@ class VisionTransformer(Composite, keras.Model):
         return keras.Operation.compute_output_spec(self, inputs, **kwargs)
 
     def compute_output_shape(self, inputs_shape):
-        shape = self.pooling.compute_output_shape((inputs_shape[0], None, self.hidden_dim))
+        shape = self.pooling.compute_output_shape(self._sequence_shape(inputs_shape))
         shape = (shape[0], shape[-1])
         heads = self._all_heads()
-        return tuple(heads[0].compute_output_shape(shape)) if heads else shape
+        return heads[0].compute_output_shape(shape) if heads else shape
 
     def get_config(self):
         of_encoder = self.encoder.get_config()

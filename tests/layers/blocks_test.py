@@ -306,7 +306,18 @@ class MixerTest:
             (lambda: DecoderBlock(HIDDEN, 3, use_rotary=True, mixer=TokenMLP()), "use_rotary=True"),
             (lambda: DecoderBlock(HIDDEN, None, mixer=TokenMLP()), "received num_heads=None"),
             (lambda: EncoderBlock(HIDDEN), "received num_heads=None and mixer=None"),
-            (lambda: EncoderBlock(HIDDEN, mixer="lstm"), "Keras layer, received mixer='lstm'"),
+            (lambda: EncoderBlock(HIDDEN, mixer="lstm"), "Keras layer, .* received mixer='lstm'"),
+            (
+                lambda: EncoderBlock(HIDDEN, mixer=keras.layers.MultiHeadAttention(2, 3)),
+                "called with one sequence, received mixer=MultiHeadAttention, which needs value",
+            ),
+            (lambda: EncoderBlock(HIDDEN, 3, use_gate=True), "intermediate_dim=None.*use_gate"),
+            (
+                lambda: EncoderBlock(HIDDEN, mixer=TokenMLP(), use_bias=False),
+                "with a mixer and intermediate_dim=None, received use_bias=False",
+            ),
+            (lambda: EncoderBlock(0, 3, 5), "hidden_dim of at least 1, received hidden_dim=0"),
+            (lambda: DecoderBlock(HIDDEN, 3, 0), "received intermediate_dim=0"),
             (
                 lambda: EncoderBlock(HIDDEN, mixer=keras.layers.LSTM(HIDDEN))(sequence()),
                 rf"returns \(B, T, 12\), received mixer=LSTM and outputs of shape=\(2, {HIDDEN}",

@@ -186,6 +186,12 @@ class MixerTest:
         again.set_weights(encoder.get_weights())
         np.testing.assert_array_equal(again(sequence(), use_causal_mask=True), outputs)
 
+    def test_what_no_stack_can_be_made_of_is_named(self):
+        with pytest.raises(ValueError, match=r"such as MultiHeadAttention\(.*received mixer=None"):
+            Encoder(LAYERS, HIDDEN, HEADS, mixer=[None, RunningSum()])
+        with pytest.raises(ValueError, match="received num_layers=-1"):
+            Encoder(-1, HIDDEN, HEADS)
+
     @pytest.mark.parametrize("mixers", [[], [RunningSum() for _ in range(LAYERS + 1)]])
     def test_a_list_of_none_or_of_too_many_is_refused(self, mixers):
         message = rf"received len\(mixer\)={len(mixers)} and num_layers={LAYERS}"

@@ -223,6 +223,8 @@ class ErrorTest:
     def test_what_contradicts_itself_is_named(self):
         with pytest.raises(ValueError, match="vocabulary_size=17 and target_vocabulary_size=19"):
             make_model(target_vocabulary_size=TARGET_VOCABULARY)
+        with pytest.raises(ValueError, match="end_id of 0 to 16, in the .*received end_id=17"):
+            make_model(end_id=VOCABULARY)
         with pytest.raises(ValueError, match="Expected no mixer.*received mixer='LSTM'"):
             make_model(mixer="LSTM")
         with pytest.raises(ValueError, match=r"one of \['base', 'big', 'tiny'\], .*='huge'"):

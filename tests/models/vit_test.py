@@ -1,6 +1,7 @@
 """The Vision Transformer: made of the parts, moved by the image, and able to learn."""
 
 import json
+import math
 import warnings
 
 import keras
@@ -17,6 +18,7 @@ from kerasformer.layers.positions.grids import (
     grid_positions,
     resize_grid,
 )
+from kerasformer.layers.positions.sequences import LearnedPositionEmbedding
 from kerasformer.models.vit import VisionTransformer
 from tests.backend import recording
 
@@ -147,6 +149,15 @@ class PartsTest:
         again = keras.saving.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(again(images()), model(images()))
         assert json.dumps(again.get_config()) == json.dumps(model.get_config())
+
+    def test_positions_of_a_sequence_and_a_pool_that_knows_its_length_will_do(self):
+        length = 1 + math.prod(make_model().grid_size())
+        positions = LearnedPositionEmbedding(length)
+        pool = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(5)])
+        model = make_model(positions=positions, pool=pool, num_prefix_tokens=1)
+        assert model(images()).shape == model.compute_output_shape(images().shape)
+        assert pool.layers[1].kernel.shape[0] == length * HIDDEN
+        assert positions.embeddings.shape == (length, HIDDEN)
 
     def test_every_head_reads_the_one_vector_of_a_pool(self):
         heads = [head(5), head(7, "head_1")]
@@ -348,6 +359,8 @@ class ArgumentsTest:
             ),
             ({"distillation": True, "num_prefix_tokens": 1}, "each of 2 heads .*prefix_tokens=1"),
             ({"use_gates": True}, "use_gates"),
+            ({"num_classes": None, "heads": head()}, "heads to be a list of layers, received"),
+            ({"positions": "rotary", "use_rotary": False}, "'rotary' with use_rotary=False"),
         ],
     )
     def test_what_contradicts_itself_is_named(self, options, message):

@@ -30,6 +30,32 @@ def takes(mixer: keras.layers.Layer, keyword: str) -> bool:
     return _takes(type(mixer), keyword)
 
 
+def check_mixer(mixer: keras.layers.Layer) -> None:
+    """Refuses what no block can call with one sequence.
+
+    Raises:
+        ValueError: when the mixer is no layer, or its `call` needs more than its first argument.
+
+    Example:
+
+    >>> check_mixer(keras.layers.LSTM(8, return_sequences=True))
+    """
+    if not isinstance(mixer, keras.layers.Layer):
+        raise ValueError(
+            "Expected a mixer to be a Keras layer, such as MultiHeadAttention(hidden_dim, "
+            f"num_heads), received mixer={mixer!r}."
+        )
+    parameters = list(inspect.signature(mixer.call).parameters.values())[1:]
+    needed = [
+        p.name for p in parameters if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD
+    ]
+    if needed:
+        raise ValueError(
+            "Expected a mixer that is called with one sequence, received "
+            f"mixer={type(mixer).__name__}, which needs {needed[0]} too."
+        )
+
+
 def call_mixer(mixer: keras.layers.Layer, inputs: Any, **keywords) -> Any:
     """Calls a mixer with those keywords that say something: neither `None` nor `False`.
 
