@@ -28,7 +28,7 @@ def check_sizes(**sizes):
 
 
 class BlockArguments(Composite):
-    """Stores the arguments of a block, which `EncoderBlock` explains, but for its mixer."""
+    """Stores the arguments of a block except its mixer; `EncoderBlock` explains them."""
 
     # Traced, because the arguments decide how many tensors come out, and not the shapes alone.
     compute_output_spec = keras.Operation.compute_output_spec
@@ -87,7 +87,7 @@ class BlockArguments(Composite):
         self.supports_masking = True
 
     def block_arguments(self):
-        """Returns the arguments of one block, but for its mixer, ready for `get_config`."""
+        """Returns the arguments of one block except its mixer, ready for `get_config`."""
         names = list(inspect.signature(BlockArguments.__init__).parameters)
         return {
             **{name: getattr(self, name) for name in names if name not in ("self", "kwargs")},

@@ -43,7 +43,7 @@ class EncoderBlock(BlockArguments):
             without one.
         mixer: Keras layer or `None`. What mixes the positions; `None` for a `MultiHeadAttention`
             of `num_heads`, `num_key_value_heads`, `key_dim`, `attention_dropout` and the rotary
-            arguments, which nobody may set beside a mixer.
+            arguments, which must be left out beside a mixer.
         dropout: float. Rate at which the output of each sublayer is dropped.
         attention_dropout: float. Rate at which attention probabilities are dropped.
         activation_dropout: float. Rate at which inner feed-forward activations are dropped.

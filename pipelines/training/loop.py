@@ -24,7 +24,7 @@ from pipelines.training.state import Period, State
 from pipelines.training.task import Data, Task
 from pipelines.training.trainer import Trainer
 
-# A loss so many times as large as the first one, or as 1, will not come down again.
+# A loss this many times as large as the first one, and as 1, will not come down again.
 DIVERGED = 10.0
 
 
