@@ -54,14 +54,16 @@ class Program:
         command: the name of a program of `apps`, a module with a dot in its name, or a file
             that ends in `.py`; and its arguments.
         out, err: open files for what it writes.
+        given: open file that it reads as its standard input; by default there is none.
         folder: where it runs.
         environment: what differs from the variables of this process.
     """
 
-    def __init__(self, command, out, err, folder=ROOT, **environment):
+    def __init__(self, command, out, err, folder=ROOT, given=None, **environment):
         self.args, self.returncode = [str(word) for word in command], None
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-        self.pid = ask([self.args, str(folder), environment], out, err)
+        files = (out, err, given) if given else (out, err)
+        self.pid = ask([self.args, str(folder), environment], *files)
         self.end = os.pidfd_open(self.pid)
 
     def wait(self, timeout=None) -> int:
@@ -99,11 +101,15 @@ def run(*commands: list, **options) -> list[subprocess.CompletedProcess]:
     return results
 
 
-def become(command, folder, environment, out, err):
+def become(command, folder, environment, out, err, given=None):
     """Runs a program in this process, which is a copy."""
+    # A job in a shell's background ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with open(os.devnull) as nothing:
-        for number, descriptor in enumerate((nothing.fileno(), out, err)):
+        for number, descriptor in enumerate((given or nothing.fileno(), out, err)):
             os.dup2(descriptor, number)
+    # Those of the copied process remember what they wrote to, such as whether that could seek.
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -120,7 +126,7 @@ def main(client):
     gc.collect()
     gc.freeze()  # Spares each copy a second at its end.
     while size := client.recv(9):
-        question, files, *_ = socket.recv_fds(client, int(size), 2)
+        question, files, *_ = socket.recv_fds(client, int(size), 3)
         while len(question) < int(size):
             question += client.recv(int(size) - len(question))
         question = json.loads(question)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.benchmarks import translation, turns
+from pipelines.benchmarks import translation
 from pipelines.benchmarks.translation import Sizes, make_work
 
 V = 23
@@ -24,10 +24,12 @@ GREEDY, BEAM = Sizes(**SIZES, beam_size=1), Sizes(**SIZES, beam_size=3)
 
 
 class TrainingTest:
-    @pytest.mark.parametrize("make", [translation.training, translation.keras_hub_training])
-    def test_both_sides_start_near_the_loss_of_chance_and_learn(self, make, monkeypatch):
+    @pytest.mark.parametrize(
+        ("side", "options"), [(0, (True, "mixed_bfloat16")), (1, (False, "float32"))]
+    )
+    def test_both_sides_start_near_the_loss_of_chance_and_learn(self, side, options, monkeypatch):
         monkeypatch.setattr(translation, "LEARNING_RATE", 0.02)
-        step = make(TRAINING, jit_compile=False, precision="float32")
+        step = make_work("some", TRAINING).sides[side].make(*options)
         losses = [step() for _ in range(19)]
         assert losses[0] == pytest.approx(math.log(V), rel=0.4)
         assert losses[-1] < losses[0] - 0.5
@@ -39,37 +41,19 @@ class TrainingTest:
         assert ours - 2 * 2 * SIZES["hidden_dim"] == theirs - positions
 
 
-class SearchTest:
-    @pytest.mark.parametrize("make", [translation.search, translation.keras_hub_search])
-    @pytest.mark.parametrize("sizes", [GREEDY, BEAM])
-    def test_both_sides_give_as_many_tokens_as_are_counted(self, sizes, make):
-        token_ids = make(sizes, jit_compile=False, precision="float32")()
-        assert token_ids.shape == (7, 13)
-        if make is translation.search:
-            assert np.all(token_ids > 2)
-
-
 class MakeWorkTest:
-    @pytest.mark.parametrize(("sizes", "beam"), [(TRAINING, 0), (GREEDY, 1), (BEAM, 3)])
-    def test_a_record_a_side_and_the_ratio_come_out(self, sizes, beam):
-        work = make_work("some", sizes)
-        ours, theirs, ratio = turns.measure(work)
-        hub = "keras-hub xla" if beam else "keras-hub"
-        assert [r["peer"] for r in (ours, theirs, ratio)] == [
-            "kerasformer",
-            hub,
-            f"kerasformer / {hub}",
-        ]
-        assert ours["unit"] == theirs["unit"] == ("tok/s" if beam else "target tok/s")
+    @pytest.mark.parametrize(
+        ("sizes", "options"), [(GREEDY, (False, "float32")), (BEAM, (True, "mixed_bfloat16"))]
+    )
+    def test_both_sides_of_a_search_give_as_many_tokens_as_are_counted(self, sizes, options):
+        ours, theirs = (side.make(*options)() for side in make_work("some", sizes).sides)
+        assert ours.shape == theirs.shape == (7, 13)
+        assert np.all(ours > 2)
 
-    def test_real_tokens_of_the_target_count(self):
-        assert [side.items for side in make_work("some", TRAINING).sides] == [7 * 10] * 2
-        assert [side.items for side in make_work("some", BEAM).sides] == [7 * 13] * 2
-
-    @pytest.mark.parametrize("sizes", [TRAINING, BEAM])
-    def test_compiled_work_in_bfloat16_is_done_and_named_so(self, sizes):
-        work = make_work("some", sizes)
-        work = work._replace(sides=work.sides[:1])
-        (record,) = turns.measure(work, jit_compile=True, precision="mixed_bfloat16")
-        assert record["peer"] == "kerasformer xla mixed_bfloat16"
-        assert record["value"] > 0
+    @pytest.mark.parametrize("sizes", [TRAINING, GREEDY, BEAM])
+    def test_sides_are_named_and_real_tokens_of_the_target_count(self, sizes):
+        work, is_search = make_work("some", sizes), sizes is not TRAINING
+        labels = [side.label(False, "float32") for side in work.sides]
+        assert labels == ["kerasformer", "keras-hub xla" if is_search else "keras-hub"]
+        assert work.unit == ("tok" if is_search else "target tok")
+        assert [side.items for side in work.sides] == [7 * (13 if is_search else 10)] * 2

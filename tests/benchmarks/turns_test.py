@@ -86,9 +86,19 @@ class ChooseSidesTest:
             turns.choose_sides(self.WORKS, ["hub"], ["ours"])
 
 
+SHORT = """
+from apps import bench, program
+work = bench.WORKS["cifar_forward"]
+bench.WORKS["cifar_forward"] = work._replace(warm_up=1, rounds=1)
+program.run(bench.main)
+"""
+
+
 class ProgramTest:
-    def test_each_line_of_output_is_a_record(self):
-        (done,) = programs.run(["bench", "--work=cifar_forward", "--peers=keras-hub"])
+    def test_each_line_of_output_is_a_record(self, tmp_path):
+        (tmp_path / "bench.py").write_text(SHORT)
+        flags = ["--work=cifar_forward", "--peers=keras-hub"]
+        (done,) = programs.run([tmp_path / "bench.py", *flags])
         records = [json.loads(line) for line in done.stdout.splitlines()]
         assert [r["peer"] for r in records] == [
             "kerasformer",

@@ -18,7 +18,7 @@ LAYERS, HEADS, GRID = 2, 3, (4, 5)
 def make_translator(max_source_length=127):
     keras.utils.set_random_seed(7)
     tokenizer = SentencePieceTokenizer(train_sentencepiece(LINES * 5, 293))
-    model = Seq2SeqTransformer(293, 2, 12, 3, 13)
+    model = Seq2SeqTransformer(293, 1, 12, 3, 13)
     model.build()
     decode = ml_collections.ConfigDict(
         {

@@ -77,18 +77,16 @@ def start(*arguments, **environment):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # A job in a shell's background ignores Ctrl-C, and so would all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 class OutputTest:
-    @pytest.mark.parametrize("batch_size", [1, 3, 32])
-    def test_each_sentence_has_its_line(self, model, capsys, batch_size):
+    def test_each_sentence_has_its_line_in_batches_of_any_size(self, model, capsys):
         texts = [LINES[0], "", *HARD, "  ", LINES[1], ""]
-        words.predict(model, texts, batch_size=batch_size)
-        out = capsys.readouterr().out
-        assert out.split("\n") == [*expected_lines(model, texts), ""]
+        expected = [*expected_lines(model, texts), ""]
+        for batch_size in (1, 3, 32):
+            words.predict(model, texts, batch_size=batch_size)
+            assert capsys.readouterr().out.split("\n") == expected
 
     def test_no_sentences_give_no_lines(self, model, capsys):
         words.predict(model, [])
@@ -227,19 +225,25 @@ class ProgramTest:
         assert error.count("\n") == 1
 
     @pytest.mark.parametrize(("end", "code"), [("pipe", 141), ("interrupt", 130)])
-    def test_a_closed_pipe_and_an_interrupt_end_it_quietly(self, exported, end, code):
-        with start(f"--model={exported}", "--batch_size=1") as process:
-            process.stdin.write(b"\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == b"\n"
+    def test_a_closed_pipe_and_an_interrupt_end_it_quietly(self, exported, tmp_path, end, code):
+        command = ["predict", f"--model={exported}", "--batch_size=1"]
+        given, typed, answers, printed = (
+            os.fdopen(descriptor, mode, 0)
+            for descriptor, mode in zip(os.pipe() + os.pipe(), ("rb", "wb") * 2, strict=True)
+        )
+        with typed, answers, (tmp_path / "errors").open("wb") as errors:
+            with given, printed:
+                process = programs.Program(command, printed, errors, given=given)
+            typed.write(b"\n")
+            assert answers.readline() == b"\n"
             if end == "pipe":
-                process.stdout.close()
-                process.stdin.write(b"\n" * 5)
-                process.stdin.close()
+                answers.close()
+                typed.write(b"\n" * 5)
+                typed.close()
             else:
                 process.send_signal(signal.SIGINT)
-            assert process.stderr.read() == b""
-        assert process.returncode == code
+            assert process.wait(60) == code
+        assert (tmp_path / "errors").read_bytes() == b""
 
     def test_arguments_have_a_translation_and_a_picture_each(self, exported, model, tmp_path):
         picture = tmp_path / "a.png"

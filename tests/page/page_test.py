@@ -63,7 +63,10 @@ def picture(size=(31, 17), kind="PNG", **options):
 
 @pytest.fixture(scope="module")
 def models():
-    modules = {"words": exports.make_translator(), "pixels": exports.make_classifier()}
+    modules = {
+        "words": exports.make_translator(max_source_length=19),
+        "pixels": exports.make_classifier(),
+    }
     yield {name: module.signatures() for name, module in modules.items()}  # which do not own them
 
 

@@ -241,7 +241,7 @@ def run(tmp_path_factory):
     config.tokenizer.update(vocabulary_size=26, byte_fallback=False)
     config.model.update(variant="tiny", num_layers=1, hidden_dim=8, num_heads=2)
     config.train.update(steps=31, batch_tokens=101, max_length=53, ema=0.5)
-    config.train.update(learning_rate=0.03, warmup_steps=7)
+    config.train.update(learning_rate=0.03, warmup_steps=7, best_metric="loss")
     config.decode.update(beam_size=3, num_hypotheses=2, max_source_length=7)
     loop.train(translation, config, str(folder / "run"))
     return folder / "run"

@@ -42,7 +42,7 @@ def make_config(folder, **changes):
     config.model.update(hidden_dim=12, num_heads=3, intermediate_dim=13, attention_dropout=0.0)
     config.augment.update(padding=1, flip=0.5)
     config.train.update(steps=120, batch_size=24, learning_rate=0.01, warmup_steps=10)
-    config.train.update(validate_every=60, checkpoint_every=60, ema=0.9)
+    config.train.update(validate_every=120, checkpoint_every=120, ema=0.9)
     config.serve.batch_size = 17
     config.update_from_flattened_dict(changes)
     return config
@@ -242,22 +242,29 @@ class SameClassesTest:
             getattr(classification, use[0])(module, config, *use[1:])
 
 
+@pytest.fixture(scope="module")
+def student(workdir, data, tmp_path_factory):
+    """The folder and config of a run with a teacher, and a wrong label for each image."""
+    folder = shutil.copytree(data, tmp_path_factory.mktemp("student"), dirs_exist_ok=True)
+    pixels, labels = squares(301, seed=1)
+    wrong = {"images": pixels, "labels": (labels + 1) % 3, "class_names": list(COLOURS)}
+    np.savez(folder / "train.npz", **wrong)
+    taught = {"teacher.model": str(workdir), "teacher.kind": "soft", "teacher.alpha": 1.0}
+    config = make_config(folder, **taught)
+    loop.train(classification, config, str(folder / "run"))
+    return folder / "run", config
+
+
 class OtherRunTest:
-    def test_a_run_may_begin_with_the_weights_of_another_and_train_the_heads_alone(
+    def test_a_run_trains_the_heads_of_another_alone_and_goes_on_without_it(
         self, workdir, data, tmp_path
     ):
-        changes = {"start.workdir": str(workdir), "start.freeze": True}
-        found = short(tmp_path / "run", make_config(data, **changes))
-        for new, old in zip(
-            found.variables, load(workdir, make_config(data)).variables, strict=True
-        ):
+        first = shutil.copytree(workdir, tmp_path / "first")
+        config = make_config(data, **{"start.workdir": str(first), "start.freeze": True})
+        found = short(tmp_path / "run", config)
+        for new, old in zip(found.variables, load(first, make_config(data)).variables, strict=True):
             if "seed" not in new.path:
                 assert np.array_equal(new, old) != ("head" in new.path), new.path
-
-    def test_a_run_that_goes_on_needs_the_first_one_no_more(self, workdir, data, tmp_path):
-        first = shutil.copytree(workdir, tmp_path / "first")
-        config = make_config(data, **{"start.workdir": str(first)})
-        short(tmp_path / "run", config)
         shutil.rmtree(first)
         config.train.steps = 5
         loop.train(classification, config, str(tmp_path / "run"), allow_changes=True)
@@ -270,51 +277,35 @@ class OtherRunTest:
         assert described["class_names"] == ["red"]
         assert (described["mean"], described["deviation"]) == (first["mean"], first["deviation"])
 
-    def test_a_student_learns_from_its_teacher_alone_where_alpha_is_1(
-        self, workdir, data, tmp_path
-    ):
-        shutil.copytree(data, tmp_path / "data")
-        pixels, labels = squares(301, seed=1)
-        names = list(COLOURS)
-        wrong = {"images": pixels, "labels": (labels + 1) % 3, "class_names": names}
-        np.savez(tmp_path / "data/train.npz", **wrong)
-        taught = {"teacher.model": str(workdir), "teacher.kind": "soft", "teacher.alpha": 1.0}
-        for name, changes in {"taught": taught, "alone": {}}.items():
-            config = make_config(tmp_path / "data", **changes)
-            loop.train(classification, config, str(tmp_path / name))
-        modules = [
-            classification.serving(load(tmp_path / name, config), config, str(tmp_path / name))
-            for name in ("taught", "alone")
-        ]
-        taught, alone = (classification.evaluate(m, make_config(data), "test")[0] for m in modules)
-        assert taught["top1"] > 0.9 and alone["top1"] < 0.1  # Who learns the labels is wrong.
+    def test_a_student_learns_from_its_teacher_alone_where_alpha_is_1(self, student, data):
+        workdir, config = student
+        module = classification.serving(load(workdir, config), config, str(workdir))
+        scores = classification.evaluate(module, make_config(data), "test")[0]
+        assert scores["top1"] > 0.9  # Who learns the labels is wrong.
 
-    def test_a_student_is_saved_and_exported_without_its_teacher(self, workdir, data, tmp_path):
-        config = make_config(data, **{"teacher.model": str(workdir), "train.ema": 0.0})
-        model = short(tmp_path / "run", config)
-        arrays, _ = Checkpoints(tmp_path / "run/checkpoints").load_newest()
+    def test_a_student_is_saved_and_exported_without_its_teacher(self, student):
+        workdir, config = student
+        arrays, _ = Checkpoints(workdir / "checkpoints").load_newest()
+        model = load(workdir, config)
         assert sum(name.startswith("model/") for name in arrays) == len(model.variables)
-        export.export(classification, config, str(tmp_path / "run"), "last")
-        assert (tmp_path / "run/export/1/saved_model.pb").exists()
+        export.export(classification, config, str(workdir), "last")
+        assert (workdir / "export/1/saved_model.pb").exists()
 
-    @pytest.mark.parametrize("kind", ["", "hard"])
-    def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(
-        self, workdir, data, tmp_path, kind
-    ):
-        changes = {"teacher.model": str(workdir), "teacher.kind": kind} if kind else {}
-        changes |= {"augment.cutmix": 1.0, "augment.mix_probability": 0.5, "augment.erase": 0.5}
-        config = make_config(data, **changes)
+    def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(self, workdir, data, tmp_path):
+        config = make_config(data, **{"teacher.model": str(workdir), "teacher.kind": "hard"})
+        config.augment.update(cutmix=1.0, mix_probability=0.5, erase=0.5)
         config.model.update(dropout=0.2, stochastic_depth=0.2)
-        config.train.update(validate_every=4, checkpoint_every=4)
-        ends = []
-        for name, stops in {"whole": [16], "stopped": [4, 16]}.items():
-            for steps in stops:
-                config.train.update(steps=steps, schedule="constant")
-                loop.train(classification, config, str(tmp_path / name), allow_changes=True)
-            ends.append(Checkpoints(tmp_path / name / "checkpoints").load_newest())
-        (whole, _), (stopped, state) = ends
-        assert state["step"] == 16 and whole.keys() == stopped.keys()
-        assert all(np.array_equal(whole[name], stopped[name]) for name in whole)
+        config.train.update(steps=16, validate_every=16, checkpoint_every=4, schedule="constant")
+        loop.train(classification, config, str(tmp_path / "whole"))
+        stopped = shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
+        Checkpoints(stopped / "checkpoints").clean("step-00000004")
+        loop.train(classification, config, str(stopped))
+        (whole, _), (found, state) = (
+            Checkpoints(tmp_path / name / "checkpoints").load_newest()
+            for name in ("whole", "stopped")
+        )
+        assert state["step"] == 16 and whole.keys() == found.keys()
+        assert all(np.array_equal(whole[name], found[name]) for name in whole)
 
     def test_a_run_of_another_task_is_refused(self, data, tmp_path):
         other = make_config(data)

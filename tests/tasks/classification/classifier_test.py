@@ -177,22 +177,11 @@ class AnswersTest:
         best = classifier.classify(tf.constant(FILES))["class_names"][:, 0]
         assert spelled(found["class_name"]) == spelled(best)
 
-    @pytest.mark.parametrize("pool", ["sequence", "attention"])
-    def test_attention_is_what_the_pool_reads_where_there_is_one(self, pool):
-        module = make_classifier(pool=pool)
-        maps = module.attention(tf.constant(FILES))["attention"].numpy()
-        pixels = (read(FILES) - np.float32(MEAN)) / np.float32(DEVIATION)
-        sequence, (scores,) = module.model.encode(pixels, return_attention_scores=True)
-        weights = module.model.pooling.weights_of(sequence)
-        rollout = (scores.numpy().mean(axis=1) + np.eye(scores.shape[-1])) / 2
-        expected = np.einsum("bt,bts->bs", weights, rollout)
-        np.testing.assert_allclose(maps.reshape(expected.shape), expected, rtol=1e-4)
-        np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-4)
-
     @pytest.mark.parametrize("pool", ["class", "sequence", "attention", "mean"])
     def test_heads_are_what_the_reader_reads_through_each_head_of_each_block(self, pool):
         module = make_classifier(pool=pool, num_layers=2)
-        heads = module.attention(tf.constant(FILES))["heads"].numpy()
+        answer = module.attention(tf.constant(FILES))
+        heads = answer["heads"].numpy()
         assert heads.shape == (len(FILES), 2, 3, *GRID)
         pixels = (read(FILES) - np.float32(MEAN)) / np.float32(DEVIATION)
         sequence, scores = module.model.encode(pixels, return_attention_scores=True)
@@ -208,6 +197,12 @@ class AnswersTest:
             np.testing.assert_allclose(flat, expected, rtol=1e-4, atol=1e-6)
         if pool != "class":
             np.testing.assert_allclose(heads.sum(axis=(-2, -1)), 1, rtol=1e-4)
+        if pool in ("sequence", "attention"):  # Where the rollout goes on through the pool.
+            first, second = ((x.numpy().mean(axis=1) + np.eye(length)) / 2 for x in scores)
+            maps = answer["attention"].numpy()
+            expected = np.einsum("bt,btu,bus->bs", readers, second, first)
+            np.testing.assert_allclose(maps.reshape(expected.shape), expected, rtol=1e-4)
+            np.testing.assert_allclose(maps.sum(axis=(1, 2)), 1, rtol=1e-4)
 
     def test_no_image_gives_no_answer(self, classifier):
         found = classifier.classify(tf.constant([], tf.string))
