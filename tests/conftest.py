@@ -2,7 +2,7 @@
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # XLA works as always, but spares the machine code the last optimisations: a third of its time.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
