@@ -3,8 +3,11 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# XLA works as always, but spares the machine code the last optimisations: a third of its time.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# XLA works as always, but spares the machine code the last optimisations, and writes it the older
+# way, which compiles faster: half of its time.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 import keras
 import pytest

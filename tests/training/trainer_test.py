@@ -1,5 +1,7 @@
 """The step on one and many replicas: gradients, clipping, averages, compilation, precision."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +11,7 @@ from pipelines.training import loss_scale
 from tests.training.token_task import (
     ONE_DEVICE,
     Overflowing,
+    TokenTask,
     TransformerTask,
     as_dataset,
     draw_batch,
@@ -154,26 +157,26 @@ def twenty_steps(trainer):
     return np.array([take_steps(trainer, iterator, 1) for _ in STEPS])
 
 
-@pytest.fixture(scope="module")
-def one_device():
-    """A Transformer's trainer after 20 steps on one device, and what they gave."""
-    trainer = make_trainer(TransformerTask(), ema=0.9)
+@functools.cache
+def on_one_device(make_task):
+    """Makes a trainer of 20 steps on one device; returns it and what they gave."""
+    trainer = make_trainer(make_task(), ema=0.9)
     return trainer, twenty_steps(trainer)
 
 
 class ManyWaysTest:
-    """The same steps of a Transformer on two replicas, compiled, and in bfloat16."""
+    """The same steps compiled, and in bfloat16. The layers themselves are in `conformance_test`."""
 
-    def test_compiled_steps_give_what_plain_ones_give(self, one_device):
-        one, expected = one_device
-        compiled = make_trainer(TransformerTask(), ema=0.9, jit_compile=True)
+    def test_compiled_steps_give_what_plain_ones_give(self):
+        one, expected = on_one_device(TokenTask)
+        compiled = make_trainer(ema=0.9, jit_compile=True)
         np.testing.assert_allclose(twenty_steps(compiled), expected, rtol=1e-4)
         assert_close(weights(compiled), weights(one), atol=1e-5)
 
     def test_mixed_bfloat16_learns_with_weights_in_float32(self):
-        trainer = make_trainer(TransformerTask(), precision="mixed_bfloat16")
+        trainer = make_trainer(precision="mixed_bfloat16")
         assert {variable.dtype for variable in trainer.model.trainable_variables} == {"float32"}
-        assert trainer.model.encoder.compute_dtype == "bfloat16"
+        assert trainer.model.layers[-1].compute_dtype == "bfloat16"
         first, items, _ = step(trainer, BATCH)
         last, _, _ = [step(trainer, BATCH) for _ in range(19)][-1]
         assert last / items < first / items - 0.5
@@ -245,12 +248,12 @@ def random_states(trainer):
 class ReplicasTest:
     """What two and three replicas share, and what each has for itself."""
 
-    @pytest.mark.parametrize("count", [2, 3])
-    def test_they_take_the_steps_of_one_device(self, one_device, count):
-        one, expected = one_device
+    @pytest.mark.parametrize(("make_task", "count"), [(TransformerTask, 2), (TokenTask, 3)])
+    def test_they_take_the_steps_of_one_device(self, make_task, count):
+        one, expected = on_one_device(make_task)
         tokens = [[np.count_nonzero(b["labels"][i::count]) for i in range(count)] for b in STEPS]
         assert sum(len(set(shares)) > 1 for shares in tokens) > len(STEPS) / 2
-        many = make_trainer(TransformerTask(), replicas(count), ema=0.9)
+        many = make_trainer(make_task(), replicas(count), ema=0.9)
         np.testing.assert_allclose(twenty_steps(many), expected, rtol=1e-5)
         found, metrics = (x.validate(as_dataset(VALIDATION)) for x in (many, one))
         assert found == pytest.approx(metrics, rel=1e-5)
