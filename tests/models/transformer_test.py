@@ -151,8 +151,8 @@ class DecodingTest:
             return *beam_search(*begin, beam_size=3, num_hypotheses=2), *greedy_search(*begin)
 
         signature = [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((), tf.int32)]
-        graph = tf.function(search, input_signature=signature)
-        of_known_shape = tf.function(lambda source: search(source, tf.constant(7)))
+        graph = tf.function(search, signature, autograph=False)
+        of_known_shape = tf.function(lambda x: search(x, tf.constant(7)), autograph=False)
         source, length = tf.constant(SOURCE, tf.int32), tf.constant(7)
         expected = search(SOURCE, 7)
         for found in (search(SOURCE, length), graph(source, length), of_known_shape(source)):
