@@ -1,7 +1,5 @@
 """The step on one and many replicas: gradients, clipping, averages, compilation, precision."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,8 +9,6 @@ from pipelines.training import loss_scale
 from tests.training.token_task import (
     ONE_DEVICE,
     Overflowing,
-    TokenTask,
-    TransformerTask,
     as_dataset,
     draw_batch,
     draw_overflow,
@@ -157,18 +153,18 @@ def twenty_steps(trainer):
     return np.array([take_steps(trainer, iterator, 1) for _ in STEPS])
 
 
-@functools.cache
-def on_one_device(make_task):
-    """Makes a trainer of 20 steps on one device; returns it and what they gave."""
-    trainer = make_trainer(make_task(), ema=0.9)
+@pytest.fixture(scope="module")
+def one_device():
+    """A trainer after 20 steps on one device, and what they gave."""
+    trainer = make_trainer(ema=0.9)
     return trainer, twenty_steps(trainer)
 
 
 class ManyWaysTest:
     """The same steps compiled, and in bfloat16. The layers themselves are in `conformance_test`."""
 
-    def test_compiled_steps_give_what_plain_ones_give(self):
-        one, expected = on_one_device(TokenTask)
+    def test_compiled_steps_give_what_plain_ones_give(self, one_device):
+        one, expected = one_device
         compiled = make_trainer(ema=0.9, jit_compile=True)
         np.testing.assert_allclose(twenty_steps(compiled), expected, rtol=1e-4)
         assert_close(weights(compiled), weights(one), atol=1e-5)
@@ -248,12 +244,13 @@ def random_states(trainer):
 class ReplicasTest:
     """What two and three replicas share, and what each has for itself."""
 
-    @pytest.mark.parametrize(("make_task", "count"), [(TransformerTask, 2), (TokenTask, 3)])
-    def test_they_take_the_steps_of_one_device(self, make_task, count):
-        one, expected = on_one_device(make_task)
+    # Of a Transformer: `tests/distribution/workers_test.py`.
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_they_take_the_steps_of_one_device(self, one_device, count):
+        one, expected = one_device
         tokens = [[np.count_nonzero(b["labels"][i::count]) for i in range(count)] for b in STEPS]
         assert sum(len(set(shares)) > 1 for shares in tokens) > len(STEPS) / 2
-        many = make_trainer(make_task(), replicas(count), ema=0.9)
+        many = make_trainer(strategy=replicas(count), ema=0.9)
         np.testing.assert_allclose(twenty_steps(many), expected, rtol=1e-5)
         found, metrics = (x.validate(as_dataset(VALIDATION)) for x in (many, one))
         assert found == pytest.approx(metrics, rel=1e-5)
