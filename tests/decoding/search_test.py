@@ -327,7 +327,7 @@ class GraphTest:
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         signature = [tf.TensorSpec((batch, *x.shape[1:]), x.dtype) for x in tf.nest.flatten(inputs)]
         signature = tf.nest.pack_sequence_as(inputs, signature)
-        graph = tf.function(search, input_signature=signature, jit_compile=bool(compiled))
+        graph = tf.function(search, signature, autograph=False, jit_compile=bool(compiled))
         shapes = [x.shape.as_list() for x in graph.get_concrete_function().structured_outputs[0]]
         assert shapes == [[batch, 2, None if dynamic else 5], [batch, 2], [batch, 2]]
         (beams, samples), expected = graph(*inputs), search(*inputs)

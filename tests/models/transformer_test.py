@@ -37,6 +37,10 @@ def make_model(**options):
     return model
 
 
+# For tests that change nothing of it.
+shared_model = functools.cache(make_model)
+
+
 def logits_of(model, source=SOURCE, target=TARGET):
     return ops.convert_to_numpy(model({"source": source, "target": target}))
 
@@ -84,30 +88,31 @@ class ParameterCountTest:
     )
     def test_what_is_shared_counts_once(self, options, rows):
         expected = rows * HIDDEN + LAYERS * block_parameters(HIDDEN, INNER)
-        assert make_model(**options).count_params() == expected
+        assert shared_model(**options).count_params() == expected
 
     def test_only_pre_norm_ends_with_a_normalization(self):
-        more = make_model(norm_first=True).count_params() - make_model().count_params()
+        pre_norm = shared_model(**OPTIONS["pre-norm"])
+        more = pre_norm.count_params() - shared_model().count_params()
         assert more == 2 * 2 * HIDDEN
 
 
 @every_option
 class PerturbationTest:
     def test_a_future_token_cannot_change_the_past(self, options):
-        model, changed = make_model(**options), TARGET.copy()
+        model, changed = shared_model(**options), TARGET.copy()
         changed[:, 2] = 7
         differ = np.any(logits_of(model) != logits_of(model, target=changed), axis=-1)
         np.testing.assert_array_equal(differ[:, :2], False)
         assert differ[:, 2].all()
 
     def test_the_last_real_source_token_moves_the_first_logits(self, options):
-        model, changed = make_model(**options), SOURCE.copy()
+        model, changed = shared_model(**options), SOURCE.copy()
         changed[1, 2] = 3
         differ = np.any(logits_of(model) != logits_of(model, source=changed), axis=-1)
         assert differ.tolist() == [[False] * 5, [True] * 5]
 
     def test_padding_of_either_side_changes_nothing(self, options):
-        model = make_model(**options)
+        model = shared_model(**options)
         logits = logits_of(model)
         more_source = np.pad(SOURCE, [(0, 0), (0, 3)])
         more_target = np.pad(TARGET, [(0, 0), (0, 2)])
@@ -117,14 +122,13 @@ class PerturbationTest:
         np.testing.assert_allclose(alone, logits[1:, :3], rtol=1e-4, atol=1e-5)
 
     def test_a_source_of_padding_alone_gives_finite_logits(self, options):
-        assert np.isfinite(logits_of(make_model(**options), source=np.zeros((2, 3), int))).all()
+        assert np.isfinite(logits_of(shared_model(**options), source=np.zeros((2, 3), int))).all()
 
 
 class DecodingTest:
     @every_option
-    @pytest.mark.parametrize("beams", [1, 3])
-    def test_cached_steps_equal_the_full_pass(self, options, beams):
-        model = make_model(**options)
+    def test_cached_steps_equal_the_full_pass(self, options):
+        model, beams = shared_model(**options), 3
         random = np.random.default_rng(0)
         target = random.integers(3, VOCABULARY, (2 * beams, 5))
         expected = logits_of(model, np.repeat(SOURCE, beams, axis=0), target)
@@ -138,15 +142,17 @@ class DecodingTest:
     @pytest.mark.filterwarnings("ignore:You are using a softmax")
     @needs_tensorflow
     def test_a_cache_that_grows_gives_the_same_translations(self):
-        model, start = make_model(), np.full(2, START, "int32")
+        model = Seq2SeqTransformer(VOCABULARY, 1, HIDDEN, HEADS, INNER)
+        model.build()
+        start = np.full(2, START, "int32")
 
         def search(source, max_length):
             begin = (*model.start_decoding(source, max_length), start, max_length)
             return *beam_search(*begin, beam_size=3, num_hypotheses=2), *greedy_search(*begin)
 
         signature = [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((), tf.int32)]
-        graph = tf.function(search, input_signature=signature)
-        of_known_shape = tf.function(lambda source: search(source, tf.constant(7)))
+        graph = tf.function(search, signature, autograph=False)
+        of_known_shape = tf.function(lambda x: search(x, tf.constant(7)), autograph=False)
         source, length = tf.constant(SOURCE, tf.int32), tf.constant(7)
         expected = search(SOURCE, 7)
         for found in (search(SOURCE, length), graph(source, length), of_known_shape(source)):
@@ -154,7 +160,7 @@ class DecodingTest:
                 np.testing.assert_allclose(field, expected_field, rtol=1e-4)
 
     def test_scores_are_those_of_the_last_call(self):
-        model = make_model()
+        model = shared_model()
         logits, scores = model.decode(TARGET, *model.encode(SOURCE), return_attention_scores=True)
         np.testing.assert_allclose(logits, logits_of(model), rtol=1e-4, atol=1e-5)
         assert len(scores) == LAYERS
@@ -166,7 +172,7 @@ class DecodingTest:
 class FileTest:
     @every_option
     def test_a_stored_model_gives_the_same_logits(self, options, tmp_path):
-        model = make_model(**options)
+        model = shared_model(**options)
         expected = logits_of(model)
         model.save(tmp_path / "model.keras")
         again = keras.saving.load_model(tmp_path / "model.keras")
@@ -198,8 +204,8 @@ class DropoutTest:
     def test_each_rate_is_for_training_only(self, rate):
         model = make_model(**{"dropout": 0.0, rate: 0.5})
         inputs = {"source": SOURCE, "target": TARGET}
-        without = make_model(dropout=0.0)
-        without.set_weights(model.get_weights())
+        without = shared_model(dropout=0.0)
+        model.set_weights(without.get_weights())
         np.testing.assert_array_equal(model(inputs), without(inputs))
         assert np.abs(model(inputs, training=True) - without(inputs)).max() > 1e-3
 
@@ -238,30 +244,34 @@ VOCABULARIES = {
 }
 
 
-@pytest.mark.parametrize("order, ids", VOCABULARIES.values(), ids=list(VOCABULARIES))
-class SpecialIdsTest:
-    def models(self, order, ids):
-        """Makes a model with the default ids, the same with others, and a map to these."""
-        model = make_model()
-        model.set_weights([2.0 * weight for weight in model.get_weights()])
-        special_ids = dict(zip(("start_id", "end_id", "pad_id"), ids, strict=True))
-        renamed = Seq2SeqTransformer(len(order), LAYERS, HIDDEN, HEADS, INNER, **special_ids)
-        renamed.build()
-        renamed.set_weights([w[order] if len(w) == VOCABULARY else w for w in model.get_weights()])
-        new_ids = np.full(VOCABULARY, special_ids["pad_id"])
-        new_ids[order] = np.arange(len(order))
-        return model, renamed, new_ids
+@functools.cache
+def renamed_models(name):
+    """Makes a model with the default ids, the same with others, and a map to these."""
+    order, ids = VOCABULARIES[name]
+    model = Seq2SeqTransformer(VOCABULARY, 1, HIDDEN, HEADS, INNER)
+    model.build()
+    model.set_weights([2.0 * weight for weight in model.get_weights()])
+    special_ids = dict(zip(("start_id", "end_id", "pad_id"), ids, strict=True))
+    renamed = Seq2SeqTransformer(len(order), 1, HIDDEN, HEADS, INNER, **special_ids)
+    renamed.build()
+    renamed.set_weights([w[order] if len(w) == VOCABULARY else w for w in model.get_weights()])
+    new_ids = np.full(VOCABULARY, special_ids["pad_id"])
+    new_ids[order] = np.arange(len(order))
+    return model, renamed, new_ids
 
-    def test_the_logits_are_the_same(self, order, ids):
-        model, renamed, new_ids = self.models(order, ids)
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+class SpecialIdsTest:
+    def test_the_logits_are_the_same(self, name):
+        order, (model, renamed, new_ids) = VOCABULARIES[name][0], renamed_models(name)
         inputs = {"source": SOURCE, "target": TARGET}
         expected = logits_of(model)[..., order]
         logits = renamed({name: new_ids[token_ids] for name, token_ids in inputs.items()})
         is_real = TARGET != 0
         np.testing.assert_allclose(logits[is_real], expected[is_real], rtol=1e-4, atol=1e-5)
 
-    def test_the_searches_find_the_same(self, order, ids):
-        model, renamed, new_ids = self.models(order, ids)
+    def test_the_searches_find_the_same(self, name):
+        order, (model, renamed, new_ids) = VOCABULARIES[name][0], renamed_models(name)
         begin = (*model.start_decoding(SOURCE, 7), np.full(2, START), 7)
         start_ids = np.full(2, renamed.start_id)
         new_begin = (*renamed.start_decoding(new_ids[SOURCE], 7), start_ids, 7)
@@ -277,8 +287,8 @@ class SpecialIdsTest:
             if len(order) == VOCABULARY:
                 np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
 
-    def test_a_target_scores_as_the_search_says(self, order, ids):
-        _, model, new_ids = self.models(order, ids)
+    def test_a_target_scores_as_the_search_says(self, name):
+        _, model, new_ids = renamed_models(name)
         source = new_ids[SOURCE]
         begin = (*model.start_decoding(source, 7), np.full(2, model.start_id), 7)
         rules = {**model.special_ids, "length_limit": np.array([4, 7])}
@@ -298,8 +308,8 @@ class SpecialIdsTest:
             np.testing.assert_allclose(-losses.sum(axis=2), found.scores, rtol=1e-4)
         assert len(np.unique(found.lengths)) > 3
 
-    def test_padding_changes_nothing(self, order, ids):
-        _, model, new_ids = self.models(order, ids)
+    def test_padding_changes_nothing(self, name):
+        _, model, new_ids = renamed_models(name)
         source, target = new_ids[SOURCE], new_ids[TARGET]
         padding = {"constant_values": model.pad_id}
         expected = logits_of(model, source, target)

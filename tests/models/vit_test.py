@@ -1,5 +1,6 @@
 """The Vision Transformer: made of the parts, moved by the image, and able to learn."""
 
+import functools
 import json
 import math
 import warnings
@@ -51,6 +52,10 @@ def make_model(image_size=(HEIGHT, WIDTH), num_classes=CLASSES, patch_size=3, **
     return model
 
 
+# For tests that change nothing of it.
+shared_model = functools.cache(make_model)
+
+
 def assert_close(ours, theirs):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -66,7 +71,7 @@ def in_other_order(pictures):
 class CompositionTest:
     @every_option
     def test_it_is_its_parts_one_after_the_other(self, options):
-        model = make_model(**options)
+        model = shared_model(**options)
         x, places = model.patch_embedding(images()), None
         if model.num_prefix_tokens:
             x = model.prefix_tokens(x)
@@ -90,7 +95,7 @@ class CompositionTest:
 
     @every_option
     def test_scores_are_probabilities_over_prefix_and_patches(self, options):
-        model = make_model(**options)
+        model = shared_model(**options)
         _, scores = model(images(), return_attention_scores=True)
         length = model.num_prefix_tokens + 6
         assert len(scores) == LAYERS
@@ -139,7 +144,7 @@ PARTS = {
 class PartsTest:
     @pytest.mark.parametrize(("named", "given"), PARTS.values(), ids=PARTS)
     def test_a_part_may_be_a_name_or_the_layer_that_it_names(self, named, given, tmp_path):
-        named = make_model(**named)
+        named = shared_model(**named)
         model = make_model(num_classes=None if "heads" in given else CLASSES, **given)
         model.set_weights(named.get_weights())
         both = {"return_both_heads": named.distillation}
@@ -208,7 +213,7 @@ class PartsTest:
 
     def test_a_mixer_reaches_the_encoder_and_sees_the_grid(self, tmp_path):
         mixer = MultiHeadAttention(HIDDEN, HEADS, use_rotary=True)
-        named = make_model(positions="rotary")
+        named = shared_model(positions="rotary")
         model = VisionTransformer(
             (HEIGHT, WIDTH), LAYERS, HIDDEN, None, INNER, CLASSES, 3, positions=None, mixer=mixer
         )
@@ -220,14 +225,14 @@ class PartsTest:
         np.testing.assert_array_equal(again(images()), model(images()))
 
     def test_rotary_attention_sees_the_grid_however_it_is_asked_for(self):
-        named, model = make_model(positions="rotary"), make_model(positions=None, use_rotary=True)
+        named, model = shared_model(positions="rotary"), make_model(positions=None, use_rotary=True)
         np.testing.assert_array_equal(model(images()), named(images()))
 
 
 class PerturbationTest:
     @every_option
     def test_every_pixel_moves_its_own_image_alone(self, options):
-        model = make_model(**options)
+        model = shared_model(**options)
         before = model(images())
         for row, column in ((0, 0), (HEIGHT - 1, WIDTH - 1), (2, 5)):
             changed = images()
@@ -237,7 +242,7 @@ class PerturbationTest:
 
     @every_option
     def test_the_order_of_patches_means_something_with_positions_alone(self, options):
-        model = make_model(**options)
+        model = shared_model(**options)
         difference = np.abs(model(in_other_order(images())) - model(images())).max()
         assert (difference < 1e-4) == (model.positions == "none")
 
@@ -302,7 +307,7 @@ class DistillationTest:
 class FileTest:
     @every_option
     def test_a_stored_model_gives_the_same_logits(self, options, tmp_path):
-        model = make_model(**options)
+        model = shared_model(**options)
         model.save(tmp_path / "model.keras")
         again = keras.saving.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(again(images()), model(images()))
@@ -322,7 +327,7 @@ class FileTest:
 class DropTest:
     @pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "stochastic_depth"])
     def test_each_rate_is_for_training_only(self, rate):
-        model, plain = make_model(**{rate: 0.5}), make_model()
+        model, plain = make_model(**{rate: 0.5}), shared_model()
         np.testing.assert_array_equal(model(images()), plain(images()))
         assert np.abs(model(images(), training=True) - plain(images())).max() > 1e-3
 

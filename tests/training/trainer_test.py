@@ -9,7 +9,6 @@ from pipelines.training import loss_scale
 from tests.training.token_task import (
     ONE_DEVICE,
     Overflowing,
-    TransformerTask,
     as_dataset,
     draw_batch,
     draw_overflow,
@@ -156,24 +155,24 @@ def twenty_steps(trainer):
 
 @pytest.fixture(scope="module")
 def one_device():
-    """A Transformer's trainer after 20 steps on one device, and what they gave."""
-    trainer = make_trainer(TransformerTask(), ema=0.9)
+    """A trainer after 20 steps on one device, and what they gave."""
+    trainer = make_trainer(ema=0.9)
     return trainer, twenty_steps(trainer)
 
 
 class ManyWaysTest:
-    """The same steps of a Transformer on two replicas, compiled, and in bfloat16."""
+    """The same steps compiled, and in bfloat16. The layers themselves are in `conformance_test`."""
 
     def test_compiled_steps_give_what_plain_ones_give(self, one_device):
         one, expected = one_device
-        compiled = make_trainer(TransformerTask(), ema=0.9, jit_compile=True)
+        compiled = make_trainer(ema=0.9, jit_compile=True)
         np.testing.assert_allclose(twenty_steps(compiled), expected, rtol=1e-4)
         assert_close(weights(compiled), weights(one), atol=1e-5)
 
     def test_mixed_bfloat16_learns_with_weights_in_float32(self):
-        trainer = make_trainer(TransformerTask(), precision="mixed_bfloat16")
+        trainer = make_trainer(precision="mixed_bfloat16")
         assert {variable.dtype for variable in trainer.model.trainable_variables} == {"float32"}
-        assert trainer.model.encoder.compute_dtype == "bfloat16"
+        assert trainer.model.layers[-1].compute_dtype == "bfloat16"
         first, items, _ = step(trainer, BATCH)
         last, _, _ = [step(trainer, BATCH) for _ in range(19)][-1]
         assert last / items < first / items - 0.5
@@ -245,12 +244,13 @@ def random_states(trainer):
 class ReplicasTest:
     """What two and three replicas share, and what each has for itself."""
 
+    # Of a Transformer: `tests/distribution/workers_test.py`.
     @pytest.mark.parametrize("count", [2, 3])
     def test_they_take_the_steps_of_one_device(self, one_device, count):
         one, expected = one_device
         tokens = [[np.count_nonzero(b["labels"][i::count]) for i in range(count)] for b in STEPS]
         assert sum(len(set(shares)) > 1 for shares in tokens) > len(STEPS) / 2
-        many = make_trainer(TransformerTask(), replicas(count), ema=0.9)
+        many = make_trainer(strategy=replicas(count), ema=0.9)
         np.testing.assert_allclose(twenty_steps(many), expected, rtol=1e-5)
         found, metrics = (x.validate(as_dataset(VALIDATION)) for x in (many, one))
         assert found == pytest.approx(metrics, rel=1e-5)

@@ -172,7 +172,7 @@ class FullyMaskedTest:
     @needs_tensorflow
     def test_a_compiled_call_too(self):
         layer = make_layer(dropout=0.3, dtype="mixed_bfloat16")
-        layer.call = tf.function(layer.call, jit_compile=True)
+        layer.call = tf.function(layer.call, jit_compile=True, autograph=False)
         self.check(layer, [sequence()], True, attention_mask=query_without_keys())
 
     def check(self, layer, inputs, training, **masks):
