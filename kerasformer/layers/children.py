@@ -41,10 +41,11 @@ def _policy_of(layer):
 
 def _layers_inside(layer, seen):
     """Lists all layers below one, each once; `seen` is filled on the way."""
-    for value in keras.tree.flatten(list(vars(layer).values())):
-        if isinstance(value, keras.layers.Layer) and id(value) not in seen:
-            seen[id(value)] = value
-            _layers_inside(value, seen)
+    for value in vars(layer).values():
+        for child in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(child, keras.layers.Layer) and id(child) not in seen:
+                seen[id(child)] = child
+                _layers_inside(child, seen)
     return list(seen.values())
 
 
