@@ -23,7 +23,7 @@ from pipelines.training.trainer import Trainer
 
 
 def check(task: Task, config: ml_collections.ConfigDict, workers: Workers) -> None:
-    """Refuses a config before anything is read or written.
+    """Refuses a config before anything is read or written; prints what is made of it.
 
     Raises:
         ValueError: when it contradicts itself, or that of another process.
@@ -37,6 +37,13 @@ def check(task: Task, config: ml_collections.ConfigDict, workers: Workers) -> No
                 f"Expected the config of the chief in every process, received {key}={received!r} "
                 f"in process {workers.index} and {key}={expected!r} in the chief."
             )
+    train, warmup_steps = config.train, settings.warmup_steps(config.train)
+    if workers.is_chief and train.schedule != "constant" and warmup_steps != train.warmup_steps:
+        print(
+            f"The warm-up takes {warmup_steps} steps, because train.warmup_steps="
+            f"{train.warmup_steps} is not below train.steps={train.steps}.",
+            flush=True,
+        )
 
 
 def prepare(

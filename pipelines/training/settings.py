@@ -27,7 +27,9 @@ DEFAULTS: dict[str, Any] = {
     "jit_compile": False,
     "accumulate": 1,  # Batches whose gradients are summed for a step.
     "remat": False,  # Compute each block again for its gradient, to save memory.
-    "ema": 0.0,  # Momentum of the moving average of the weights; 0 turns it off.
+    # Momentum of the moving average of the weights; 0 turns it off. After t steps it is at most
+    # (1 + t) / (10 + t).
+    "ema": 0.0,
     "steps_per_call": 10,
     "log_every": 50,
     "validate_every": 500,
@@ -50,17 +52,25 @@ FREE_KEYS = (
     "train.patience",
 )
 PERIODS = ("log_every", "validate_every", "checkpoint_every")
+NOT_NEGATIVE = ("warmup_steps", "clip_norm", "patience", "weight_decay")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def warmup_steps(train: ml_collections.ConfigDict) -> int:
+    """Returns the steps of the warm-up: a tenth of a run that would end before its warm-up does."""
+    return train.steps // 10 if train.warmup_steps >= train.steps else train.warmup_steps
+
+
 SCHEDULES: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {
     "constant": lambda train: train.learning_rate,
     "inverse_square_root": lambda train: schedules.InverseSquareRoot(
-        train.learning_rate, train.warmup_steps
+        train.learning_rate, max(1, warmup_steps(train))
     ),
     "linear": lambda train: schedules.WarmUpLinear(
-        train.learning_rate, train.steps, train.warmup_steps
+        train.learning_rate, train.steps, warmup_steps(train)
     ),
     "cosine": lambda train: schedules.WarmUpCosine(
-        train.learning_rate, train.steps, train.warmup_steps
+        train.learning_rate, train.steps, warmup_steps(train)
     ),
 }
 
@@ -75,7 +85,7 @@ def check(
     """
     train = config.train
     counts = ("steps", "steps_per_call", "accumulate", "keep_checkpoints", *PERIODS)
-    least = dict.fromkeys(counts, 1) | dict.fromkeys(("clip_norm", "patience", "weight_decay"), 0)
+    least = dict.fromkeys(counts, 1) | dict.fromkeys(NOT_NEGATIVE, 0)
     check_ranges({f"train.{key}": (train[key], least[key], math.inf) for key in least})
     # Not every task smooths labels.
     shares = [key for key in ("ema", "beta_1", "beta_2", "label_smoothing") if key in train]

@@ -154,7 +154,9 @@ class Trainer:
     def _apply(self, gradients):
         self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.ema is not None:
-            rate = 1.0 - self.config.train.ema
+            # Lower at first, or the average of a short run would be that of its first weights.
+            taken = tf.cast(self.optimizer.iterations, tf.float32)
+            rate = 1.0 - tf.minimum(self.config.train.ema, (1.0 + taken) / (10.0 + taken))
             for average, variable in zip(self.ema, self.model.trainable_variables, strict=True):
                 average.assign_add(rate * (variable.value - average))
         self.task.after_step(self.model, self.config)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasformer.schedules import InverseSquareRoot
+from kerasformer.schedules import InverseSquareRoot, WarmUpCosine
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.folder import locked
 from pipelines.training import loop
@@ -223,6 +223,23 @@ class LoopTest:
         for step, rate in logged(whole, "learning_rate").items():
             assert rate == pytest.approx(float(schedule(step)), rel=1e-6)
 
+    @pytest.mark.parametrize(
+        ("name", "schedule"),
+        [
+            ("cosine", WarmUpCosine(0.01, 20, 2)),
+            ("inverse_square_root", InverseSquareRoot(0.01, 2)),
+        ],
+        ids=["cosine", "inverse square root"],
+    )
+    def test_a_warm_up_longer_than_the_run_is_shortened_and_said(
+        self, tmp_path, capsys, name, schedule
+    ):
+        run(tmp_path, steps=20, warmup_steps=4000, schedule=name, learning_rate=0.01)
+        for step, rate in logged(tmp_path, "learning_rate").items():
+            assert rate == pytest.approx(float(schedule(step)), rel=1e-6)
+        expected = "The warm-up takes 2 steps, because train.warmup_steps=4000 is not below train.s"
+        assert expected in capsys.readouterr().out
+
     def test_the_logged_loss_is_the_mean_over_the_tokens_since_the_last_record(self, tmp_path):
         run(tmp_path, steps=3, learning_rate=1e-30, dropout=0.0, label_smoothing=0.0)
         trainer = make_trainer(seed=1, label_smoothing=0.0)
@@ -374,7 +391,7 @@ class RefusalTest:
             {"validate_every": 0},
             {"checkpoint_every": -1},
             {"keep_checkpoints": 0},
-            {"schedule": "cosine", "warmup_steps": 12},
+            {"warmup_steps": -1},
             {"best_metric": "rouge"},
             {"label_smoothing": 1.0},
         ],

@@ -92,11 +92,12 @@ class StepTest:
             np.testing.assert_allclose(moved[clear], -0.011 * np.sign(gradient[clear]), rtol=1e-2)
 
     def test_the_moving_average_follows_its_recurrence(self):
-        trainer = make_trainer(ema=0.7)
+        trainer = make_trainer(ema=0.3)
         expected = weights(trainer)
-        for number in range(3):
+        for number, momentum in enumerate((2 / 11, 3 / 12, 0.3, 0.3)):
             step(trainer, draw_batch(number))
-            expected = [a + 0.3 * (w - a) for a, w in zip(expected, weights(trainer), strict=True)]
+            pairs = zip(expected, weights(trainer), strict=True)
+            expected = [momentum * old + (1 - momentum) * new for old, new in pairs]
         assert_close([variable.numpy() for variable in trainer.ema], expected)
 
     def test_a_validation_uses_the_average_and_gives_the_weights_back(self):
