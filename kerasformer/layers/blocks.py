@@ -9,7 +9,7 @@ import inspect
 import keras
 
 from kerasformer.layers.block_arguments import BlockArguments
-from kerasformer.layers.children import child_seed, clone, serialize_child
+from kerasformer.layers.children import child_seed, clone, copy_config, serialize_child
 from kerasformer.layers.feed_forward import FeedForward, GatedFeedForward
 from kerasformer.layers.initializers import clone_initializer
 from kerasformer.layers.mixers.attention import MultiHeadAttention
@@ -272,7 +272,7 @@ class EncoderBlock(BlockArguments):
         return decoding_method(self.self_attention.sublayer, "grow_cache")(cache)
 
     def get_config(self):
-        return {**super().get_config(), "mixer": self._mixer_config}
+        return {**super().get_config(), "mixer": copy_config(self._mixer_config)}
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")

@@ -11,10 +11,12 @@ class Composite(keras.layers.Layer):
 
     A composite makes the layers inside it with its own dtype policy. When some of them have been
     quantised, its config holds a `DTypePolicyMap` from their paths to their policies, so that a
-    composite made from the config has them quantised too. `int8`, `int4` and `float8` are stored;
-    a `QuantizationConfig` of a user's own quantizers is not. What was loaded
-    from such a file computes the same, but int8 cannot be saved to `.keras` a second time, because
-    `Dense` of Keras 3.15 stores no scale under a policy map.
+    composite made from the config has them quantised too: with `int8`, `int4` or `float8`.
+
+    Three things are not possible. A `QuantizationConfig` of a user's own quantizers is not stored.
+    The layers inside a user's own mixer need a `name`, because automatic ones are counted on. And a
+    model loaded with `int8` or `int4` cannot be saved to `.keras` again, because `Dense` of Keras
+    3.15 stores no scale under a policy map.
     """
 
     def get_config(self):
@@ -55,7 +57,8 @@ def clone(layer, name, dtype, seed=None):
     Args:
         layer: Keras layer that has `get_config`; it stays as it is.
         name: str. Name of the copy.
-        dtype: str or dtype policy of the copy.
+        dtype: str or dtype policy of the copy, and of each layer inside it that had the dtype of
+            the other.
         seed: int, from which the copy and each layer inside it that takes a seed get one; or `None`
             to keep theirs.
 
@@ -71,10 +74,17 @@ def clone(layer, name, dtype, seed=None):
     """
     # As a file would hold it, which every layer reads, whether it has a `get_config` or not.
     dtype = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
-    config = {**layer.get_config(), "name": name, "dtype": dtype}
-    if seed is not None:
-        config = _replace_seeds(config, lambda path, _: child_seed(seed, path) if path else seed)
-    return type(layer).from_config(config)
+    config = layer.get_config()
+    old_dtype = copy_config(config.get("dtype"))
+
+    def replace(path, key, value):
+        if key == "dtype":
+            return dtype if value == old_dtype else value
+        if seed is None:
+            return value
+        return child_seed(seed, path) if path else seed
+
+    return type(layer).from_config({**copy_config(config, replace), "name": name, "dtype": dtype})
 
 
 def clone_with_seeds(layer, name):
@@ -94,25 +104,47 @@ def clone_with_seeds(layer, name):
     >>> clone_with_seeds(keras.layers.Dropout(0.1, seed=3), "block_0").seed == 3
     False
     """
-    config = _replace_seeds(layer.get_config(), lambda _, seed: child_seed(seed, name))
-    return type(layer).from_config(config)
+
+    def replace(path, key, value):
+        return child_seed(value, name) if key == "seed" else value
+
+    return type(layer).from_config(copy_config(layer.get_config(), replace))
 
 
-def _replace_seeds(config, make_seed, path=""):
-    """Replaces each `seed` in a config by `make_seed(path, seed)`, except those of initializers."""
-    if isinstance(config, list):
-        config = dict(enumerate(config))
-        return list(_replace_seeds(config, make_seed, path).values())
+def copy_config(config, replace=lambda path, key, value: value, path=""):
+    """Copies a config as plain dicts and lists, so that nobody changes the original.
+
+    Keras marks an object that it serialises twice, and gives whoever reads both marks one object.
+    The marks are left out, because each block has layers of its own.
+
+    Args:
+        config: dict, list or any other value of a config.
+        replace: function from the path of a dict in the config, a key of it and the value to the
+            value of the copy, for each `seed` and `dtype` outside of initializers.
+        path: str. Path of `config` itself.
+
+    Returns:
+        The copy.
+
+    Example:
+
+    >>> copy_config({"layer": {"units": 3, "seed": 5}}, lambda path, key, value: f"{path} {key}")
+    {'layer': {'units': 3, 'seed': '/layer seed'}}
+    """
+    if isinstance(config, (list, tuple)):
+        copies = [copy_config(x, replace, f"{path}/{index}") for index, x in enumerate(config)]
+        return tuple(copies) if isinstance(config, tuple) else copies
     if not isinstance(config, dict):
         return config
-    return {
-        key: make_seed(path, value)
-        if key == "seed"
-        else value
-        if str(key).endswith("initializer")
-        else _replace_seeds(value, make_seed, f"{path}/{key}")
-        for key, value in config.items()
-    }
+    copy = {}
+    for key, value in config.items():
+        if key in ("seed", "dtype"):
+            copy[key] = replace(path, key, copy_config(value))
+        elif str(key).endswith("initializer"):
+            copy[key] = copy_config(value)
+        elif key != "shared_object_id":
+            copy[key] = copy_config(value, replace, f"{path}/{key}")
+    return copy
 
 
 def child_seed(seed, name):
@@ -151,7 +183,7 @@ def serialize_child(layer):
     if config is not None:
         # The layer around it builds it, under a path of its own.
         config.pop("build_config", None)
-    return config
+    return copy_config(config)
 
 
 def deserialize_child(config):

@@ -8,7 +8,7 @@ import keras
 
 from kerasformer.layers.block_arguments import BlockArguments
 from kerasformer.layers.blocks import DecoderBlock, EncoderBlock
-from kerasformer.layers.children import child_seed, clone_with_seeds, serialize_child
+from kerasformer.layers.children import child_seed, clone_with_seeds, copy_config, serialize_child
 from kerasformer.layers.mixers.contract import check_mixer
 from kerasformer.layers.residual import make_normalization
 
@@ -190,7 +190,7 @@ class Encoder(BlockArguments):
         return [block.grow_cache(x) for block, x in zip(self.blocks, cache, strict=True)]
 
     def get_config(self):
-        config = {"num_layers": self.num_layers, "mixer": self._mixer_config}
+        config = {"num_layers": self.num_layers, "mixer": copy_config(self._mixer_config)}
         return {**super().get_config(), **config}
 
 

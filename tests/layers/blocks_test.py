@@ -199,6 +199,13 @@ class TokenMLP(keras.layers.Layer):
         return ops.einsum("bth,ts->bsh", inputs, self.kernel)
 
 
+class Scoring(keras.layers.Layer):
+    """Takes the keyword, but returns no scores."""
+
+    def call(self, inputs, return_attention_scores=False):
+        return inputs
+
+
 def recurrent(**options):
     return keras.layers.LSTM(HIDDEN, return_sequences=True, **options)
 
@@ -320,11 +327,27 @@ class MixerTest:
             (lambda: DecoderBlock(HIDDEN, 3, 0), "received intermediate_dim=0"),
             (
                 lambda: EncoderBlock(HIDDEN, mixer=keras.layers.LSTM(HIDDEN))(sequence()),
-                rf"returns \(B, T, 12\), received mixer=LSTM and outputs of shape=\(2, {HIDDEN}",
+                rf"shape of its inputs, .* received mixer=LSTM and outputs of shape=\(2, {HIDDEN}",
             ),
             (
                 lambda: EncoderBlock(HIDDEN, mixer=recurrent(return_state=True))(sequence()),
                 "one tensor, received mixer=LSTM and 3 outputs",
+            ),
+            (
+                lambda: EncoderBlock(HIDDEN, mixer=keras.Sequential([recurrent()]))(
+                    sequence(), use_causal_mask=True
+                ),
+                "call takes use_causal_mask, received mixer=Sequential",
+            ),
+            (
+                lambda: EncoderBlock(HIDDEN, mixer=Scoring())(
+                    sequence(), return_attention_scores=True
+                ),
+                r"\(outputs, scores\), received mixer=Scoring and 1 outputs",
+            ),
+            (
+                lambda: EncoderBlock(HIDDEN, mixer=keras.layers.Conv1D(HIDDEN, 2))(sequence()),
+                "mixer=Conv1D and outputs of shape",
             ),
             (
                 lambda: EncoderBlock(HIDDEN, mixer=recurrent())(

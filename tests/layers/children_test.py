@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from kerasformer.layers.children import child_seed, clone, deserialize_child, serialize_child
+from kerasformer.layers.stacks import Encoder
+
+HIDDEN = 12
 
 
 class CloneTest:
@@ -28,7 +31,12 @@ class CloneTest:
 
     def test_a_layer_of_layers_is_copied_whole(self):
         layer = keras.layers.Bidirectional(keras.layers.LSTM(3, return_sequences=True))
-        assert clone(layer, "copy", "float32").forward_layer.units == 3
+        inside = clone(layer, "copy", "mixed_bfloat16").forward_layer
+        assert (inside.units, inside.compute_dtype) == (3, "bfloat16")
+
+    def test_a_layer_inside_that_chose_its_dtype_keeps_it(self):
+        layer = keras.layers.TimeDistributed(keras.layers.Dense(3, dtype="float64"))
+        assert clone(layer, "copy", "mixed_bfloat16").layer.compute_dtype == "float64"
 
 
 class SeedTest:
@@ -52,3 +60,45 @@ class StoreTest:
 
     def test_no_layer_is_stored_as_none(self):
         assert serialize_child(None) is None and deserialize_child(None) is None
+
+    @pytest.mark.parametrize(
+        "make_mixer",
+        [
+            lambda: keras.layers.TimeDistributed(keras.layers.Dense(HIDDEN)),
+            lambda: keras.layers.Bidirectional(recurrent(HIDDEN // 2)),
+            lambda: [keras.layers.RNN(keras.layers.GRUCell(HIDDEN), return_sequences=True)],
+            lambda: keras.Sequential([keras.layers.Dense(HIDDEN), recurrent(HIDDEN)]),
+        ],
+        ids=["time distributed", "bidirectional", "cell", "sequential"],
+    )
+    def test_blocks_of_mixers_that_hold_layers_share_none(self, make_mixer, tmp_path):
+        encoder, model = make_model(make_mixer())
+        config = json.dumps(encoder.get_config())
+        again = Encoder.from_config(encoder.get_config())
+        assert json.dumps(again.get_config()) == json.dumps(encoder.get_config()) == config
+        assert_same_when_loaded(model, tmp_path / "model.keras")
+
+    def test_layers_inside_mixers_are_stored_quantised(self, tmp_path):
+        encoder, model = make_model(keras.layers.TimeDistributed(keras.layers.Dense(HIDDEN)))
+        for block in encoder.blocks:
+            block.self_attention.sublayer.layer.quantize("int8")
+        assert_same_when_loaded(model, tmp_path / "model.keras")
+
+
+def recurrent(units):
+    return keras.layers.LSTM(units, return_sequences=True)
+
+
+def make_model(mixer):
+    """Makes an encoder of other weights in each block, and a functional model around it."""
+    inputs = keras.Input((5, HIDDEN))
+    encoder = Encoder(2, HIDDEN, mixer=mixer)
+    model, random = keras.Model(inputs, encoder(inputs)), np.random.default_rng(1)
+    model.set_weights([random.standard_normal(w.shape) for w in model.weights])
+    return encoder, model
+
+
+def assert_same_when_loaded(model, path):
+    model.save(path)
+    x = np.random.default_rng(2).standard_normal((2, 5, HIDDEN)).astype("float32")
+    np.testing.assert_array_equal(keras.saving.load_model(path)(x), model(x))

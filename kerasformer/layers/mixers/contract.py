@@ -22,11 +22,11 @@ from typing import Any
 
 import keras
 
-from kerasformer.layers.masks import combine_masks
+from kerasformer.layers.masks import combine_masks, fits
 
 
 def takes(mixer: keras.layers.Layer, keyword: str) -> bool:
-    """Tells whether the `call` of a mixer takes a keyword."""
+    """Tells whether the `call` of a mixer names a keyword."""
     return _takes(type(mixer), keyword)
 
 
@@ -46,9 +46,8 @@ def check_mixer(mixer: keras.layers.Layer) -> None:
             f"num_heads), received mixer={mixer!r}."
         )
     parameters = list(inspect.signature(mixer.call).parameters.values())[1:]
-    needed = [
-        p.name for p in parameters if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD
-    ]
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in optional]
     if needed:
         raise ValueError(
             "Expected a mixer that is called with one sequence, received "
@@ -81,18 +80,20 @@ def call_mixer(mixer: keras.layers.Layer, inputs: Any, **keywords) -> Any:
                 f"mixer={type(mixer).__name__} and a value for {name}."
             )
     result = mixer(inputs, **given)
-    if isinstance(result, (tuple, list)) and "return_attention_scores" not in given:
+    results = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+    count = 2 if "return_attention_scores" in given else 1
+    if len(results) != count:
         raise ValueError(
-            "Expected a mixer that returns one tensor, received "
-            f"mixer={type(mixer).__name__} and {len(result)} outputs."
+            f"Expected a mixer that returns {('one tensor', '(outputs, scores)')[count - 1]}, "
+            f"received mixer={type(mixer).__name__} and {len(results)} outputs."
         )
-    shape = (result[0] if isinstance(result, tuple) else result).shape
-    if len(shape) != 3 or shape[-1] != inputs.shape[-1]:
+    shape = results[0].shape
+    if not fits(shape, inputs.shape):
         raise ValueError(
-            f"Expected a mixer that returns (B, T, {inputs.shape[-1]}), received "
-            f"mixer={type(mixer).__name__} and outputs of shape={tuple(shape)}."
+            f"Expected a mixer that returns the shape of its inputs, {tuple(inputs.shape)}, "
+            f"received mixer={type(mixer).__name__} and outputs of shape={tuple(shape)}."
         )
-    return result
+    return results if count == 2 else results[0]
 
 
 def decoding_method(mixer: keras.layers.Layer, name: str) -> Callable:
@@ -111,5 +112,5 @@ def decoding_method(mixer: keras.layers.Layer, name: str) -> Callable:
 
 @functools.cache
 def _takes(layer_class, keyword):
-    parameters = inspect.signature(layer_class.call).parameters.values()
-    return any(p.name == keyword or p.kind is p.VAR_KEYWORD for p in parameters)
+    # By its name alone: what takes any keyword, such as `keras.Sequential`, may well ignore it.
+    return keyword in inspect.signature(layer_class.call).parameters
