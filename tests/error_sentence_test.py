@@ -46,5 +46,5 @@ class SentenceTest:
         call = wrap(lambda x: layer(x, x, use_causal_mask=True))
         with pytest.raises(ValueError) as caught:
             call(tf.ones((2, 5, 6)))
-        expected = "Expected context=None with use_causal_mask=True, received one."
-        assert sentence(caught.value) == expected
+        expected = "Expected context=None with use_causal_mask=True, received a context of shape="
+        assert sentence(caught.value) == f"{expected}(2, 5, 6)."

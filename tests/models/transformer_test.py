@@ -67,10 +67,10 @@ class ParameterCountTest:
     def test_variants_have_the_published_size(
         self, variant, vocabulary_size, layers, d, f, published, tolerance
     ):
-        # One layer and one word are built; the arithmetic adds the others.
-        model = Seq2SeqTransformer.from_variant(variant, 1, num_layers=1)
+        # One layer and three words are built; the arithmetic adds the others.
+        model = Seq2SeqTransformer.from_variant(variant, 3, num_layers=1)
         model.build()
-        assert model.count_params() == d + block_parameters(d, f)
+        assert model.count_params() == 3 * d + block_parameters(d, f)
         whole = Seq2SeqTransformer.from_variant(variant, vocabulary_size)
         assert (whole.num_layers, whole.vocabulary_size) == (layers, vocabulary_size)
         count = vocabulary_size * d + layers * block_parameters(d, f)
