@@ -35,14 +35,18 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
         The config.
 
     Raises:
-        ValueError: when the folder holds no run, or its config cannot be read.
+        ValueError: when the folder holds no run, or its config cannot be read or is of something
+            else.
     """
     path = Path(workdir) / "config.json"
     try:
-        return ml_collections.ConfigDict(json.loads(path.read_text(encoding="utf-8")))
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict) or not isinstance(config.get("task"), str):
+            raise ValueError(f"expected an object with a task, received {config!r:.80}")
+        return ml_collections.ConfigDict(config)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{workdir} holds no run: {path} does not exist.") from None
-    except ValueError as error:  # Neither UTF-8 nor JSON.
+    except ValueError as error:  # Neither UTF-8 nor JSON, or not of a run.
         raise ValueError(f"{path} cannot be read: {error}.") from error
 
 
@@ -57,7 +61,7 @@ def complete(
         parent: the key of both, with a dot behind it, where they are a part of a config.
 
     Raises:
-        ValueError: naming the first key that this version does not know.
+        ValueError: naming the first key that this version does not know, or part that is no object.
     """
     for key, value in stored.items():
         if key not in default:
@@ -67,6 +71,11 @@ def complete(
                     "does not know."
                 )
         elif isinstance(default[key], ml_collections.ConfigDict):
+            if not isinstance(value, ml_collections.ConfigDict):
+                raise ValueError(
+                    f"Expected an object of keys as {parent}{key} in the run's config.json, "
+                    f"received {parent}{key}={value!r}."
+                )
             complete(value, default[key], f"{parent}{key}.")
     for key, value in default.items():
         if key not in stored:
@@ -82,8 +91,7 @@ def differences(
     old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
 ) -> dict[str, tuple[object, object]]:
     """Returns each key whose values differ with its old and its new value, sorted by key."""
-    new = ml_collections.ConfigDict(json.loads(new.to_json()))
-    old, new = _flatten(old.to_dict()), _flatten(new.to_dict())
+    old, new = (_flatten(json.loads(config.to_json())) for config in (old, new))
     return {
         key: (old.get(key), new.get(key))
         for key in sorted(old | new)

@@ -25,4 +25,9 @@ def write_atomically(path: str | os.PathLike, write: Callable[[str], object]) ->
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file atomically, in UTF-8."""
-    write_atomically(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file atomically."""
+    write_atomically(path, lambda name: Path(name).write_bytes(content))

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import IO
 
 import ml_collections
 
-from pipelines.runs.config import differences, is_among, read_config, write_config
+from pipelines.runs.config import complete, differences, is_among, read_config, write_config
+from pipelines.runs.files import write_bytes
+
+# How often a folder is made anew that another process, whose start fails, removes meanwhile.
+TRIES = 100
 
 
 @contextlib.contextmanager
@@ -35,11 +40,9 @@ def locked(
             cannot be written; nothing in it has changed then.
     """
     path = Path(workdir) / name
-    made = [folder for folder in path.parents if make and not folder.exists()]
+    made: set[Path] = set()
     try:
-        if make:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock(path)
+        file = _lock(path, made if make else None)
     except BlockingIOError:
         raise ValueError(f"Another process {verb} {workdir} already.") from None
     except OSError as error:
@@ -52,14 +55,19 @@ def locked(
         finally:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # Another process may have put something there.
-                for folder in made:
+                for folder in sorted(made, reverse=True):  # The innermost first.
                     folder.rmdir()
 
 
-def _lock(path: Path) -> IO:
-    """Opens a file that no other process has locked, and locks it."""
+def _lock(path: Path, made: set[Path] | None) -> IO:
+    """Opens a file that no other process has locked, and locks it.
+
+    Args:
+        path: the file.
+        made: takes the folders that are made; `None` to make none.
+    """
     while True:
-        file = open(path, "a")
+        file = open(path, "a") if made is None else _open_in_folder(path, made)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The process that had the lock may have removed the file between the two lines above.
@@ -73,21 +81,41 @@ def _lock(path: Path) -> IO:
         file.close()
 
 
+def _open_in_folder(path: Path, made: set[Path]) -> IO:
+    """Opens a file, and makes its folder if it does not exist."""
+    left = TRIES
+    while True:
+        try:
+            for folder in reversed(path.parents):
+                if not folder.exists():
+                    folder.mkdir()
+                    made.add(folder)
+            return open(path, "a")
+        except (FileExistsError, FileNotFoundError):
+            left -= 1
+            if not left:
+                raise
+
+
 @contextlib.contextmanager
 def undone_if_it_fails(workdir: str | os.PathLike, prepared: Collection[str]) -> Iterator[None]:
-    """Removes what a `with` block that fails has written: the config and prepared files.
+    """Undoes what a `with` block that fails has done to the config and the prepared files.
 
     Args:
-        workdir: folder of the run. Files that were there before the block stay.
+        workdir: folder of the run.
         prepared: names of the files made of the data.
     """
     paths = [Path(workdir, name) for name in ("config.json", *prepared)]
     new = [path for path in paths if not path.exists()]
+    old = {path: path.read_bytes() for path in paths if path.is_file()}
     try:
         yield
     except BaseException:
         for path in new:
             path.unlink(missing_ok=True)
+        for path, content in old.items():
+            if not path.is_file() or path.read_bytes() != content:
+                write_bytes(path, content)
         raise
 
 
@@ -95,6 +123,7 @@ def start(
     workdir: str | os.PathLike,
     config: ml_collections.ConfigDict,
     *,
+    default: ml_collections.ConfigDict,
     fixed_keys: Collection[str],
     free_keys: Collection[str],
     prepared: Collection[str],
@@ -109,6 +138,7 @@ def start(
     Args:
         workdir: folder of the run, which exists.
         config: the resolved config.
+        default: the default config of its task, for keys that the run's config or this one lacks.
         fixed_keys: keys that never change, because the model or its checkpoints depend on them.
         free_keys: keys that may change at any time.
         prepared: files made of the data, which a run that is started again with other fixed keys
@@ -117,12 +147,13 @@ def start(
 
     Raises:
         ValueError: when the folder cannot be written, or holds a run of another task, other data
-            or another model; the sentence names the first key that differs.
+            or another model, or a config that is not of a run; the sentence names the first key
+            that differs.
     """
     workdir = Path(workdir)
     try:
         if any(workdir.glob("checkpoints/**/step-*")) or any(workdir.glob("export*/*")):
-            for key, (old, new) in differences(read_config(workdir), config).items():
+            for key, (old, new) in _changes(workdir, config, default).items():
                 if is_among(key, free_keys):
                     continue
                 hint = "choose another --workdir or the same config"
@@ -133,13 +164,22 @@ def start(
                 raise ValueError(f"{workdir} holds a run with {key}={old!r}, not {new!r}: {hint}.")
             return
         if (workdir / "config.json").exists():
-            changed = differences(read_config(workdir), config)
+            changed = _changes(workdir, config, default)
             if any(is_among(key, fixed_keys) for key in changed):
                 for name in prepared:
                     (workdir / name).unlink(missing_ok=True)
         write_config(workdir, config)
     except OSError as error:
         raise ValueError(f"The folder {workdir} cannot be written: {error.strerror}.") from error
+
+
+def _changes(workdir, config, default) -> dict[str, tuple[object, object]]:
+    """Returns the `differences` between the config of a run and another one, both completed."""
+    stored, config = read_config(workdir), ml_collections.ConfigDict(json.loads(config.to_json()))
+    if stored.task == config.task:
+        complete(stored, default)
+        complete(config, default)
+    return differences(stored, config)
 
 
 def read_prepared(workdir: str | os.PathLike, names: Collection[str]) -> dict[str, str]:

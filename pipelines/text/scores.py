@@ -5,13 +5,12 @@ is what translation papers report; BLEU of tokenised lower-cased text is what pa
 report, and several points higher. The two must never be compared with each other.
 """
 
-import json
 import unicodedata
 from collections.abc import Sequence
 
-import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.bleu import BLEUScore
+from sacrebleu.significance import PairedTest
 
 TABLE_HEAD = ("| chrF | text | |", "| ---: | :--- | :--- |")
 BREAKS = ("Cc", "Zl", "Zp")  # Unicode categories: control characters, line and paragraph ends.
@@ -82,18 +81,19 @@ def score(
     """
     _check(hypotheses=hypotheses, references=references)
     # Tokenised text is no mistake here, so `force` keeps sacreBLEU from warning of it.
-    cased, words = BLEU(force=is_tokenized), _bleu_of_lowercase_words(is_tokenized)
-    chrf = _CHRF()
-    cased_score = cased.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)
-    chrf_score = chrf.corpus_score(hypotheses, [references], n_bootstrap=bootstrap)
+    cased_score = BLEU(force=is_tokenized).corpus_score(hypotheses, [references])
+    words = _bleu_of_lowercase_words(is_tokenized)
     words_score = words.corpus_score(hypotheses, [references])
+    data = hypotheses, references, bootstrap
+    bleu_score, bleu_interval, signature = _bootstrapped(BLEU(force=True), *data)
+    chrf_score, chrf_interval, chrf_signature = _bootstrapped(CHRF(), *data)
     return {
-        "bleu": round(cased_score.score, 2),
-        "bleu_interval": _interval(cased, cased_score),
-        "signature": str(cased.get_signature()),
-        "chrf": round(chrf_score.score, 2),
-        "chrf_interval": _interval(chrf, chrf_score),
-        "chrf_signature": str(chrf.get_signature()),
+        "bleu": bleu_score,
+        "bleu_interval": bleu_interval,
+        "signature": signature,
+        "chrf": chrf_score,
+        "chrf_interval": chrf_interval,
+        "chrf_signature": chrf_signature,
         "bleu_lowercase_tokenized": round(words_score.score, 2),
         "bleu_lowercase_tokenized_signature": str(words.get_signature()),
         "sentences": len(hypotheses),
@@ -174,29 +174,21 @@ def _bleu_of_lowercase_words(is_tokenized):
     return BLEU(lowercase=True, tokenize="none" if is_tokenized else "13a", force=True)
 
 
-class _CHRF(CHRF):
-    """Scores all resamples as float32, also those that score 0.
-
-    sacreBLEU scores these as a float, and cannot average numbers of two types.
-    """
-
-    def _compute_score_from_stats(self, stats):
-        result = super()._compute_score_from_stats(stats)
-        if isinstance(stats, np.ndarray):  # A resample; of all sentences it is a list.
-            result.score = np.float32(result.score)
-        return result
-
-
-def _interval(metric, metric_score):
-    """Reads `[low, high]` of a bootstrapped score; sacreBLEU gives its mean and half its width."""
-    signature = str(metric.get_signature())
-    result = json.loads(metric_score.format(width=6, signature=signature, is_json=True))
-    # Without a bootstrap, or when all resamples score 0, there is a score alone.
-    middle, margin = (
-        result.get("confidence_mean", result["score"]),
-        result.get("confidence_var", 0.0),
-    )
-    return [round(max(middle - margin, 0.0), 2), round(min(middle + margin, 100.0), 2)]
+def _bootstrapped(metric, hypotheses, references, bootstrap):
+    """Returns the score of a metric, its interval `[low, high]`, and the signature of both."""
+    if bootstrap <= 1:
+        score = round(metric.corpus_score(hypotheses, [references]).score, 2)
+        return score, [score, score], str(metric.get_signature())
+    # A test of one system compares nothing, and bootstraps its score. `corpus_score` does so too,
+    # but fails for chrF where some resamples score 0, which are numbers of another type.
+    systems, samples = [("hypotheses", hypotheses)], {"n_samples": bootstrap, "n_jobs": 1}
+    test = PairedTest(systems, {"metric": metric}, [references], test_type="bs", **samples)
+    signatures, results = test()
+    ((name, signature),) = signatures.items()
+    (result,) = results[name]
+    low, high = float(result.mean - result.ci), float(result.mean + result.ci)
+    interval = [round(max(low, 0.0), 2), round(min(high, 100.0), 2)]
+    return round(result.score, 2), interval, str(signature)
 
 
 def _check(**texts):

@@ -73,6 +73,7 @@ def prepare(
         lambda: start(
             workdir,
             config,
+            default=task.default_config(),
             fixed_keys=(*settings.FIXED_KEYS, *task.FIXED_KEYS),
             free_keys=(*settings.FREE_KEYS, *task.FREE_KEYS, *task.LOCAL_KEYS),
             prepared=task.PREPARED,

@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import ml_collections
 import pytest
 
-from pipelines.runs.config import read_config, write_config
+from pipelines.runs.config import complete, read_config, write_config
 from pipelines.runs.files import write_atomically, write_text
 from pipelines.runs.folder import (
     locked,
@@ -34,6 +35,10 @@ CHANGES = {
     "model.hidden_dim": 16,
     "train.ema": 0.5,
 }
+NO_CONFIGS = [
+    *(b"", b'{"task": "transl', b"\xff\xfe", b"[1]", b'"text"', b"{}", b'{"task": ["text"]}'),
+    b'{"architectures": ["x"], "a.b": 7}',
+]
 WRITE_ON_A_FULL_DISK = """
 import resource, sys
 from pipelines.runs.files import write_text
@@ -67,9 +72,12 @@ def config(**changes):
     return found
 
 
+DEFAULT = config()
+
+
 def start(workdir, config, allow_changes=False):
     keys = {"fixed_keys": FIXED_KEYS, "free_keys": FREE_KEYS, "prepared": PREPARED}
-    start_run(workdir, config, **keys, allow_changes=allow_changes)
+    start_run(workdir, config, default=DEFAULT, **keys, allow_changes=allow_changes)
 
 
 class AtomicWriteTest:
@@ -171,6 +179,15 @@ class StartTest:
         with pytest.raises(ValueError, match="model.norm_first="):
             start(begun, config() if there else more)
 
+    def test_a_key_that_one_of_them_lacks_has_its_default(self, begun):
+        less = config()
+        del less.train.ema, less.data.train
+        for stored, given in ((less, config()), (config(), less)):
+            write_config(begun, stored)
+            start(begun, given)
+            with pytest.raises(ValueError, match=r"train.ema=0.\d, not 0.\d"):
+                start(begun, config(**{"train.ema": 0.5}))
+
     def test_a_run_without_a_checkpoint_may_be_put_right(self, tmp_path):
         start(tmp_path, config())
         (tmp_path / "tokenizer.model").write_text("of the data")
@@ -201,6 +218,24 @@ class StartTest:
 
 
 class LockTest:
+    def test_a_folder_that_others_make_and_remove_meanwhile_is_made_again(self, tmp_path):
+        errors = []
+
+        def make_and_remove(name):
+            try:
+                for _ in range(1009):
+                    with locked(tmp_path / "new" / "run", name, make=True):
+                        pass
+            except ValueError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=make_and_remove, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+
     def test_the_same_work_waits_for_nobody_and_is_refused(self, tmp_path):
         with locked(tmp_path):
             before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -261,11 +296,20 @@ class ReadConfigTest:
         with pytest.raises(ValueError, match="holds no run: .*config.json does not exist"):
             read_config(tmp_path / "nowhere")
 
-    @pytest.mark.parametrize("content", [b"", b'{"task": "transl', b"\xff\xfe"])
+    @pytest.mark.parametrize("content", NO_CONFIGS)
     def test_a_config_that_is_no_config_is_named(self, tmp_path, content):
         (tmp_path / "config.json").write_bytes(content)
-        with pytest.raises(ValueError, match="config.json cannot be read"):
-            read_config(tmp_path)
+        for read in (read_config, lambda folder: start(folder, config())):
+            with pytest.raises(ValueError, match="config.json cannot be read") as caught:
+                read(tmp_path)
+            assert "\n" not in str(caught.value)
+        assert (tmp_path / "config.json").read_bytes() == content
+
+    @pytest.mark.parametrize("part", [None, [1], "text"])
+    def test_a_part_that_is_no_object_is_named_by_its_key(self, part):
+        broken = ml_collections.ConfigDict({"task": "translation", "decode": part})
+        with pytest.raises(ValueError, match="config.json, received decode="):
+            complete(broken, config())
 
 
 class MetricsLogTest:

@@ -86,9 +86,12 @@ class StoredTest:
         expected = json.loads((stored / "run/evaluation-test.json").read_text())
         assert scores["bleu"] == pytest.approx(expected["bleu"], abs=1e-6)
         assert scores["chrf"] == pytest.approx(expected["chrf"], abs=1e-6)
-        shutil.copy(stored / "run" / "config.json", path)
         monkeypatch.chdir(folder)
+        shutil.copy(stored / "run" / "config.json", path)
         config = read_config("run")
+        lacking = json.loads(path.read_text())
+        assert lacking["tokenizer"].pop("lowercase") is False
+        path.write_text(json.dumps(lacking))
         config.train.steps = make.LATER
         task = tasks.find(config.task)
         assert loop.train(task, config, "run", allow_changes=True)["steps"] == make.LATER

@@ -403,16 +403,27 @@ class RefusalTest:
             run(tmp_path / "run", TokenTask(scores=[5.0]), **{"steps": 2, **changes})
         assert "\n" not in str(caught.value)
 
-    def test_a_start_that_fails_leaves_nothing(self, tmp_path):
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+    def test_a_start_that_fails_leaves_everything_as_it_was(self, tmp_path, error):
         class WithoutData(TokenTask):
             def datasets(self, config, workdir, shard):
                 (Path(workdir) / "tokenizer.model").write_text("of half the data")
-                raise ValueError("the rest is gone")
+                raise error("the rest is gone")
 
         for start in (loop.train, dry_run):
-            with pytest.raises(ValueError, match="the rest is gone"):
+            with pytest.raises(error, match="the rest is gone"):
                 start(WithoutData(), make_config(), str(tmp_path / "new" / "run"))
             assert not os.listdir(tmp_path)
+        # A run without a checkpoint, and a folder of something else.
+        other = make_config()
+        other.seed += 1
+        for config in (other.to_json(), '{"architectures": ["x"]}'):
+            files = {"config.json": config, "tokenizer.model": "old"}
+            for name, text in files.items():
+                (tmp_path / name).write_text(text)
+            with pytest.raises((error, ValueError), match="the rest is gone|config.json cannot be"):
+                loop.train(WithoutData(), make_config(), str(tmp_path))
+            assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
 
     def test_a_compiled_step_on_several_replicas_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="train.jit_compile=True with 2"):

@@ -39,6 +39,7 @@ class TokenTask:
     METRICS, PREPARED = translation.METRICS, translation.PREPARED
     FIXED_KEYS, FREE_KEYS = translation.FIXED_KEYS, translation.FREE_KEYS
     LOCAL_KEYS = translation.LOCAL_KEYS
+    default_config = staticmethod(translation.default_config)
     loss, metrics = staticmethod(translation.loss), staticmethod(translation.metrics)
     begin, finish = staticmethod(translation.begin), staticmethod(translation.finish)
     after_step = staticmethod(translation.after_step)
