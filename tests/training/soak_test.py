@@ -9,19 +9,18 @@ import pytest
 from pipelines.tasks import classification
 from pipelines.training import loop
 from tests.training import soak
-from tests.training.token_task import two_replicas
 
 MOMENTS = random.Random()  # Others at each time.
 
 
 class KilledTest:
-    def test_a_classifier_on_two_devices(self, tmp_path):
+    def test_a_classifier(self, tmp_path):
         config = soak.write_config("classification", tmp_path, steps=60)
         killed, whole = tmp_path / "killed", tmp_path / "whole"
-        assert soak.kill_once(config, killed, "mirrored", MOMENTS) != soak.AFTER
-        soak.finish(config, killed, "mirrored")
+        assert soak.kill_once(config, killed, "one", MOMENTS) != soak.AFTER
+        soak.finish(config, killed, "one")
         config = runpy.run_path(str(config))["get_config"]()
-        loop.train(classification, config, str(whole), two_replicas())
+        loop.train(classification, config, str(whole))
         assert soak.differences(killed, whole) == []
 
     @pytest.mark.slow
