@@ -306,7 +306,7 @@ class SpecialIdsTest:
             logits = ops.reshape(model(inputs), (2, rows, 7, -1))
             losses = np.where(is_token, smoothed_cross_entropy(labels, logits), 0.0)
             np.testing.assert_allclose(-losses.sum(axis=2), found.scores, rtol=1e-4)
-        assert len(np.unique(found.lengths)) > 3
+        assert len(np.unique(found.lengths)) > 2
 
     def test_padding_changes_nothing(self, name):
         _, model, new_ids = renamed_models(name)
