@@ -27,9 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "jit_compile": False,
     "accumulate": 1,  # Batches whose gradients are summed for a step.
     "remat": False,  # Compute each block again for its gradient, to save memory.
-    # Momentum of the moving average of the weights; 0 turns it off. After t steps it is at most
-    # (1 + t) / (10 + t).
-    "ema": 0.0,
+    "ema": 0.0,  # Momentum of the moving average of the weights; 0 turns it off.
     "steps_per_call": 10,
     "log_every": 50,
     "validate_every": 500,

@@ -154,9 +154,10 @@ class Trainer:
     def _apply(self, gradients):
         self.optimizer.apply(gradients, self.model.trainable_variables)
         if self.ema is not None:
-            # Lower at first, or the average of a short run would be that of its first weights.
-            taken = tf.cast(self.optimizer.iterations, tf.float32)
-            rate = 1.0 - tf.minimum(self.config.train.ema, (1.0 + taken) / (10.0 + taken))
+            # Without the bias towards the first weights, as Adam corrects its moments: the sum of
+            # the weights of the average is 1 - ema^t after t steps.
+            momentum, taken = self.config.train.ema, tf.cast(self.optimizer.iterations, tf.float32)
+            rate = (1.0 - momentum) / -tf.math.expm1(taken * math.log(momentum))
             for average, variable in zip(self.ema, self.model.trainable_variables, strict=True):
                 average.assign_add(rate * (variable.value - average))
         self.task.after_step(self.model, self.config)

@@ -91,13 +91,13 @@ class StepTest:
             moved, clear = new - old, np.abs(gradient) > 1e-4
             np.testing.assert_allclose(moved[clear], -0.011 * np.sign(gradient[clear]), rtol=1e-2)
 
-    def test_the_moving_average_follows_its_recurrence(self):
-        trainer = make_trainer(ema=0.3)
-        expected = weights(trainer)
-        for number, momentum in enumerate((2 / 11, 3 / 12, 0.3, 0.3)):
+    def test_the_moving_average_is_one_of_the_weights_after_each_step_alone(self):
+        trainer, seen = make_trainer(ema=0.7), []
+        for number in range(3):
             step(trainer, draw_batch(number))
-            pairs = zip(expected, weights(trainer), strict=True)
-            expected = [momentum * old + (1 - momentum) * new for old, new in pairs]
+            seen.append(weights(trainer))
+        shares = np.array([0.7**2, 0.7, 1.0]) / (0.7**2 + 0.7 + 1.0)
+        expected = [np.tensordot(shares, values, 1) for values in zip(*seen, strict=True)]
         assert_close([variable.numpy() for variable in trainer.ema], expected)
 
     def test_a_validation_uses_the_average_and_gives_the_weights_back(self):
