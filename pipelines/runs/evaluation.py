@@ -8,9 +8,8 @@ from typing import Any
 import ml_collections
 
 from pipelines.runs.checkpoints import Checkpoints
-from pipelines.runs.config import complete, read_config
 from pipelines.runs.files import write_atomically, write_text
-from pipelines.runs.folder import locked
+from pipelines.runs.folder import opened
 from pipelines.runs.weights import load_model
 
 
@@ -50,10 +49,7 @@ def evaluate_run(
     Raises:
         ValueError: when another process evaluates the run, there is none, or as in `load_model`.
     """
-    with locked(workdir, f".lock-evaluation-{split}", "evaluates"):
-        config = read_config(workdir)
-        task = find(config.task)
-        complete(config, task.default_config())
+    with opened(find, workdir, f".lock-evaluation-{split}", "evaluates") as (task, config):
         return evaluate(task, config, workdir, weights or config.weights, split)
 
 

@@ -17,10 +17,9 @@ import tensorflow as tf
 
 from kerasformer.interop.litert import export_litert
 from kerasformer.interop.onnx import export_onnx
-from pipelines.runs.config import complete, read_config
 from pipelines.runs.evaluation import match
 from pipelines.runs.files import write_text
-from pipelines.runs.folder import locked
+from pipelines.runs.folder import opened
 from pipelines.runs.weights import load_model
 
 RUNTIMES = {
@@ -47,10 +46,7 @@ def export_run(
     Raises:
         ValueError: when another process exports the run, there is none, or as in `export`.
     """
-    with locked(workdir, f".lock-{_folder_name(format)}", "exports"):
-        config = read_config(workdir)
-        task = find(config.task)
-        complete(config, task.default_config())
+    with opened(find, workdir, f".lock-{_folder_name(format)}", "exports") as (task, config):
         return export(task, config, workdir, weights or config.weights, format)
 
 

@@ -6,9 +6,9 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import ml_collections
 
@@ -57,6 +57,29 @@ def locked(
             with contextlib.suppress(OSError):  # Another process may have put something there.
                 for folder in sorted(made, reverse=True):  # The innermost first.
                     folder.rmdir()
+
+
+@contextlib.contextmanager
+def opened(
+    find: Callable[[str], Any], workdir: str | os.PathLike, name: str, verb: str
+) -> Iterator[tuple[Any, ml_collections.ConfigDict]]:
+    """Locks a run for some work and yields its task and its config, for a `with` block.
+
+    Args:
+        find: function from a name to the `training.task.Task` of that name.
+        workdir: folder of the run.
+        name: file that stands for the work, as in `locked`.
+        verb: what the work is, as in `locked`.
+
+    Raises:
+        ValueError: when another process does this work already, there is no run, or its config is
+            not one of this version.
+    """
+    with locked(workdir, name, verb):
+        config = read_config(workdir)
+        task = find(config.task)
+        complete(config, task.default_config())
+        yield task, config
 
 
 def _lock(path: Path, made: set[Path] | None) -> IO:
