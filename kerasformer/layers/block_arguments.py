@@ -7,24 +7,7 @@ import keras
 from kerasformer.layers.activations import serialize_activation
 from kerasformer.layers.children import Composite, deserialize_child
 from kerasformer.layers.initializers import serialize_initializer
-
-
-def check_sizes(**sizes):
-    """Refuses sizes below 1.
-
-    Args:
-        **sizes: int or `None`, which is a size that was left out, by the name of the argument.
-
-    Raises:
-        ValueError: naming the first that is below 1.
-
-    Example:
-
-    >>> check_sizes(hidden_dim=8, num_heads=None)
-    """
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise ValueError(f"Expected {name} of at least 1, received {name}={size}.")
+from kerasformer.layers.sizes import check_sizes
 
 
 class BlockArguments(Composite):

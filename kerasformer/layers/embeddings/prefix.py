@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.initializers import serialize_initializer
+from kerasformer.layers.sizes import check_sizes
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -44,10 +45,7 @@ class PrefixTokens(keras.layers.Layer):
 
     def __init__(self, num_tokens=1, tokens_initializer=None, **kwargs):
         super().__init__(**kwargs)
-        if num_tokens < 1:
-            raise ValueError(
-                f"Expected num_tokens of at least 1, received num_tokens={num_tokens}."
-            )
+        check_sizes(num_tokens=num_tokens)
         self.num_tokens = num_tokens
         self.tokens_initializer = tokens_initializer
         self.supports_masking = True

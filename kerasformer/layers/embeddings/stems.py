@@ -12,6 +12,7 @@ from kerasformer.layers.embeddings.bottleneck import BottleneckUnit, NormalizedC
 from kerasformer.layers.embeddings.layout import check_images
 from kerasformer.layers.embeddings.patches import PatchEmbedding
 from kerasformer.layers.initializers import serialize_initializer
+from kerasformer.layers.sizes import check_sizes
 
 
 def downsample(image_size, factors):
@@ -113,10 +114,7 @@ class ConvolutionalStem(_Stem):
         **kwargs,
     ):
         super().__init__(hidden_dim, kernel_initializer, **kwargs)
-        if num_layers < 1:
-            raise ValueError(
-                f"Expected num_layers of at least 1, received num_layers={num_layers}."
-            )
+        check_sizes(num_layers=num_layers)
         self.num_layers = num_layers
         self.kernel_size = kernel_size
         self.strides = strides

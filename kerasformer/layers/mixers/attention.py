@@ -15,6 +15,7 @@ from kerasformer.layers.initializers import clone_initializer, serialize_initial
 from kerasformer.layers.masks import combine_masks
 from kerasformer.layers.mixers.dot_product import attend, scaled_dot_product_attention
 from kerasformer.layers.positions.rotary import RotaryEmbedding
+from kerasformer.layers.sizes import check_sizes
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -127,10 +128,12 @@ class MultiHeadAttention(Composite):
             )
 
     def _check_arguments(self):
-        for name in ("hidden_dim", "num_heads", "num_key_value_heads", "key_dim"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"Expected {name} of at least 1, received {name}={value}.")
+        check_sizes(
+            hidden_dim=self.hidden_dim,
+            num_heads=self.num_heads,
+            num_key_value_heads=self.num_key_value_heads,
+            key_dim=self.key_dim,
+        )
         if self.num_heads % (self.num_key_value_heads or self.num_heads):
             raise ValueError(
                 "Expected num_key_value_heads to divide num_heads, received "

@@ -9,6 +9,7 @@ from keras import ops
 
 from kerasformer.layers.initializers import serialize_initializer
 from kerasformer.layers.masks import fits
+from kerasformer.layers.sizes import check_sizes
 
 LAYOUTS = ("interleaved", "concatenated", "tensor2tensor")
 
@@ -201,10 +202,7 @@ class LearnedPositionEmbedding(keras.layers.Layer):
 
     def __init__(self, max_length, embeddings_initializer=None, **kwargs):
         super().__init__(**kwargs)
-        if max_length < 1:
-            raise ValueError(
-                f"Expected max_length of at least 1, received max_length={max_length}."
-            )
+        check_sizes(max_length=max_length)
         self.max_length = max_length
         self.embeddings_initializer = embeddings_initializer
         self.supports_masking = True
