@@ -66,15 +66,36 @@ def combine_masks(key_mask=None, *attention_masks, shape=(None, None, None, None
     >>> combine_masks(real, None, causal_mask(2)).numpy().astype(int).tolist()
     [[[[1, 0], [1, 0]]]]
     """
-    combined = None if key_mask is None else _expand_key_mask(key_mask, shape)
+    combined = None
+    if key_mask is not None:
+        combined = check_key_mask(key_mask, shape)[:, None, None, :]
     for mask in attention_masks:
         if mask is not None:
-            mask = _expand_attention_mask(mask, shape)
+            mask = check_attention_mask(mask, shape)
+            if len(mask.shape) < 4:
+                mask = mask[None, None] if len(mask.shape) == 2 else mask[:, None]
             combined = mask if combined is None else ops.logical_and(combined, mask)
     return combined
 
 
-def _expand_key_mask(mask, shape):
+def check_key_mask(mask, shape):
+    """Refuses a padding mask that does not fit.
+
+    Args:
+        mask: boolean tensor, array or list `(B, S)`.
+        shape: tuple `(B, N, T, S)` that it must fit, as in `combine_masks`.
+
+    Returns:
+        The mask as a tensor.
+
+    Raises:
+        ValueError: when it is not boolean or has another rank or size.
+
+    Example:
+
+    >>> tuple(check_key_mask([[True, False]], (1, None, None, 2)).shape)
+    (1, 2)
+    """
     mask = _to_boolean(mask)
     batch, _, _, source = shape
     if not fits(mask.shape, (batch, source)):
@@ -82,10 +103,27 @@ def _expand_key_mask(mask, shape):
             f"Expected a padding mask of shape (B, S) with B={batch} and S={source}, received "
             f"shape={tuple(mask.shape)}."
         )
-    return mask[:, None, None, :]
+    return mask
 
 
-def _expand_attention_mask(mask, shape):
+def check_attention_mask(mask, shape):
+    """Refuses an attention mask that does not fit.
+
+    Args:
+        mask: boolean tensor, array or list `(T, S)`, `(B, T, S)` or `(B, N, T, S)`.
+        shape: tuple `(B, N, T, S)` that it must fit, as in `combine_masks`.
+
+    Returns:
+        The mask as a tensor.
+
+    Raises:
+        ValueError: when it is not boolean or has another rank or size.
+
+    Example:
+
+    >>> tuple(check_attention_mask([[True, False]], (3, None, None, 2)).shape)
+    (1, 2)
+    """
     mask = _to_boolean(mask)
     batch, heads, target, source = shape
     # The last axes of `shape`; where the mask has size 1, any size but that of the keys fits.
@@ -98,9 +136,7 @@ def _expand_attention_mask(mask, shape):
             f"B={batch}, N={heads}, T={target} and S={source}, received "
             f"shape={tuple(mask.shape)}."
         )
-    if len(mask.shape) == 2:
-        return mask[None, None]
-    return mask[:, None] if len(mask.shape) == 3 else mask
+    return mask
 
 
 def _to_boolean(mask):

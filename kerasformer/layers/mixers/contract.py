@@ -22,7 +22,7 @@ from typing import Any
 
 import keras
 
-from kerasformer.layers.masks import combine_masks, fits
+from kerasformer.layers.masks import check_attention_mask, check_key_mask, fits
 
 
 def takes(mixer: keras.layers.Layer, keyword: str) -> bool:
@@ -66,11 +66,10 @@ def call_mixer(mixer: keras.layers.Layer, inputs: Any, **keywords) -> Any:
     """
     given = {k: v for k, v in keywords.items() if v is not None and v is not False}
     batch, length = inputs.shape[:2]
-    for name in {"mask", "attention_mask"} & set(given):
+    for name, check in (("mask", check_key_mask), ("attention_mask", check_attention_mask)):
         # Checked here, because a mixer of another library may take any shape without an error.
-        given[name] = keras.ops.convert_to_tensor(given[name])
-        masks = (given[name], None) if name == "mask" else (None, given[name])
-        combine_masks(*masks, shape=(batch, None, length, length))
+        if name in given:
+            given[name] = check(given[name], (batch, None, length, length))
     if not takes(mixer, "mask"):
         given.pop("mask", None)
     for name in given:
