@@ -6,7 +6,6 @@ composites that contain the leaves.
 
 import contextlib
 import functools
-import gc
 import inspect
 import json
 import os
@@ -192,19 +191,9 @@ class PrecisionTest:
             assert np.linalg.norm(actual - expected) < error * np.linalg.norm(expected)
 
 
-@pytest.fixture
-def short_collections():
-    """Spares what is alive the collection of garbage that Keras runs for each quantised layer."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @each_entry
 class QuantizationTest:
-    def test_quantised_to_8_bits_it_computes_nearly_the_same_and_reloads(
-        self, entry, short_collections, tmp_path
-    ):
+    def test_quantised_to_8_bits_it_computes_nearly_the_same_and_reloads(self, entry, tmp_path):
         """Whoever reads the weights of a layer that Keras can quantise must notice."""
         layer = entry.build()
         model = Subclassed(layer, entry.label)
