@@ -143,12 +143,14 @@ def parse(text: str, old: object = None) -> Any:
     '2024'
     """
     if text.lower() in WORDS:
-        value = WORDS[text.lower()]
+        value: Any = WORDS[text.lower()]
     else:
         try:
             value = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             value = tuple(parse(part, "") for part in text.split(",")) if "," in text else text
+    if not isinstance(value, bool | int | float | str | list | tuple | None):
+        return text  # Such as a set, which JSON could not hold.
     return text if isinstance(old, str) and isinstance(value, bool | int | float) else value
 
 
@@ -160,8 +162,9 @@ def check_types(
 ) -> None:
     """Refuses values of another type than the default's; turns 3.0 into 3, and a list into a tuple.
 
-    In a part that is not locked, such as `data`, whose readers check their values, only what they
-    could misread is refused: another value for a truth value, and text for a number.
+    Keys that the config lacks are left to their readers. In a part that is not locked, such as
+    `data`, whose readers check their values, only what they could misread is refused: another value
+    for a truth value, and text for a number.
 
     Args:
         config: the config, which is changed.
@@ -173,13 +176,21 @@ def check_types(
         ValueError: naming the first value of a wrong type.
     """
     for key, expected in default.items():
+        if key not in config:
+            continue
         name, value = f"{parent}{key}", config[key]
         if isinstance(expected, ml_collections.ConfigDict):
             if not isinstance(value, ml_collections.ConfigDict):
-                raise ValueError(f"Expected an object of keys as {name}, received {name}={value!r}.")
+                raise ValueError(
+                    f"Expected an object of keys as {name}, received {name}={value!r}."
+                )
             check_types(value, expected, exempt, f"{name}.")
         elif expected is not None and not (name in exempt and isinstance(value, str)):
-            config[key] = _as_type(name, value, expected, default.is_locked)
+            typed = _as_type(name, value, expected, default.is_locked)
+            if type(typed) is not type(value):
+                with config.unlocked():
+                    del config[key]  # Or 7 in the place of 7.0 would become 7.0 again.
+                    config[key] = typed
 
 
 def _as_type(name: str, value: Any, expected: Any, is_strict: bool) -> Any:
@@ -204,7 +215,7 @@ def _as_type(name: str, value: Any, expected: Any, is_strict: bool) -> Any:
 
 
 def _keys(config: ml_collections.ConfigDict, parent: str = "") -> list[str]:
-    keys = []
+    keys: list[str] = []
     for key, value in config.items():
         is_part = isinstance(value, ml_collections.ConfigDict)
         keys += _keys(value, f"{parent}{key}.") if is_part else [parent + key]
