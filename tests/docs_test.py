@@ -146,8 +146,8 @@ class ExampleTest:
         assert not report, "".join(report)
 
 
-# What a test adds to the training of a document, to end in seconds, and to its config: most of the
-# time goes into graphs, which grow with the layers.
+# What a test adds to the training of a document, to end in seconds: most of the time goes into
+# graphs, which grow with the layers.
 SHORT = " ".join(
     f"--config.{key}={value}"
     for key, value in {
@@ -157,15 +157,15 @@ SHORT = " ".join(
         "train.checkpoint_every": 47,
         "train.batch_tokens": 512,
         "tokenizer.vocabulary_size": 400,
+        "model.num_layers": 1,
         "decode.beam_size": 4,
     }.items()
 )
 SHORT += " --profile=3:5"
-SHALLOW = "    config.model.num_layers = 1\n    return config\n"
 
 
 def write_pairs(folder):
-    """Writes the files that the config of the README names, a few pairs each."""
+    """Writes the files that the README names, a few pairs each."""
     folder.mkdir()
     for split, pairs in corpus.splits().items():
         pairs = pairs[: 101 if split == "train" else 11]
@@ -237,17 +237,13 @@ class ReadmeTest:
         write_pairs(tmp_path / "my_pairs")
         outputs = []
         for kind, code in FENCE.findall(README.read_text(encoding="utf-8")):
-            if code.startswith("# my_config.py\n"):
-                assert code.endswith("    return config\n")
-                code = code.removesuffix("    return config\n") + SHALLOW
-                (tmp_path / "my_config.py").write_text(code, encoding="utf-8")
             if kind == "sh" and "apps.serve" in code:
                 command = re.search(r"^python -m apps\.serve .*$", code, re.M)[0]
                 (question,) = re.findall(r"^\$ (curl .*)$", README.read_text("utf-8"), re.M)
                 (answer,) = serve_and_ask(command, question, tmp_path)["predictions"]
                 assert isinstance(answer["translation"], str)
             elif kind == "sh" and "runs/mine" in code:
-                code = re.sub(r"^(python -m apps\.train .*)$", rf"\1 {SHORT}", code, flags=re.M)
+                code = code.replace("apps.train ", f"apps.train {SHORT} ")
                 is_python = code.startswith("python -c")
                 outputs.append(
                     run(["bash", "-ec", code], tmp_path)
@@ -325,7 +321,6 @@ class CommandTest:
         for rest in (rest for document in DOCUMENTS for _, rest in commands_of(document)):
             found = re.search(r"--config=(\w+)", rest)
             if found:
-                # `my_config.py` is what the reader made of the config named beside it.
                 name = found[1].replace("my_config", "multi30k_en_de")
                 config = importlib.import_module(f"pipelines.configs.{name}").get_config()
                 for key in re.findall(r"--config\.([\w.]+)", rest):
