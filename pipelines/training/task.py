@@ -8,7 +8,7 @@ end of this file, which a task hands on as they are if it has nothing to do ther
 `apps/tasks.py`, and its folder to `ROOMS` in `BUILD`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -38,6 +38,23 @@ class Data(NamedTuple):
     items: str
     fingerprint: Mapping[str, str | int] = {}
     prepared: Mapping[str, str] = {}
+
+
+class Evaluation(NamedTuple):
+    """What a task's `evaluate` returns.
+
+    Attributes:
+        scores: a dict that JSON can hold.
+        table: examples or classes, in Markdown.
+        figures: matplotlib figures by name.
+        predictions: a dict of plain values for each item of the split, in its order: what was read,
+            its reference, the prediction and how sure or how good it is. All have the same keys.
+    """
+
+    scores: dict[str, Any]
+    table: str
+    figures: Mapping[str, Any] = {}
+    predictions: Sequence[Mapping[str, Any]] = ()
 
 
 class Task(Protocol):
@@ -169,13 +186,8 @@ class Task(Protocol):
 
     def evaluate(
         self, module: Any, config: ml_collections.ConfigDict, split: str
-    ) -> tuple[dict[str, Any], str, Mapping[str, Any]]:
-        """Scores what `serving` returns on `"test"` or `"validation"`.
-
-        Returns:
-            Tuple of the scores (a dict that JSON can hold), a table of examples or classes in
-            Markdown, and matplotlib figures by name.
-        """
+    ) -> Evaluation:
+        """Scores what `serving` returns on `"test"` or `"validation"`."""
 
     def example(self, module: Any, config: ml_collections.ConfigDict) -> str:
         """Runs one example through what `serving` returns, as Markdown for the model card."""

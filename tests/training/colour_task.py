@@ -18,7 +18,7 @@ from apps import tasks
 from pipelines.images.labelled import read_images
 from pipelines.runs.files import write_text
 from pipelines.training import settings
-from pipelines.training.task import Data, begin, validation_scorer
+from pipelines.training.task import Data, Evaluation, begin, validation_scorer
 
 METRICS = ("loss", "red_loss", "green_loss", "blue_loss")
 DEFAULTS = {
@@ -125,7 +125,7 @@ def serving(model, config, workdir):
 def evaluate(module, config, split):
     pixels = read_images(config.data, split).pixels
     error = squares(tf.cast(pixels, tf.float32), module.predict(pixels)["colour"])
-    return {"error": float(tf.reduce_mean(error) ** 0.5)}, "| a table |", {}
+    return Evaluation({"error": float(tf.reduce_mean(error) ** 0.5)}, "| a table |")
 
 
 def example(module, config):

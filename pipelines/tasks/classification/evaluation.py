@@ -2,7 +2,9 @@
 
 import keras
 import ml_collections
+import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from pipelines.images import scores as image_scores
 from pipelines.images.augmentation import resize_and_crop
@@ -11,6 +13,7 @@ from pipelines.images.description import read_description
 from pipelines.tasks.classification.classifier import Classifier
 from pipelines.tasks.classification.config import image_size
 from pipelines.tasks.classification.data import read_split
+from pipelines.training.task import Evaluation
 
 
 def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> Classifier:
@@ -31,7 +34,7 @@ def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     )
 
 
-def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
+def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) -> Evaluation:
     """Classifies a split and scores it.
 
     Args:
@@ -40,8 +43,9 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
         split: `"test"` or `"validation"`.
 
     Returns:
-        Tuple of the scores (a dict that JSON can hold), a table of the classes, and pictures by
-        name: the confusion matrix and the worst mistakes.
+        Scores, a table of the classes, pictures of the confusion matrix and of the worst mistakes,
+        and for each image its file or number, its class, the one that was predicted, and the
+        probabilities of both.
     """
     images = read_split(config, module.description, split)
     mean, deviation = module.normalization
@@ -53,6 +57,7 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
         deviation,
         config.serve.crop,
     )
+    batches = tqdm(batches, disable=None, leave=False, unit="batch")  # On a terminal alone.
     probabilities = image_scores.predict(module.model, batches, len(images.labels))
     predictions = (probabilities, images.labels, images.class_names)
     scores = image_scores.score(*predictions)
@@ -62,4 +67,21 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
         "confusion": image_scores.draw_confusion(*predictions),
         "mistakes": image_scores.draw_mistakes(pixels, worst, *predictions),
     }
-    return scores, image_scores.table(scores), pictures
+    return Evaluation(scores, image_scores.table(scores), pictures, _rows(images, probabilities))
+
+
+def _rows(images, probabilities: np.ndarray) -> list[dict]:
+    """Lists what was predicted of each image."""
+    are_files, names = images.pixels.dtype.kind == "U", images.class_names
+    return [
+        {
+            "image": str(images.pixels[index]) if are_files else index,
+            "reference": names[label],
+            "prediction": names[best],
+            "probability": round(float(row[best]), 6),
+            "probability_of_reference": round(float(row[label]), 6),
+        }
+        for index, (label, best, row) in enumerate(
+            zip(images.labels, probabilities.argmax(axis=1), probabilities, strict=True)
+        )
+    ]
