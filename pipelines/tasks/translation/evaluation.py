@@ -24,7 +24,7 @@ def validation_scorer(
         by then, and returns its `bleu`.
     """
     greedy = config.copy_and_resolve_references()
-    greedy.decode.beam_size = greedy.decode.num_hypotheses = 1
+    greedy.decode.update(beam_size=1, num_hypotheses=1, temperature=0.0)
     sources, references = zip(*read_pairs(config.data, "validation"), strict=True)
     module = serving(model, greedy, workdir)
 
