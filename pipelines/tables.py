@@ -74,4 +74,9 @@ def write_table(name: str, rows: Iterable[Mapping[str, Any]], key: str) -> None:
     with open(name, "w", encoding="utf-8", newline="") as file:
         table = Table(file, Path(name).suffix)
         for row in rows:
-            table.write(row, " ".join(str(row[key]).splitlines()))
+            table.write(row, one_line(str(row[key])))
+
+
+def one_line(text: str) -> str:
+    """Replaces line breaks, which would make several lines of a text."""
+    return text.replace("\r", " ").replace("\n", " ")

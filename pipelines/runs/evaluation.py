@@ -57,7 +57,7 @@ def evaluate_run(
     changes: Mapping[str, Any] | None = None,
     own_test: str = "",
     output: str | None = None,
-) -> dict:
+) -> tuple[dict, str]:
     """Reads the config of a run and evaluates its model, while no other process does so.
 
     Args:
@@ -70,7 +70,7 @@ def evaluate_run(
         output: path of one more file for the predictions, as in `tables`.
 
     Returns:
-        The scores.
+        As `evaluate`.
 
     Raises:
         ValueError: when another process evaluates the run, there is none, a value or a path cannot
@@ -111,11 +111,11 @@ def evaluate(
     split: str,
     label: str = "",
     output: str | None = None,
-) -> dict:
+) -> tuple[dict, str]:
     """Scores the model of a run and writes scores, table, pictures and predictions.
 
     They are `evaluation-<split><label>.json`, `.md`, `-<picture>.png` and `-predictions.tsv` in the
-    folder of the run. The table and all the scores are said in one line on standard error.
+    folder of the run.
 
     Args:
         task: `training.task.Task`, the run's.
@@ -127,7 +127,7 @@ def evaluate(
         output: path of one more file for the predictions.
 
     Returns:
-        The scores.
+        Tuple of the scores and a line on them that a person reads.
 
     Raises:
         ValueError: as in `load_model`.
@@ -144,8 +144,17 @@ def evaluate(
             write_atomically(path, rows)
     write_text(f"{stem}.md", evaluation.table)
     write_text(f"{stem}.json", json.dumps(scores, indent=1))
-    return scores
+    return scores, _summary(evaluation, scores, stem)
 
 
-def summary(scores: Mapping[str, Any], workdir: str, label: str) -> str:
-    """Writes scores as a line that a person reads."""
+def _summary(evaluation: Any, scores: Mapping[str, Any], stem: str) -> str:
+    numbers = [(name, value) for name, value in evaluation.scores.items() if _is_number(value)]
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers[:SHOWN])
+    of_what = f"{scores['split']} ({scores['data']})"
+    weights = f"weights {scores['weights']} of step {scores['step']}"
+    files = [f"{stem}.md", f"{stem}-predictions.tsv"][: 2 if evaluation.predictions else 1]
+    return f"Scores on {of_what}, {weights}: {shown}. See {' and '.join(files)}."
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float)

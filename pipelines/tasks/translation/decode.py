@@ -104,6 +104,20 @@ def search_arguments(decode: ml_collections.ConfigDict) -> dict:
     return arguments | {"num_hypotheses": num_hypotheses(decode)}
 
 
+def described(decode: ml_collections.ConfigDict) -> str:
+    """Writes in words how translations are searched for, for a model card."""
+    if decode.temperature:
+        how = f"Tokens are drawn at temperature {decode.temperature} (seed {decode.seed})"
+        how += f", of the {decode.top_k} most probable" if decode.top_k else ""
+        how += f", of those that sum to {decode.top_p}" if decode.top_p < 1 else ""
+    else:
+        how = f"Beam search with {decode.beam_size} beams, length penalty "
+        how += f"{decode.length_penalty} with alpha {decode.alpha}"
+    how += f"; each begins with {decode.prefix!r}" if decode.prefix else ""
+    limit = f"{decode.max_ratio} times the tokens of the sentence and {decode.max_extra}"
+    return f"{how}. A translation has at most {limit} tokens."
+
+
 def search(
     decode: ml_collections.ConfigDict, count: int | None, begin: tuple, rules: dict
 ) -> decoding.Hypotheses:

@@ -8,10 +8,23 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pipelines.tasks.translation.data import load_tokenizer
+from pipelines.tasks.translation.decode import described
 from pipelines.tasks.translation.translator import Translator
 from pipelines.text.pairs import read_pairs
 from pipelines.text.scores import bleu, score, sentence_chrf, table
 from pipelines.training.task import Evaluation
+
+UNKNOWN_LANGUAGES = "The config names none (`data.languages`)."
+USE = """In the folder of this file, with `pip install tensorflow tensorflow-text`:
+
+```python
+import tensorflow as tf
+import tensorflow_text  # It registers the tokenizer's operations.
+
+model = tf.saved_model.load(".")
+answer = model.signatures["translate"](text=tf.constant([{sentence!r}]))
+print(answer["translation"][0].numpy().decode())
+```"""
 
 
 def validation_scorer(
@@ -83,6 +96,44 @@ def example(module: Translator, config: ml_collections.ConfigDict) -> str:
         f"- input: {source}\n- output: {outputs['translation'][0].numpy().decode()}\n"
         f"- reference: {reference}\n"
     )
+
+
+def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
+    """Says how a pair of files `a.en,a.de`, or a `.tsv`, is read as the test set."""
+    names = path.split(",")
+    if len(names) == 2 and all(names):
+        return {"format": "files", "folder": "", "test": names}
+    if path.lower().endswith(".tsv"):
+        return {"format": "tsv", "folder": "", "test": path, "columns": _columns(config.data)}
+    raise ValueError(
+        f"Expected two text files with a comma between them or a .tsv, received --test={path}."
+    )
+
+
+def _columns(data) -> tuple:
+    return tuple(data.get("columns") or (0, 1))
+
+
+def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
+    """Writes the task's part of the model card: languages, input, output, and code."""
+    tokenizer, decode = config.tokenizer, config.decode
+    languages = config.data.get("languages")
+    sentence, _ = read_pairs(config.data, "validation")[0]
+    words = "as it is written"
+    if config.data.is_tokenized:
+        words = "with spaces between the words as in the training data"
+    lowercase = ", in lower case" if tokenizer.lowercase else ""
+    return {
+        "Languages": "From {} to {}.".format(*languages) if languages else UNKNOWN_LANGUAGES,
+        "Input": (
+            f"A sentence of UTF-8 text {words}. SentencePiece inside the model ({tokenizer.kind}, "
+            f"{load_tokenizer(workdir).vocabulary_size:,} pieces, normalization "
+            f"{tokenizer.normalization}{lowercase}) splits it into tokens, of which "
+            f"{decode.max_source_length - 1:,} are read."
+        ),
+        "Output": described(decode),
+        "Use": USE.format(sentence=sentence),
+    }
 
 
 def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str) -> Evaluation:
