@@ -95,8 +95,9 @@ def file_label(changes: Mapping[str, Any], own_test: str) -> str:
     >>> file_label({"decode.beam_size": 1}, "my/test.en,my/test.de")
     '-my-test.en-my-test.de-beam_size=1'
     """
-    values = [f"{key.partition('.')[2]}={value}" for key, value in changes.items()]
-    text = " ".join([own_test, *values])
+    values = {key.partition(".")[2]: value for key, value in changes.items()}
+    shown = [f"{name}={value}" for name, value in values.items() if name not in SIZES]
+    text = " ".join([own_test, *shown])
     label = re.sub(r"[^\w.=+]+", "-", text).strip("-")
     if len(label) > LONGEST:
         label = f"{label[: LONGEST - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -148,13 +149,9 @@ def evaluate(
 
 
 def _summary(evaluation: Any, scores: Mapping[str, Any], stem: str) -> str:
-    numbers = [(name, value) for name, value in evaluation.scores.items() if _is_number(value)]
+    numbers = [(name, x) for name, x in evaluation.scores.items() if isinstance(x, float)]
     shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers[:SHOWN])
     of_what = f"{scores['split']} ({scores['data']})"
     weights = f"weights {scores['weights']} of step {scores['step']}"
     files = [f"{stem}.md", f"{stem}-predictions.tsv"][: 2 if evaluation.predictions else 1]
     return f"Scores on {of_what}, {weights}: {shown}. See {' and '.join(files)}."
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float)

@@ -10,7 +10,7 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.evaluation import match
 from pipelines.runs.files import write_text
 from pipelines.runs.folder import opened
-from pipelines.runs.weights import load_model
+from pipelines.runs.weights import changed, load_model
 
 RUNTIMES = {
     "onnx": ("ONNX", ".onnx", export_onnx),
@@ -39,7 +39,11 @@ OTHER_USE = "`docs/runtimes.md` of Kerasformer has code that uses these files."
 
 
 def export_run(
-    find: Callable[[str], Any], workdir: str, weights: str | None, format: str = "saved_model"
+    find: Callable[[str], Any],
+    workdir: str,
+    weights: str | None,
+    format: str = "saved_model",
+    changes: Mapping[str, Any] | None = None,
 ) -> Path:
     """Reads the config of a run and exports its model, while no other process does so.
 
@@ -48,6 +52,7 @@ def export_run(
         workdir: folder of the run.
         weights: as in `load_model`, or `None` for those that the config names.
         format: one of `FORMATS`.
+        changes: values other than those of the config, as in `weights.changed`.
 
     Returns:
         The folder of the new version.
@@ -56,6 +61,7 @@ def export_run(
         ValueError: when another process exports the run, there is none, or as in `export`.
     """
     with opened(find, workdir, f".lock-{_folder_name(format)}", "exports") as (task, config):
+        config = changed(task, config, changes or {})
         return export(task, config, workdir, weights or config.weights, format)
 
 
