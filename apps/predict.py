@@ -89,8 +89,8 @@ def load() -> Model:
     if given:
         raise ValueError(
             f"Expected --{given[0]} with the folder of a run, because an export keeps what it was "
-            f"exported with, received --model={folder}; pass the run, or export it anew with "
-            f"apps.export --{given[0]}."
+            f"exported with, received --model={folder}: pass the run, or export it anew by "
+            f"apps.export with this flag."
         )
     return Model(folder)
 

@@ -61,6 +61,14 @@ def bar(total: int | None, output: str | None, unit: str) -> tqdm:
     return tqdm(total=total, disable=is_hidden, leave=False, unit=unit, dynamic_ncols=True)
 
 
+def is_typed(arguments: Sequence[str], file: str | None) -> bool:
+    """Tests whether inputs are typed in at a terminal, and tells the user how."""
+    typed = not arguments and file is None and sys.stdin is not None and sys.stdin.isatty()
+    if typed:
+        note("a line is answered as soon as it is typed in; Ctrl-D ends.")
+    return typed
+
+
 def note(text: str) -> None:
     """Prints a note to standard error."""
     tqdm.write(f"note: {text}", file=sys.stderr)
@@ -76,8 +84,10 @@ def note_cut(numbers: Sequence[int], what: str) -> None:
     """
     if not numbers:
         return
-    are = "sentence, or its translation, was" if len(numbers) == 1 else (
-        "sentences, or their translations, were"
+    are = (
+        "sentence, or its translation, was"
+        if len(numbers) == 1
+        else ("sentences, or their translations, were")
     )
     note(f"{len(numbers):,} {are} too long and cut off: {listed(numbers, what)}.")
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from kerasformer import explain
 from pipelines.error_sentence import sentence
-from pipelines.exported.answers import Faults, Write, bar, written_to
+from pipelines.exported.answers import Faults, Write, bar, is_typed, written_to
 from pipelines.exported.models import Model
 from pipelines.exported.pictures import picture_paths
 from pipelines.images.files import SUFFIXES, fault
@@ -51,6 +51,7 @@ def classify(
             f"Expected images or --file, received both: {len(arguments)} and --file={file}."
         )
     faults, pictures = Faults(), None
+    batch_size = 1 if is_typed(arguments, file) else batch_size
     paths: Iterable[str] = expand(arguments or _lines(file), faults)
     if arguments or file is not None or attention is not None:
         paths = list(paths)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from kerasformer import explain
-from pipelines.exported.answers import Faults, Write, bar, note, note_cut, written_to
+from pipelines.exported.answers import Faults, Write, bar, is_typed, note, note_cut, written_to
 from pipelines.exported.models import Model
 from pipelines.exported.pictures import picture_paths
 from pipelines.tables import one_line
@@ -52,10 +52,8 @@ def translate(
         The exit code: 1 if an input could not be used, else 0.
     """
     stdin, faults = sys.stdin.buffer if sys.stdin else io.BytesIO(), Faults()
-    is_typed = not arguments and file is None and stdin.isatty()
-    if is_typed:
-        options = options._replace(batch_size=1)
-        note("a line is answered as soon as it is typed in; Ctrl-D ends.")
+    typed = is_typed(arguments, file)
+    options = options._replace(batch_size=1) if typed else options
     if options.scores_pairs:
         model.require("score")
         if arguments and len(arguments) != 2:
@@ -71,7 +69,7 @@ def translate(
         pictures = picture_paths("alignment", options.alignment, len(texts))
     with written_to(options.output) as write:
         what = "argument" if arguments else "line"
-        predict(model, texts, write, faults, options, pictures, what, is_typed)
+        predict(model, texts, write, faults, options, pictures, what, typed)
     return faults.exit_code
 
 
@@ -83,7 +81,7 @@ def predict(
     options: Options = Options(),
     pictures: Sequence[Path] | None = None,
     what: str = "line",
-    is_typed: bool = False,
+    typed: bool = False,
 ) -> None:
     """Answers sentences or pairs, and notes which were cut off.
 
@@ -95,11 +93,11 @@ def predict(
         options: how to answer.
         pictures: path for each sentence to draw its alignment, or `None`.
         what: str. What a sentence is in the notes: `"line"` or `"argument"`.
-        is_typed: bool. Whether somebody waits for each answer, and so for its note.
+        typed: bool. Whether somebody waits for each answer, and so for its note.
     """
     cut: list[int] = []
     total = len(texts) if isinstance(texts, list) else None
-    with bar(None if is_typed else total, options.output, "line") as shown:
+    with bar(total, options.output, "line") as shown:
         number = 0
         for batch in batches(texts, options.batch_size):
             if options.scores_pairs:
@@ -109,7 +107,7 @@ def predict(
             else:
                 truncated = best(model, batch, write)
             cut += [number + index + 1 for index in np.flatnonzero(truncated)]
-            if is_typed:
+            if typed:
                 note_cut(cut, what)
                 cut.clear()
             if pictures:
@@ -199,7 +197,7 @@ def score(
         model: with the signature `score`.
         batch: str for each pair, with a tab between source and target.
         write: function that takes each answer.
-        faults: takes each that is no pair, whose answer is empty.
+        faults: takes each that is no pair, whose answer is empty; an empty line is no fault.
         name: function from the number of a pair to its name.
         first: int. How many pairs came before.
     """
@@ -215,10 +213,11 @@ def score(
         truncated[usable] = outputs["truncated"]
     for index, pair in enumerate(pairs):
         if index not in answers:
-            faults.add(
-                f"Expected a source and a target with one tab between them in "
-                f"{name(first + index + 1)}, received {len(pair) - 1} tabs."
-            )
+            if batch[index]:
+                faults.add(
+                    f"Expected a source and a target with one tab between them in "
+                    f"{name(first + index + 1)}, received {len(pair) - 1} tabs."
+                )
             row = dict.fromkeys(("source", "target", "log_probability", "tokens"), "")
             write(row, "")
             continue

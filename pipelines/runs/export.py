@@ -157,7 +157,9 @@ def model_card(title: str, functions: dict, parts: dict, config, workdir, weight
     newest = Checkpoints(Path(workdir) / "checkpoints").paths()[-1]
     step, counts = _step_and_counts(newest)
     today = datetime.date.today().isoformat()
-    made = f"Made on {today} from step {step} of a run of the task {config.task}, weights {weights}."
+    made = (
+        f"Made on {today} from step {step} of a run of the task {config.task}, weights {weights}."
+    )
     lines = [f"# {config.task}: {title}", "", made, "", "## Data", ""]
     lines += [f"- {number:,} {name}" for name, number in counts.items()]
     for split in ("train", "validation", "test"):

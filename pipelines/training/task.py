@@ -186,9 +186,7 @@ class Task(Protocol):
             other runtimes, `runtime_functions(format) -> dict` of pairs `(tf.function, samples)`.
         """
 
-    def evaluate(
-        self, module: Any, config: ml_collections.ConfigDict, split: str
-    ) -> Evaluation:
+    def evaluate(self, module: Any, config: ml_collections.ConfigDict, split: str) -> Evaluation:
         """Scores what `serving` returns on `"test"` or `"validation"`."""
 
     def example(self, module: Any, config: ml_collections.ConfigDict) -> str:

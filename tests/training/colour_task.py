@@ -136,7 +136,12 @@ def show_batch(batches, config, workdir, picture):
     return f"Colours: {next(iter(batches))['images'].numpy().mean(axis=(1, 2))}"
 
 
-__all__ = ["begin", "card", "own_test", "validation_scorer"]  # These are the defaults of the contract.
+__all__ = [
+    "begin",
+    "card",
+    "own_test",
+    "validation_scorer",
+]  # These are the defaults of the contract.
 
 
 if __name__ == "__main__":

@@ -118,7 +118,8 @@ def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
 def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     """Writes the task's part of the model card: classes, input, and code."""
     description, (height, width) = read_description(workdir), image_size(config)
-    names = description["class_names"]
+    names, crop = description["class_names"], config.serve.crop
+    part = "the largest part" if crop == 1 else f"{crop:.1%} of each side of the largest part"
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
     colors = "gray" if description["channels"] == 1 else "RGB"
     mean, deviation = (
@@ -127,8 +128,8 @@ def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     return {
         "Classes": f"{len(names):,}: {', '.join(names[:LISTED])}{more}.",
         "Input": (
-            f"An image file, decoded to {colors}. Of its middle, {config.serve.crop:g} of the "
-            f"largest part with the model's proportions is resized to {height} x {width} pixels. "
+            f"An image file, decoded to {colors}. From its middle, {part} with the proportions of "
+            f"the model is resized to {height} x {width} pixels. "
             f"Levels from 0 to 255 lose the mean {mean} and are divided by {deviation}."
         ),
         "Use": USE,

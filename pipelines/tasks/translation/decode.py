@@ -31,12 +31,16 @@ INT, FLOAT, STR = (int,), (float, int), (str,)
 KEYS = {
     "beam_size": Key(4, INT, "Hypotheses that the search follows at once; 1 is a greedy search."),
     "num_hypotheses": Key(
-        None, (int, type(None)), "Translations that are returned; None: 4, or the beam_size if less."
+        None,
+        (int, type(None)),
+        "Translations that are returned; None: 4, or the beam_size if less.",
     ),
     "length_penalty": Key(
         "wu", (str, type(None)), "What a log-probability is divided by: wu, length, or None."
     ),
-    "alpha": Key(0.6, FLOAT, "Exponent of the length penalty; a higher one favours long sentences."),
+    "alpha": Key(
+        0.6, FLOAT, "Exponent of the length penalty; a higher one favours long sentences."
+    ),
     "min_length": Key(0, INT, "Tokens that a translation must have before its end."),
     "no_repeat_ngram": Key(0, INT, "With N > 0, no N tokens in a row occur twice."),
     "prefix": Key("", STR, "Text that each translation begins with."),
@@ -47,7 +51,9 @@ KEYS = {
     "top_p": Key(1.0, FLOAT, "Only the most probable tokens that sum to this share are drawn."),
     "seed": Key(1, INT, "Seed of what is drawn; the same draws in each batch."),
     "max_source_length": Key(256, INT, "Tokens of a sentence that are read; the rest is cut off."),
-    "max_ratio": Key(1.5, FLOAT, "A translation has at most max_ratio * source + max_extra tokens."),
+    "max_ratio": Key(
+        1.5, FLOAT, "A translation has at most max_ratio * source + max_extra tokens."
+    ),
     "max_extra": Key(10, INT, "See max_ratio."),
     "batch_size": Key(32, INT, "Sentences that are translated at a time."),
 }
