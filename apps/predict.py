@@ -12,8 +12,9 @@ empty line. With `--nbest=N` each gets up to N lines `score<TAB>translation`, be
 empty line behind them. With `--score` it takes a source and a target, or lines `source<TAB>target`,
 and gives the log-probability of the target, in nats.
 
-Answers go to standard output, or to `--output=FILE`: text as above, TSV, CSV or JSON lines. Notes
-and inputs that cannot be used go to standard error; the others are answered, and the exit code is 1.
+Answers go to standard output, or to `--output=FILE`: text as above, TSV, CSV or JSON lines. An
+input that cannot be used is named on standard error; the others are answered, and the exit code is
+1.
 
 `--alignment=picture.png` also draws which source words were read for each word of the translation:
 of one sentence in picture.png, of several in picture-1.png, picture-2.png and so on.

@@ -35,8 +35,11 @@ class Options(NamedTuple):
     output: str | None = None
 
 
+DEFAULT = Options()
+
+
 def translate(
-    model: Model, arguments: list[str], file: str | None, options: Options = Options()
+    model: Model, arguments: list[str], file: str | None, options: Options = DEFAULT
 ) -> int:
     """Translates what `apps.predict` was given, or scores pairs.
 
@@ -78,7 +81,7 @@ def predict(
     texts: Iterable[str],
     write: Write,
     faults: Faults,
-    options: Options = Options(),
+    options: Options = DEFAULT,
     pictures: Sequence[Path] | None = None,
     what: str = "line",
     typed: bool = False,

@@ -1,4 +1,4 @@
-"""How a translator searches: the `decode` part of a config, which the programs take as flags too."""
+"""How a translator searches: the `decode` part of a config, which is also flags of programs."""
 
 import math
 from typing import Any, NamedTuple
