@@ -43,7 +43,7 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict) or not isinstance(config.get("task"), str):
             raise ValueError(f"expected an object with a task, received {config!r:.80}")
-        return ml_collections.ConfigDict(config)
+        return ml_collections.ConfigDict(config, type_safe=False)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{workdir} holds no run: {path} does not exist.") from None
     except ValueError as error:  # Neither UTF-8 nor JSON, or not of a run.
@@ -80,6 +80,40 @@ def complete(
     for key, value in default.items():
         if key not in stored:
             stored[key] = value
+
+
+def fill_chosen(
+    config: ml_collections.ConfigDict, chosen: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+    """Replaces the values `"auto"` of a config by those of another one.
+
+    Args:
+        config: the config, which stays as it is.
+        chosen: the other one. Keys that it has more are taken in parts with an `"auto"`.
+
+    Returns:
+        The new config.
+
+    Example:
+
+    >>> config = ml_collections.ConfigDict({"model": {"size": "auto"}, "seed": 1})
+    >>> chosen = ml_collections.ConfigDict({"model": {"size": 5, "layers": 7}, "seed": 2})
+    >>> fill_chosen(config, chosen).to_dict()
+    {'model': {'layers': 7, 'size': 5}, 'seed': 1}
+    """
+    filled = config.copy_and_resolve_references()
+    with filled.unlocked(), filled.ignore_type():
+        _fill(filled, chosen)
+    return filled
+
+
+def _fill(config, chosen):
+    automatic = [key for key, value in config.items() if isinstance(value, str) and value == "auto"]
+    for key in (*automatic, *(key for key in chosen if automatic and key not in config)):
+        config[key] = chosen.get(key, "auto")
+    for key, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict) and key in chosen:
+            _fill(value, chosen[key])
 
 
 def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pipelines.distribution.workers import Workers
 from pipelines.runs.folder import locked
-from pipelines.training.preparation import check, prepare
+from pipelines.training.preparation import check, choose, prepare
 from pipelines.training.progress import peak_memory
 from pipelines.training.task import Task
 from pipelines.training.trainer import Trainer
@@ -39,6 +39,7 @@ def dry_run(
             in which another process makes a dry run.
     """
     workers = Workers(strategy or tf.distribute.get_strategy())
+    config = choose(task, config, workdir, workers)
     check(task, config, workers)
     with contextlib.ExitStack() as stack:
         lock = locked(workdir, ".lock-dry-run", "makes a dry run in", make=True)
@@ -56,11 +57,12 @@ def dry_run(
     iterator = iter(data.train(0))
     seconds = [_time_step(trainer, iterator) for _ in range(1 + STEPS)]
     step = sum(seconds[1:]) / STEPS
-    minutes, rest = divmod(round(seconds[0] + config.train.steps * step), 60)
+    steps = trainer.config.train.steps
+    minutes, rest = divmod(round(seconds[0] + steps * step), 60)
     print(
         f"Memory of the whole process after {STEPS + 1} steps, at most: "
         f"{_mebibytes(peak_memory())}\n"
-        f"Time: {seconds[0]:.1f} s to begin, {step:.3g} s a step; {config.train.steps} steps take "
+        f"Time: {seconds[0]:.1f} s to begin, {step:.3g} s a step; {steps} steps take "
         f"{minutes}:{rest:02d} (minutes:seconds), validation and checkpoints not counted"
     )
 
