@@ -76,7 +76,12 @@ def _unit(name: str) -> str:
     """Returns what the numbers of a record are counted in."""
     if name.endswith("_per_second"):
         return f"{name.removesuffix('_per_second')} a second"
-    for end, unit in (("loss", "nats"), ("accuracy", "share"), ("top1", "share"), ("top5", "share")):
+    for end, unit in (
+        ("loss", "nats"),
+        ("accuracy", "share"),
+        ("top1", "share"),
+        ("top5", "share"),
+    ):
         if name.endswith(end):
             return unit
     return name.removeprefix("validation_").replace("_", " ")

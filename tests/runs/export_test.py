@@ -1,5 +1,7 @@
 """Exports: which weights, which version, what lies in the folder, and who can load it."""
 
+import csv
+import datetime
 import json
 import os
 import re
@@ -20,6 +22,7 @@ from pipelines.runs.weights import load_model
 from pipelines.tasks import translation
 from pipelines.tasks.translation.evaluation import translate
 from pipelines.training import loop
+from pipelines.training.task import Evaluation
 from tests import ROOT, programs
 
 STEPS = (2, 3, 5)
@@ -54,12 +57,16 @@ class Scoring:
     def serving(self, model, config, workdir):
         return Scorer(model)
 
+    def card(self, config, workdir):
+        return {"Input": "Rows of three numbers."}
+
     def example(self, module, config):
         return f"- output: {module.score(ROWS)['scores'].shape}\n"
 
     def evaluate(self, module, config, split):
         scores = {"mean": float(tf.reduce_mean(module.score(ROWS)["scores"]))}
-        return scores, f"Table of {split}.\n", {"empty": Figure()}
+        predictions = [{"row": 7, "prediction": "a\nb"}, {"row": 11, "prediction": 'c\t"d"'}]
+        return Evaluation(scores, f"Table of {split}.\n", {"empty": Figure()}, predictions)
 
 
 class FailingScoring(Scoring):
@@ -172,14 +179,23 @@ class ExportTest:
         }
 
     def test_the_card_says_what_goes_in_what_comes_out_and_how_good_it_is(self, workdir):
-        scores, table = evaluation.evaluate(Scoring(), make_config(), str(workdir), "last", "test")
+        scores, summary = evaluation.evaluate(
+            Scoring(), make_config(), str(workdir), "last", "test"
+        )
         assert json.loads((workdir / "evaluation-test.json").read_text()) == scores
-        assert (workdir / "evaluation-test.md").read_text() == table == "Table of test.\n"
+        assert (workdir / "evaluation-test.md").read_text() == "Table of test.\n"
         assert (workdir / "evaluation-test-empty.png").exists()
+        with open(workdir / "evaluation-test-predictions.tsv", newline="") as file:
+            rows = list(csv.reader(file, delimiter="\t"))
+        assert rows == [["row", "prediction"], ["7", "a\nb"], ["11", 'c\t"d"']]
+        mean = f"mean {scores['mean']:.4g}"
+        assert f"weights last of step 5: {mean}. See {workdir}/evaluation-test.md and" in summary
         card = (self.export(workdir) / "README.md").read_text()
         for line in (
             "# scoring: SavedModel",
-            "Weights: last.",
+            f"Made on {datetime.date.today()} from step 5 of a run of the task scoring, weights last.",
+            "- test: rows",
+            "Rows of three numbers.",
             "`serving_default`",
             "- in `rows`: float32 (None, 3)",
             "- out `scores`: float32 (None, 1)",
@@ -188,6 +204,15 @@ class ExportTest:
             ' "task": "scoring",',
         ):
             assert line in card.splitlines()
+
+    def test_the_card_has_no_scores_of_another_way_to_use_the_model(self, workdir):
+        config = make_config()
+        config.decode = {"beam_size": 3, "batch_size": 7}
+        evaluation.evaluate(Scoring(), config, str(workdir), "last", "test")
+        for changes, has_scores in [({"batch_size": 1}, True), ({"beam_size": 1}, False)]:
+            config.decode.update(changes)
+            path = export.export(Scoring(), config, str(workdir), "last")
+            assert ("## Scores" in (path / "README.md").read_text()) == has_scores
 
     def test_an_export_that_fails_leaves_nothing_behind(self, workdir):
         self.export(workdir)
@@ -220,7 +245,8 @@ loaded = tf.saved_model.load(sys.argv[1])
 sentences = tf.constant(json.loads(sys.argv[2]))
 answers = {name: {} for name in loaded.signatures}
 for name, signature in loaded.signatures.items():
-    for key, value in signature(text=sentences).items():
+    inputs = {key: sentences for key in signature.structured_input_signature[1]}
+    for key, value in signature(**inputs).items():
         value = value.numpy()
         value = np.char.decode(value.astype(bytes), "utf-8") if value.dtype == object else value
         answers[name][key] = value.tolist()
@@ -291,7 +317,8 @@ class TranslatorTest:
         module = translation.serving(model, config, str(run))
         assert found["answers"].keys() == module.signatures().keys()
         for name, function in module.signatures().items():
-            expected = function(tf.constant(self.SENTENCES))
+            inputs = function.get_concrete_function().structured_input_signature[0]
+            expected = function(*[tf.constant(self.SENTENCES)] * len(inputs))
             assert found["answers"][name].keys() == expected.keys()
             for key, value in expected.items():
                 answer = np.array(found["answers"][name][key])
