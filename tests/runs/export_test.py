@@ -191,9 +191,10 @@ class ExportTest:
         mean = f"mean {scores['mean']:.4g}"
         assert f"weights last of step 5: {mean}. See {workdir}/evaluation-test.md and" in summary
         card = (self.export(workdir) / "README.md").read_text()
+        today = datetime.date.today()
         for line in (
             "# scoring: SavedModel",
-            f"Made on {datetime.date.today()} from step 5 of a run of the task scoring, weights last.",
+            f"Made on {today} from step 5 of a run of the task scoring, weights last.",
             "- test: rows",
             "Rows of three numbers.",
             "`serving_default`",

@@ -316,36 +316,32 @@ class DecodeTest:
     SENTENCES = ["eins zwei drei", "", "acht"]
 
     def search(self, module, config, **decode):
+        """Calls `translate_nbest` with another search."""
         changed = config.copy_and_resolve_references()
         changed.decode.update(decode)
         translation.check(changed)
-        return Translator(module.model, module.tokenizer, changed.decode)
+        other = Translator(module.model, module.tokenizer, changed.decode)
+        return call(other.translate_nbest, *self.SENTENCES)["translations"]
 
     def test_a_translation_begins_with_the_prefix_and_keeps_the_rules(self, module, config):
         rules = {"prefix": "five five", "min_length": 9, "no_repeat_ngram": 3, "beam_size": 3}
-        searched = call(self.search(module, config, **rules).translate_nbest, *self.SENTENCES)
-        assert searched["translations"].shape == (3, 3) and set(searched["translations"][1]) == {
-            b""
-        }
-        for text in [*searched["translations"][0], *searched["translations"][2]]:
-            assert text.startswith(b"five five")
+        found = self.search(module, config, **rules)
+        assert found.shape == (3, 3) and set(found[1]) == {b""}
+        for text in [*found[0], *found[2]]:
             ids = module.tokenizer.encode([text])[0]
             triples = list(zip(ids, ids[1:], ids[2:], strict=False))
+            assert text.startswith(b"five five")
             assert len(ids) >= 9 and len(set(triples)) == len(triples)
 
     def test_what_is_drawn_follows_the_temperature_and_the_seed(self, module, config):
-        cold = self.search(module, config, temperature=1e-4)
-        greedy = self.search(module, config, beam_size=1)
-        expected = call(greedy.translate, *self.SENTENCES)["translation"]
-        assert call(cold.translate, *self.SENTENCES)["translation"].tolist() == expected.tolist()
-        options = {"temperature": 5.0, "top_k": 7, "num_hypotheses": 13}
-        first, again, other = (
-            call(self.search(module, config, seed=seed, **options).translate_nbest, "acht")
-            for seed in (3, 3, 5)
+        cold, greedy = (
+            self.search(module, config, num_hypotheses=1, **options)
+            for options in ({"temperature": 1e-4}, {"beam_size": 1})
         )
-        assert len(set(first["translations"][0])) > 7
-        assert first["translations"].tolist() == again["translations"].tolist()
-        assert first["translations"].tolist() != other["translations"].tolist()
+        assert cold.tolist() == greedy.tolist()
+        options = {"temperature": 5.0, "top_k": 7, "num_hypotheses": 13}
+        first, other = (self.search(module, config, seed=seed, **options) for seed in (3, 5))
+        assert len(set(first[2])) > 7 and first.tolist() != other.tolist()
 
 
 class NbestTest:
