@@ -333,15 +333,15 @@ class DecodeTest:
             assert text.startswith(b"five five")
             assert len(ids) >= 9 and len(set(triples)) == len(triples)
 
-    def test_what_is_drawn_follows_the_temperature_and_the_seed(self, module, config):
+    def test_what_is_drawn_follows_the_temperature(self, module, config):
         cold, greedy = (
             self.search(module, config, num_hypotheses=1, **options)
             for options in ({"temperature": 1e-4}, {"beam_size": 1})
         )
         assert cold.tolist() == greedy.tolist()
         options = {"temperature": 5.0, "top_k": 7, "num_hypotheses": 13}
-        first, other = (self.search(module, config, seed=seed, **options) for seed in (3, 5))
-        assert len(set(first[2])) > 7 and first.tolist() != other.tolist()
+        drawn = self.search(module, config, **options)
+        assert drawn.shape == (3, 13) and len(set(drawn[2])) > 7
 
 
 class NbestTest:
