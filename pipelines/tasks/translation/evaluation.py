@@ -1,5 +1,6 @@
 """What is exported of a translator, and how it is scored."""
 
+import re
 from collections.abc import Callable
 
 import keras
@@ -14,6 +15,7 @@ from pipelines.text.pairs import read_pairs
 from pipelines.text.scores import bleu, score, sentence_chrf, table
 from pipelines.training.task import Evaluation
 
+TABLES = ("tsv",)  # formats of one file with both sentences, and the endings of the files
 UNKNOWN_LANGUAGES = "The config names none (`data.languages`)."
 USE = """In the folder of this file, with `pip install tensorflow tensorflow-text`:
 
@@ -103,15 +105,14 @@ def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
     names = path.split(",")
     if len(names) == 2 and all(names):
         return {"format": "files", "folder": "", "test": names}
-    if path.lower().endswith(".tsv"):
-        return {"format": "tsv", "folder": "", "test": path, "columns": _columns(config.data)}
+    for ending in TABLES:
+        if re.fullmatch(rf".*\.{ending}(\.\w+)?", path, re.IGNORECASE):  # It may be packed.
+            is_table = config.data.format in TABLES
+            columns = config.data.columns if is_table else (0, 1)
+            return {"format": ending, "folder": "", "test": path, "columns": columns}
     raise ValueError(
         f"Expected two text files with a comma between them or a .tsv, received --test={path}."
     )
-
-
-def _columns(data) -> tuple:
-    return tuple(data.get("columns") or (0, 1))
 
 
 def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
