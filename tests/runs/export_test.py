@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -254,6 +255,7 @@ for name, signature in loaded.signatures.items():
 ours = [name for name in sys.modules if name.split(".")[0] in ("kerasformer", "pipelines", "apps")]
 print(json.dumps({"answers": answers, "imported": ours}))
 """
+SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +300,31 @@ class TranslatorTest:
         expected = translate(module, list(self.SENTENCES), config)
         assert done.stdout.splitlines() == expected and "⁇" not in expected[0]
 
+    def test_own_pairs_and_another_search_have_scores_and_answers_of_their_own(self, run, tmp_path):
+        for name, lines in (("my.de", "ein Hund\nzwei Hunde\n"), ("my.en", "a dog\ntwo dogs\n")):
+            (tmp_path / name).write_text(lines)
+        shutil.copytree(run, tmp_path / "run")
+        own = ["--test=my.de,my.en", "--beam_size=1", "--output=own.jsonl"]
+        predict = ["predict", "--model=run", "--temperature=0.01", "--num_hypotheses=1"]
+        scored, answered = programs.run(
+            ["evaluate", "--workdir=run", *own],
+            [*predict, "--file=my.de", "--prefix=two", "--output=own.txt"],
+            folder=tmp_path,
+        )
+        assert scored.returncode == answered.returncode == 0, scored.stderr + answered.stderr
+        scores = json.loads(scored.stdout)
+        assert (scores["data"], scores["sentences"]) == ("['my.de', 'my.en']", 2)
+        assert scores["decode"]["beam_size"] == 1 and "beam_size=1.md" in scored.stderr
+        files = [path.name for path in (tmp_path / "run").glob("evaluation*")]
+        endings = (".json", ".md", "-predictions.tsv")
+        assert sorted(files) == sorted(
+            f"evaluation-test-my.de-my.en-beam_size=1{ending}" for ending in endings
+        )
+        lines = (tmp_path / "own.jsonl").read_text().splitlines()
+        assert [json.loads(line)["source"] for line in lines] == ["ein Hund", "zwei Hunde"]
+        lines = (tmp_path / "own.txt").read_text().splitlines()
+        assert len(lines) == 2 and all(line.startswith("two") for line in lines)
+
     def test_what_cannot_be_exported_says_so_in_one_line_and_leaves_nothing(self, run):
         before = sorted(run.rglob("*"))
         (done,) = programs.run(["export", f"--workdir={run}", "--format=litert"])
@@ -308,10 +335,16 @@ class TranslatorTest:
     def test_a_process_with_tensorflow_alone_gives_the_same_strings(self, run, tmp_path):
         config = read_config(run)  # as the program reads it
         path = export.export(translation, config, str(run), "average")
-        command = [sys.executable, "-c", ANSWER, str(path), json.dumps(self.SENTENCES)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        card = (path / "README.md").read_text()
+        for line in ("- 3 training pairs", f"- test: {run.parent} pairs.tsv", "- reference: a dog"):
+            assert line in card.splitlines()
+        code = SNIPPET.search(card)[1] + ANSWER
+        command = [sys.executable, "-c", code, str(path), json.dumps(self.SENTENCES)]
+        done = subprocess.run(command, cwd=path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
-        found = json.loads(done.stdout.splitlines()[-1])
+        of_card, answers = done.stdout.splitlines()
+        assert f"- output: {of_card}" in card.splitlines()
+        found = json.loads(answers)
         assert found["imported"] == []
 
         model = load_model(translation.build, config, str(run), "average")

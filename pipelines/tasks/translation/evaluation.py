@@ -15,7 +15,7 @@ from pipelines.text.pairs import read_pairs
 from pipelines.text.scores import bleu, score, sentence_chrf, table
 from pipelines.training.task import Evaluation
 
-TABLES = ("tsv",)  # formats of one file with both sentences, and the endings of the files
+TABLES = ("tsv", "csv")  # formats of one file with both sentences, and the endings of the files
 UNKNOWN_LANGUAGES = "The config names none (`data.languages`)."
 USE = """In the folder of this file, with `pip install tensorflow tensorflow-text`:
 
@@ -111,7 +111,8 @@ def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
             columns = config.data.columns if is_table else (0, 1)
             return {"format": ending, "folder": "", "test": path, "columns": columns}
     raise ValueError(
-        f"Expected two text files with a comma between them or a .tsv, received --test={path}."
+        "Expected two text files with a comma between them, or a .tsv or .csv, received "
+        f"--test={path}."
     )
 
 

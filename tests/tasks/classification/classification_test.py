@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -321,13 +322,21 @@ class OtherRunTest:
         scores = classification.evaluate(module, make_config(data), "test")[0]
         assert scores["top1"] > 0.9  # Who learns the labels is wrong.
 
-    def test_a_student_is_saved_and_exported_without_its_teacher(self, student):
+    def test_a_student_is_saved_and_exported_without_its_teacher(
+        self, student, monkeypatch, capsys
+    ):
         workdir, config = student
         arrays, _ = Checkpoints(workdir / "checkpoints").load_newest()
         model = load(workdir, config)
         assert sum(name.startswith("model/") for name in arrays) == len(model.variables)
-        export.export(classification, config, str(workdir), "last")
-        assert (workdir / "export/1/saved_model.pb").exists()
+        path = export.export(classification, config, str(workdir), "last")
+        # The code of the card runs in the folder of the card.
+        Image.fromarray(squares(3, seed=7)[0][2]).save(path / "picture.jpg")
+        card = (path / "README.md").read_text()
+        assert "- 301 training images" in card and "3: blue, green, red." in card
+        monkeypatch.chdir(path)
+        exec(re.search(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)[1], {})
+        assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(COLOURS)
 
     def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(self, workdir, data, tmp_path):
         config = make_config(data, **{"teacher.model": str(workdir), "teacher.kind": "hard"})
