@@ -158,7 +158,7 @@ class SummaryTest:
         rest = {"steps": 6, "seconds": 20.0, "best_step": 4, "validation_loss": 1.25}
         rest |= {"tokens_per_second": 50.5}
         assert {name: value for name, value in summary.items() if name not in shares} == rest
-        assert capsys.readouterr().out == (
+        assert capsys.readouterr().err == (
             "6 steps in 20 s, 50.5 tokens a second; best validation_loss 1.25 at step 4; "
             "time: 10.0% input, 15.0% validation, 2.5% checkpoint, 72.5% compute.\n"
         )
