@@ -20,9 +20,9 @@ from pipelines.images.augmentation import (
     random_resized_crop,
     resize_and_crop,
 )
+from pipelines.images.dataset import Images
 from pipelines.images.files import decode
 from pipelines.images.keyed_random import make_keys
-from pipelines.images.labelled import Images
 from pipelines.images.rand_augment import rand_augment
 
 ORDER, IMAGE, BATCH = range(3)  # what a key is used for

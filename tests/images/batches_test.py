@@ -10,7 +10,7 @@ from PIL import Image
 from pipelines.data.shards import Shard
 from pipelines.images.augmentation import Recipe, resize_and_crop
 from pipelines.images.batches import evaluation_dataset, training_dataset
-from pipelines.images.labelled import Images
+from pipelines.images.dataset import Images
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(1, 256, (23, 11, 13, 3), np.uint8)

@@ -5,8 +5,9 @@ import tensorflow as tf
 
 from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images.batches import evaluation_dataset, training_dataset
+from pipelines.images.dataset import Images
 from pipelines.images.description import describe, read_description, require_same_images
-from pipelines.images.labelled import Images, read_images
+from pipelines.images.labelled import read_images
 from pipelines.images.preview import preview as draw_preview
 from pipelines.tasks.classification.config import image_size, recipe
 from pipelines.training.task import Data
