@@ -38,6 +38,12 @@ class Images(NamedTuple):
         """Returns whether an image may have any number of labels."""
         return self.labels.ndim == 2
 
+    def class_counts(self) -> list[int]:
+        """Counts the images of each class."""
+        if self.are_multi:
+            return self.labels.sum(axis=0, dtype=int).tolist()
+        return np.bincount(self.labels, minlength=len(self.class_names)).tolist()
+
     def rows(self, kept: np.ndarray) -> "Images":
         """Returns the images of some indices, or where a mask is true."""
         arrays = {key: getattr(self, key) for key in ("pixels", "labels", "names", "digests")}

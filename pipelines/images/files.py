@@ -5,6 +5,7 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -91,6 +92,17 @@ def count_pixels(contents: bytes) -> int:
     """Reads height times width from the header of an image in which `fault` finds nothing wrong."""
     image = _open(contents)
     return image.width * image.height
+
+
+def size_and_mode(path: Path) -> tuple[tuple[int, int], str] | None:
+    """Reads the sides of an image and Pillow's name for its colours, or nothing where it cannot."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                return image.size, image.mode
+    except Exception:  # Pillow's plugins raise whatever they like.
+        return None
 
 
 def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
