@@ -38,6 +38,11 @@ class Images(NamedTuple):
         """Returns whether an image may have any number of labels."""
         return self.labels.ndim == 2
 
+    def classes(self, index: int) -> list[str]:
+        """Returns the names of the classes of an image."""
+        numbers = np.flatnonzero(self.labels[index]) if self.are_multi else [self.labels[index]]
+        return [self.class_names[number] for number in numbers]
+
     def class_counts(self) -> list[int]:
         """Counts the images of each class."""
         if self.are_multi:

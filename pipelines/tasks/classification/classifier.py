@@ -24,7 +24,8 @@ class Classifier(tf.Module):
 
     Args:
         model: built `VisionTransformer`.
-        description: dict of `class_names`, `channels`, `mean` and `deviation`.
+        description: dict of `class_names`, `channels`, `mean` and `deviation`; with `"labels":
+            "multi"` each class has a probability by itself.
         image_size: pair `(h, w)` of the model.
         crop: float, above 0 and at most 1.
     """
@@ -35,6 +36,8 @@ class Classifier(tf.Module):
         self.normalization = (description["mean"], description["deviation"])
         self.description = description
         self._names, self._channels = description["class_names"], description["channels"]
+        is_multi = description.get("labels") == "multi"
+        self._activation = tf.nn.sigmoid if is_multi else tf.nn.softmax
         self._image_size, self._crop = image_size, crop
         image, pixels = (
             tf.TensorSpec((None, *image_size, self._channels), tf.uint8, name=name)
@@ -61,7 +64,7 @@ class Classifier(tf.Module):
     def _classify_pixels(self, pixels):
         """Does the same with decoded images, uint8 `(B, h, w, c)`."""
         x = normalize(pixels, *self.normalization)
-        probabilities = tf.nn.softmax(self.model(x, training=False))
+        probabilities = self._activation(self.model(x, training=False))
         best, classes = tf.math.top_k(probabilities, min(ANSWERS, len(self._names)))
         return {"class_names": self._spell(classes), "probabilities": best}
 
@@ -92,7 +95,7 @@ class Classifier(tf.Module):
         logits = self.model(normalize(image, *self.normalization), training=False)
         return {
             "class_name": self._spell(tf.argmax(logits, axis=-1)),
-            "probabilities": tf.nn.softmax(logits),
+            "probabilities": self._activation(logits),
         }
 
     @tf.function(input_signature=[IMAGE])

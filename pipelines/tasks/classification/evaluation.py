@@ -8,6 +8,7 @@ from pipelines.images import scores as image_scores
 from pipelines.images.augmentation import resize_and_crop
 from pipelines.images.batches import evaluation_dataset
 from pipelines.images.description import read_description
+from pipelines.images.score_pictures import draw_confusion, draw_mistakes
 from pipelines.tasks.classification.classifier import Classifier
 from pipelines.tasks.classification.config import image_size
 from pipelines.tasks.classification.data import read_split
@@ -26,7 +27,7 @@ def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     probability = float(tf.reduce_max(outputs["probabilities"][0]))
     name = outputs["class_name"][0].numpy().decode()
     return (
-        f"- input: the first image of the validation set, {images.class_names[images.labels[0]]}\n"
+        f"- input: the first image of the validation set, {', '.join(images.classes(0))}\n"
         f"- output: {name}, probability {probability:.3f}\n"
     )
 
@@ -53,13 +54,28 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
         deviation,
         config.serve.crop,
     )
-    probabilities = image_scores.predict(module.model, batches, len(images.labels))
-    predictions = (probabilities, images.labels, images.class_names)
-    scores = image_scores.score(*predictions)
+    several = images.are_multi
+    activation = tf.nn.sigmoid if several else tf.nn.softmax
+    probabilities = image_scores.predict(module.model, batches, len(images.labels), activation)
     worst = image_scores.worst(probabilities, images.labels)
-    pixels = [images.image(index) for index in worst]
-    pictures = {
-        "confusion": image_scores.draw_confusion(*predictions),
-        "mistakes": image_scores.draw_mistakes(pixels, worst, *predictions),
-    }
-    return scores, image_scores.table(scores), pictures
+    pictures = {"mistakes": _draw_mistakes(images, worst, probabilities)}
+    if several:
+        scores = image_scores.score_several(probabilities, images.labels, images.class_names)
+        return scores, image_scores.table(scores, "average precision"), pictures
+    scores = image_scores.score(probabilities, images.labels, images.class_names)
+    counts = image_scores.confusion(probabilities, images.labels)
+    pictures["confusion"] = draw_confusion(counts, images.class_names)
+    tables = image_scores.table(scores), image_scores.pairs_table(counts, images.class_names)
+    return scores, "\n\n".join(tables), pictures
+
+
+def _draw_mistakes(images, worst, probabilities):
+    """Draws the images with the most confident mistakes."""
+    best = probabilities[worst].argmax(axis=1)
+    surely = [
+        f"{images.class_names[number]} {100 * probabilities[index, number]:.0f} %"
+        for index, number in zip(worst, best, strict=True)
+    ]
+    classes = [", ".join(images.classes(index)) or "none" for index in worst]
+    pixels = [images.image(index)[..., :3] for index in worst]
+    return draw_mistakes(pixels, surely, classes, [images.name(index) for index in worst])
