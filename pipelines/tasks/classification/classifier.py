@@ -46,6 +46,7 @@ class Classifier(tf.Module):
         self.predict = tf.function(self._predict, input_signature=[image])
         self.classify_pixels = tf.function(self._classify_pixels, input_signature=[pixels])
         self.embed_pixels = tf.function(self._embed_pixels, input_signature=[pixels])
+        self.attention_pixels = tf.function(self._attention_pixels, input_signature=[pixels])
 
     @tf.function(input_signature=[IMAGE])
     def classify(self, image):
@@ -128,7 +129,10 @@ class Classifier(tf.Module):
             reader (the class token, the pool's weights, or all patches on average) reads through
             one head; and `pixels` uint8 `(B, h, w, c)`, what the model saw.
         """
-        pixels = self._decode(image)
+        return self._attention_pixels(self._decode(image))
+
+    def _attention_pixels(self, pixels):
+        """Does the same with decoded images, uint8 `(B, h, w, c)`."""
         x = normalize(pixels, *self.normalization)
         logits = self.model(x, training=False)
         sequence, scores = self.model.encode(x, training=False, return_attention_scores=True)
@@ -157,6 +161,7 @@ class Classifier(tf.Module):
             "serving_default_pixels": self.classify_pixels,
             "classify_pixels": self.classify_pixels,
             "embed_pixels": self.embed_pixels,
+            "attention_pixels": self.attention_pixels,
         }
 
     def runtime_functions(self, format: str) -> dict:

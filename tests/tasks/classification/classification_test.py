@@ -275,7 +275,9 @@ class OtherRunTest:
         assert Checkpoints(tmp_path / "run/checkpoints").load_newest()[1]["step"] == 5
 
     def test_it_normalises_images_as_the_first_did(self, workdir, data, tmp_path):
-        config = make_config(data, **{"start.workdir": str(workdir), "data.classes": ("red", "blue")})
+        config = make_config(
+            data, **{"start.workdir": str(workdir), "data.classes": ("red", "blue")}
+        )
         classification.datasets(config, str(tmp_path))
         described, first = map(read_description, (str(tmp_path), str(workdir)))
         assert described["class_names"] == ["red", "blue"]
