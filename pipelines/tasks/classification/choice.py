@@ -36,7 +36,7 @@ PHOTOGRAPHS = {
 }
 # By the size of the model: how many images a run sees, which takes two cores about half an hour,
 # and at most how often each; the largest batch and the learning rate for it.
-RUNS = {32: (2_000_000, 200, 128, 0.002), 224: (160_000, 100, 64, 0.001)}
+RUNS = {32: (2_000_000, 200, 128, 0.002), 224: (100_000, 100, 64, 0.001)}
 LEAST_EPOCHS = 10
 SLOW_AVERAGE = 3000  # steps from which on the moving average looks back a thousand steps
 VALIDATIONS = 20  # of a run
