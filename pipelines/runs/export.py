@@ -2,7 +2,8 @@
 
 `export/<version>/` holds a SavedModel, `export_onnx/<version>/` and `export_litert/<version>/` a
 file for each function of the model, the files that the run prepared of its data and its config;
-each of them a model card, `README.md`. A file is written only if its runtime answers as TensorFlow does.
+each of them a model card, `README.md`. A file is written only if its runtime answers as TensorFlow
+does.
 """
 
 import contextlib

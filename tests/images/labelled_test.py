@@ -7,10 +7,8 @@ import sys
 import ml_collections
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from pipelines.images.dataset import Images, count_leaks, statistics
 from pipelines.images.labelled import read_images, read_splits
 
 RANDOM = np.random.default_rng(0)
@@ -264,21 +262,6 @@ class FolderTest:
         with pytest.raises(ValueError, match="at least two classes, received 'cat' alone"):
             read_images(data, "train")
 
-    def test_stray_files_of_a_mac_and_of_windows_are_counted_and_left_out(self, tmp_path, capsys):
-        self.write(tmp_path / "all")
-        stray = ["all/ant/Thumbs.db", "all/bee/desktop.ini", "all/bee/Thumbs.db", "all/.DS_Store"]
-        stray += ["all/readme.txt", "all/__MACOSX/ant/._0.png", "all/ant/._0.png", "all/bee/a.TXT"]
-        for name in stray:
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text("no picture")
-        data = config("folder", tmp_path, train="all", validation="20%")
-        splits = read_splits(data, ("train", "validation"))
-        assert {i.class_names for i in splits.values()} == {("ant", "bee")}
-        assert sum(len(i.labels) for i in splits.values()) == 10
-        said = capsys.readouterr().out
-        assert said.startswith("Left out 8 files that are no pictures: Thumbs.db (2), ")
-        assert said.count("\n") == 1
-
     def test_all_faults_of_all_splits_are_told_at_once(self, tmp_path):
         self.write(tmp_path / "train")
         self.write(tmp_path / "test")
@@ -287,139 +270,6 @@ class FolderTest:
         data = config("folder", tmp_path, train="train", validation="val", test="test")
         with pytest.raises(ValueError, match=r"ant/0\.png .empty.*/val'.*bee/3\.png .no image"):
             read_splits(data, ("train", "validation", "test"))
-
-    def test_shares_are_chosen_by_content_and_not_by_name(self, tmp_path):
-        self.write(tmp_path / "all", classes=("ant", "bee", "cat"))
-        for number in range(3):  # The same pictures under other names.
-            image = (tmp_path / f"all/bee/{number}.png").read_bytes()
-            (tmp_path / f"all/bee/copy of {number}.png").write_bytes(image)
-        keys = {"train": "all", "validation": "20%", "test": "30%"}
-        splits = read_splits(config("folder", tmp_path, **keys), tuple(keys))
-        contents = {}
-        for split, images in splits.items():
-            assert np.bincount(images.labels).min() >= 1
-            for row in images.pixels:
-                contents.setdefault(row.tobytes(), set()).add(split)
-        assert len(contents) == 15 and all(len(splits) == 1 for splits in contents.values())
-        assert sum(len(images.labels) for images in splits.values()) == 18
-        (tmp_path / "all/ant").rename(tmp_path / "all/zebra")
-        for path in sorted((tmp_path / "all/bee").iterdir()):
-            path.rename(path.with_name(f"{hash(path.name)}.png"))
-        again = read_splits(config("folder", tmp_path, **keys), tuple(keys))
-        for split, images in again.items():
-            assert {x.tobytes() for x in images.pixels} == {
-                x.tobytes() for x in splits[split].pixels
-            }
-        for share, words in (("0%", "validation=0%"), ("100%", "=100%")):
-            data = config("folder", tmp_path, train="all", validation=share)
-            with pytest.raises(ValueError, match=words):
-                read_images(data, "train")
-
-    def test_images_of_a_split_that_training_has_too_are_counted_by_content(self, tmp_path):
-        self.write(tmp_path / "train")
-        self.write(tmp_path / "test", classes=("bee", "ant"))  # The same pictures otherwise named.
-        (tmp_path / "test/ant/2.png").write_bytes(tf.io.encode_png(PIXELS[20]).numpy())
-        splits = read_splits(
-            config("folder", tmp_path, train="train", test="test"), ("train", "test")
-        )
-        assert count_leaks(splits["train"], splits["test"]) == (9, "ant/0.png")
-        assert count_leaks(splits["train"], splits["train"]._replace(digests=np.array([3]))) == (
-            0,
-            "",
-        )
-        arrays = (
-            Images(PIXELS[:5], LABELS[:5], tuple("abc"), 3),
-            Images(PIXELS[3:], LABELS[3:], tuple("abc"), 3),
-        )
-        assert count_leaks(*arrays) == (2, "image 0")
-
-
-class CsvTest:
-    def write(self, folder, text, count=6):
-        (folder / "pictures").mkdir()
-        for number in range(count):
-            Image.fromarray(PIXELS[number]).save(folder / "pictures" / f"{number}.png")
-        (folder / "a.csv").write_bytes(text.encode("utf-8-sig"))
-
-    def read(self, folder, split="train", **keys):
-        return read_images(config("csv", folder, **{"train": "a.csv", **keys}), split)
-
-    @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-    @pytest.mark.parametrize("header", ["Label,Filename,Note\r\n", ""])
-    def test_a_spreadsheet_gives_paths_and_labels(self, tmp_path, delimiter, header):
-        rows = [f"{'bee' if i % 2 else 'ant'},pictures\\{i}.png,x\r\n" for i in range(6)]
-        if not header:
-            rows = [",".join(row.split(",")[1::-1]) + "\r\n" for row in rows]
-        self.write(tmp_path, (header + "".join(rows) + "\r\n").replace(",", delimiter))
-        images = self.read(tmp_path)
-        np.testing.assert_array_equal(images.pixels, PIXELS[:6])
-        assert images.class_names == ("ant", "bee") and images.labels.tolist() == [0, 1] * 3
-        assert images.name(3) == "pictures/3.png" and len(set(images.digests)) == 6
-        counts = [
-            len(self.read(tmp_path, s, validation="30%").labels) for s in ("train", "validation")
-        ]
-        assert counts == [4, 2]
-
-    @pytest.mark.parametrize(
-        "text, names",
-        [
-            (
-                "image,labels\npictures/0.png,cat|ant\npictures/1.png,\npictures/2.png,cat\n",
-                "ant cat",
-            ),
-            (
-                "image,cat,ant\npictures/0.png,1,1\npictures/1.png,0,0\npictures/2.png,1,0\n",
-                "cat ant",
-            ),
-        ],
-    )
-    def test_an_image_may_have_several_labels(self, tmp_path, text, names):
-        self.write(tmp_path, text)
-        images = self.read(tmp_path, labels="multi")
-        assert images.class_names == tuple(names.split())
-        expected = {"cat": [1, 0, 1], "ant": [1, 0, 0]}
-        np.testing.assert_array_equal(images.labels.T, [expected[n] for n in names.split()])
-        some = self.read(tmp_path, labels="multi", classes=("ant",))
-        assert some.labels.tolist() == [[1], [0], [0]]
-        assert len(self.read(tmp_path, "test", labels="multi", test="34%").labels) == 1
-
-    @pytest.mark.parametrize(
-        "text, words",
-        [
-            ("", "rows of a path and a label in .*received none"),
-            ("path,label\n", "received a header alone"),
-            ("photo,animal\n0.png,cat\n", "column of path, .*received photo, animal"),
-            ("path,label\npictures/0.png,cat\npictures/1.png\n", r"line 3, received \['pictures"),
-            (
-                "path,label\npictures/0.png,cat\npictures/1.png,\n",
-                "a label in .*line 3, received none",
-            ),
-            ("pictures/0.png,cat\npictures/9.png,dog\n", r"9.png .No such file"),
-            ("pictures/0.png,cat\npictures/1.png,cat\n", "two classes, received 'cat' alone"),
-        ],
-    )
-    def test_what_is_no_such_table_is_one_sentence(self, tmp_path, text, words):
-        self.write(tmp_path, text)
-        with pytest.raises(ValueError, match=words):
-            self.read(tmp_path)
-
-    def test_tables_of_other_kinds_or_classes_are_refused(self, tmp_path):
-        self.write(tmp_path, "pictures/0.png,cat\npictures/1.png,dog\n")
-        (tmp_path / "b.csv").write_text("pictures/0.png,cat\npictures/1.png,eel\n")
-        with pytest.raises(
-            ValueError, match="classes of data.train in .*b.csv, received 'eel' in line 2"
-        ):
-            self.read(tmp_path, "test", test="b.csv")
-        (tmp_path / "b.csv").write_text("path,cat,dog\npictures/0.png,1,2\n")
-        with pytest.raises(ValueError, match="0 or 1 for each class in .*line 2, received 1, 2"):
-            self.read(tmp_path, train="b.csv", labels="multi")
-        (tmp_path / "b.csv").write_bytes("größe.png,ä\n".encode("latin-1"))
-        with pytest.raises(ValueError, match="it is not UTF-8"):
-            self.read(tmp_path, train="b.csv")
-        with pytest.raises(
-            ValueError, match="data.labels to be \"one\".*received data.labels='two'"
-        ):
-            self.read(tmp_path, labels="two")
 
 
 @pytest.fixture(scope="module")
@@ -499,22 +349,3 @@ class TfdsTest:
         monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
         with pytest.raises(ImportError, match=r'pip install "kerasformer\[pipelines\]"'):
             read_images(self.data(prepared), "train")
-
-
-class StatisticsTest:
-    def test_they_are_those_of_the_levels(self):
-        pixels = RANDOM.integers(0, 256, (2053, 2, 3, 3), np.uint8) // [1, 2, 5]
-        images = Images(pixels.astype(np.uint8), np.zeros(2053, np.int32), ("a",), 3)
-        mean, deviation = statistics(images)
-        np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)))
-        np.testing.assert_allclose(deviation, pixels.std((0, 1, 2)))
-
-    def test_images_of_one_colour_can_still_be_divided_by_them(self):
-        images = Images(np.full((2, 3, 5, 1), 7, np.uint8), np.zeros(2, np.int32), ("a",), 1)
-        assert statistics(images) == ((7.0,), (1.0,))
-
-    @pytest.mark.parametrize("channels", [1, 3])
-    def test_files_have_those_of_imagenet(self, channels):
-        images = Images(np.array(["a.png"]), np.zeros(1, np.int32), ("a",), channels)
-        mean, deviation = statistics(images)
-        assert len(mean) == len(deviation) == channels and mean[channels // 2] == 116.28
