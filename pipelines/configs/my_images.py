@@ -15,29 +15,23 @@ CHOSEN = {
     "data": ("format", "train", "validation", "test", "channels"),
     "augment": ("padding", "min_area", "flip"),
     "model": ("variant", "image_size"),
-    "train": (
-        "batch_size",
-        "steps",
-        "learning_rate",
-        "warmup_steps",
-        "ema",
-        "validate_every",
-        "checkpoint_every",
-    ),
+    "train": ("epochs", "batch_size", "learning_rate", "ema", "precision"),
     "serve": ("crop",),
 }
 
 
 def get_config():
     config = classification.default_config()
+    for part, keys in CHOSEN.items():
+        config[part].update(dict.fromkeys(keys, "auto"))
     config.data.folder = ""
-    with config.ignore_type():
-        for part, keys in CHOSEN.items():
-            config[part].update(dict.fromkeys(keys, "auto"))
     config.augment.cutmix = 1.0
     config.augment.mix_probability = 0.5
     config.model.attention_dropout = 0.0
     config.model.stochastic_depth = 0.0
+    config.train.warmup_steps = "5%"
+    config.train.validate_every = "5%"
+    config.train.checkpoint_every = "5%"
     config.train.keep_checkpoints = 2
     config.serve.batch_size = 64
     return config

@@ -39,7 +39,6 @@ PHOTOGRAPHS = {
 RUNS = {32: (2_000_000, 200, 128, 0.002), 224: (100_000, 100, 64, 0.001)}
 LEAST_EPOCHS = 10
 SLOW_AVERAGE = 3000  # steps from which on the moving average looks back a thousand steps
-VALIDATIONS = 20  # of a run
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -83,8 +82,8 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 PARTS = ("data", "augment", "model", "train", "serve")
 OF_DATA = ("data.format", "data.train", "data.validation", "data.test", "data.channels")
-OF_TRAINING = ("train.steps", "train.batch_size", "train.learning_rate", "train.warmup_steps")
-OF_TRAINING += ("train.ema", "train.validate_every", "train.checkpoint_every", "augment.flip")
+OF_TRAINING = ("train.epochs", "train.batch_size", "train.learning_rate", "train.ema")
+OF_TRAINING += ("augment.flip",)
 
 
 def _layout(config) -> dict[str, Any]:
@@ -126,16 +125,11 @@ def _training(config, count: int) -> dict[str, Any]:
     if batch_size == "auto":
         batch_size = min(2 ** max(int(math.log2(count / 8)), 0), largest) if count >= 8 else 1
     epochs = min(max(views / count, LEAST_EPOCHS), most_epochs)
-    steps = config.train.steps
-    if steps == "auto":
-        steps = max(round(epochs * count / batch_size), 1)
-    period = max(steps // VALIDATIONS, 1)
+    given = config.train.epochs if config.train.steps is None else None
+    steps = config.train.steps or (epochs if given == "auto" else given) * count / batch_size
     return {
+        "train.epochs": round(epochs),
         "train.batch_size": batch_size,
-        "train.steps": steps,
         "train.learning_rate": float(f"{rate * math.sqrt(batch_size / largest):.2g}"),
-        "train.warmup_steps": steps // 20,
         "train.ema": 0.999 if steps >= SLOW_AVERAGE else 0.99,
-        "train.validate_every": period,
-        "train.checkpoint_every": period,
     }
