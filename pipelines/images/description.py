@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from pipelines.data.sources import expanded
-from pipelines.images.labelled import Images, statistics
+from pipelines.images.dataset import Images, statistics
 from pipelines.runs.config import read_config
 from pipelines.runs.files import write_text
 
