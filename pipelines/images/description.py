@@ -37,6 +37,8 @@ def describe(images: Images, workdir: str, start: str = "") -> dict:
         "mean": list(mean),
         "deviation": list(deviation),
     }
+    if images.are_multi:
+        description["labels"] = "multi"
     if start:
         first = read_description(expanded(start))
         if first["channels"] != images.channels:
