@@ -47,6 +47,11 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
     print(f"Images: {counts}, {len(images.class_names)} classes", flush=True)
     _print_leaks(splits)
     weights = class_weights(config, images.class_counts())
+    if images.channels == 4 and config.augment.layers:
+        raise ValueError(
+            "Expected augment.layers=0 with images of 4 channels, because RandAugment knows no "
+            f"transparency, received augment.layers={config.augment.layers}."
+        )
     size, normalization = image_size(config), (description["mean"], description["deviation"])
     return Data(
         train=lambda batch: training_dataset(
