@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import tempfile
 from pathlib import Path
 
 import ml_collections
@@ -18,6 +19,7 @@ from pipelines.distribution.workers import Workers
 from pipelines.tasks import translation
 from pipelines.text import pairs
 from pipelines.training import preparation, settings
+from tests import own_pictures
 
 NAMES = sorted(
     path.stem for path in Path(pipelines.configs.__path__[0]).glob("*.py") if path.stem[0] != "_"
@@ -31,6 +33,11 @@ DATA_KEYS = {
     "digits": set(),
     "folder": {"folder", "channels", "examine"} | SPLITS,
 }
+WORKERS = Workers(tf.distribute.get_strategy())
+FOLDER = tempfile.TemporaryDirectory()
+for label, name in enumerate(own_pictures.CLASSES):
+    image = own_pictures.encoded(own_pictures.photograph(label, 0), "PNG")
+    own_pictures.write(FOLDER.name, {f"{name}/0.png": image})
 MODELS = {"translation": Seq2SeqTransformer, "classification": VisionTransformer}
 VARIANTS = {"translation": transformer.VARIANTS, "classification": vit_variants.VARIANTS}
 SENTENCES = ["der Hund schläft", "die Hunde schlafen", "the dog sleeps", "the dogs sleep"]
@@ -41,7 +48,12 @@ def module(name):
 
 
 def load(name):
-    return module(name).get_config()
+    """Makes a config; one of own pictures chooses by two of them."""
+    config = module(name).get_config()
+    if name == "my_images":
+        config.data.folder = FOLDER.name
+        config = preparation.choose(TASKS[config.task], config, FOLDER.name, WORKERS)
+    return config
 
 
 def default_of(name):
@@ -56,7 +68,7 @@ def test_the_shipped_configs_are_these():
     words = {"demo_translation", "multi30k_en_de", "ted_pt_en"}
     words |= {"wmt14_en_de_base", "wmt14_en_de_big"}
     pixels = {"demo_digits", "cifar10_cpu", "cifar10_vit", "cifar10_cct", "cifar10_deit"}
-    pixels |= {"cifar10_finetune_high_resolution", "cifar100_vit", "imagenet_vit_s16"}
+    pixels |= {"cifar10_finetune_high_resolution", "cifar100_vit", "imagenet_vit_s16", "my_images"}
     assert words | pixels == set(NAMES)
 
 
@@ -81,7 +93,7 @@ class EveryConfigTest:
 
     def test_it_contradicts_neither_itself_nor_the_programs(self, name):
         config = load(name)
-        preparation.check(TASKS[config.task], config, Workers(tf.distribute.get_strategy()))
+        preparation.check(TASKS[config.task], config, WORKERS)
 
     def test_its_model_is_made_of_its_arguments(self, name):
         config = load(name)

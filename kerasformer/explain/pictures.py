@@ -13,6 +13,8 @@ from kerasformer.explain.words import readable
 PICTURES = (".png", ".pdf", ".svg")
 CELL_SIZE = 0.34  # inches of a row or column
 PANEL_SIZE = 2.5  # inches of an image
+TITLE_SIZE = 0.4  # inches above it
+SCALE_SIZE = 1.0  # inches beside the images for what their colours mean
 MAX_LABEL_LENGTH = 32  # characters
 MAX_LABELS = 96  # of a side; of more, every second or third or ... is written
 
@@ -25,8 +27,11 @@ def draw_grid_maps(
 ) -> None:
     """Draws an image, and beside it the image under each map, brighter where attention is higher.
 
+    A scale says which share of the attention a colour is, in per cent; all maps have the same.
+
     Args:
-        image: uint8 array `(height, width, channels)`, 1 or 3 channels, or floats from 0 to 1.
+        image: uint8 array `(height, width, channels)`, or floats from 0 to 1; 1 channel, 3, or 4
+            with transparency.
         maps: float array `(rows, columns)`, or several `(maps, rows, columns)`.
         path: str or path. It ends in `.png`, `.pdf` or `.svg`.
         titles: one str for each map, or none.
@@ -36,25 +41,33 @@ def draw_grid_maps(
         ImportError: where matplotlib is missing.
     """
     image, maps = np.asarray(image), np.array(maps, "float32", ndmin=3)
-    if image.ndim != 3 or image.shape[-1] not in (1, 3) or maps.ndim != 3 or 0 in maps.shape:
+    if image.ndim != 3 or image.shape[-1] not in (1, 3, 4) or maps.ndim != 3 or 0 in maps.shape:
         raise ValueError(
-            "Expected image of shape (height, width, 1 or 3) and maps of shape (maps, rows, "
+            "Expected image of shape (height, width, 1, 3 or 4) and maps of shape (maps, rows, "
             f"columns), received image.shape={image.shape} and maps.shape={maps.shape}."
         )
     height, width = image.shape[:2]
     style = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
+    style |= {"cmap": "inferno", "alpha": 0.6}
     white = 255 if image.dtype == np.uint8 else 1
     columns = math.ceil(math.sqrt(1 + len(maps)))
     lines = math.ceil((1 + len(maps)) / columns)
-    figure = _new_figure((PANEL_SIZE * columns, PANEL_SIZE * lines * height / width), path)
+    title_size = TITLE_SIZE if titles else 0.0
+    row = PANEL_SIZE * height / width + title_size
+    size = PANEL_SIZE * columns + SCALE_SIZE, max(row * lines, PANEL_SIZE)
+    figure = _new_figure(size, path)
+    panels = figure.add_gridspec(lines, columns, right=1 - SCALE_SIZE / size[0])
+    highest = 100 * max(maps.max(), 1e-9)
     for index in range(1 + len(maps)):
-        axes = figure.add_subplot(lines, columns, index + 1)
+        axes = figure.add_subplot(panels[divmod(index, columns)])
         axes.imshow(image, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
         axes.set_axis_off()
         if index:
-            axes.imshow(maps[index - 1], cmap="inferno", alpha=0.6, **style)
+            drawn = axes.imshow(100 * maps[index - 1], vmin=0, vmax=highest, **style)
         if index and titles:
             axes.set_title(readable(titles[index - 1], MAX_LABEL_LENGTH), parse_math=False)
+    bar = figure.add_axes((1 - SCALE_SIZE / size[0] + 0.3 / size[0], 0.15, 0.15 / size[0], 0.7))
+    figure.colorbar(drawn, cax=bar).set_label("share of the attention, %")
     _save(figure, Path(path))
 
 

@@ -45,7 +45,8 @@ COMPACT = {
     14: _sizes(14, 384, 6, 1152, **DROPS),
 }
 STEMS = [(2, 3, 2), (4, 3, 2), (6, 3, 1), (6, 3, 2), (7, 3, 1), (7, 3, 2), (7, 7, 2), (14, 7, 2)]
-STEMS += [(4, 3, 3)]  # Not theirs: 16 positions for an image of 32 x 32 pixels, for CPUs.
+# Not theirs, for CPUs: 16 positions for an image of 32 x 32 pixels, 196 for one of 224 x 224.
+STEMS += [(4, 3, 3), (4, 7, 2)]
 LITE = [(layers, patch) for layers in (6, 7) for patch in (4, 8)]
 VARIANTS = {
     **{f"{name}/{p}": SIZES[name] | {"patch_size": p} for name in SIZES for p in PATCHES[name]},

@@ -25,7 +25,7 @@ from pipelines.benchmarks.turns import Side, Work
 from pipelines.configs import cifar10_cpu
 from pipelines.images.augmentation import Recipe
 from pipelines.images.batches import training_dataset
-from pipelines.images.labelled import Images
+from pipelines.images.dataset import Images
 
 LEARNING_RATE = 1e-3
 TIMM_HINT = '--peers=timm needs timm: `pip install "kerasformer[timm]"`.'

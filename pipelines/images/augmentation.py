@@ -237,13 +237,13 @@ def mix(
 
     Args:
         images: float32 tensor `(B, h, w, c)`.
-        labels: int32 tensor `(B,)`.
+        labels: int tensor `(B,)`, or `(B, classes)`.
         key: uint64 scalar, of the batch.
         recipe: `Recipe`.
 
     Returns:
-        Tuple of the images, the labels of what was mixed in, `(B,)`, and the float32 shares of the
-        original labels, `(B,)`.
+        Tuple of the images, the labels of what was mixed in, and the float32 shares of the original
+        labels, `(B,)`.
 
     References:
         - [Zhang et al., 2017](https://arxiv.org/abs/1710.09412)
@@ -260,7 +260,7 @@ def mix(
     columns = _between(integers(x, width), halves[1], width)[:, None]
     weights = tf.where(cuts, 1.0 - tf.cast(rows & columns, tf.float32), share)
     images = weights * images + (1 - weights) * images[::-1]
-    return images, labels[::-1], tf.fill(tf.shape(labels), tf.reduce_mean(weights))
+    return images, labels[::-1], tf.fill(tf.shape(labels)[:1], tf.reduce_mean(weights))
 
 
 def _beta(key: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:

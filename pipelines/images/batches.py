@@ -20,12 +20,12 @@ from pipelines.images.augmentation import (
     random_resized_crop,
     resize_and_crop,
 )
+from pipelines.images.dataset import Images
 from pipelines.images.files import decode
-from pipelines.images.keyed_random import make_keys
-from pipelines.images.labelled import Images
+from pipelines.images.keyed_random import integers, make_keys, uniform
 from pipelines.images.rand_augment import rand_augment
 
-ORDER, IMAGE, BATCH = range(3)  # what a key is used for
+ORDER, IMAGE, BATCH, DRAW = range(4)  # what a key is used for
 NO_LABEL = -1
 
 
@@ -40,6 +40,8 @@ def training_dataset(
     *,
     start_batch: int = 0,
     shard: Shard = WHOLE_BATCH,
+    is_balanced: bool = False,
+    class_weights: Sequence[float] | None = None,
 ) -> tf.data.Dataset:
     """Makes the endless dataset of training batches, from any one of them on.
 
@@ -58,12 +60,16 @@ def training_dataset(
         start_batch: int. The first batch. The batches are those that a dataset from the beginning
             would give from there on, without making the ones before.
         shard: `Shard`. The part of each batch that is made.
+        is_balanced: bool. Whether each class is drawn equally often: an epoch then takes images of
+            a rare class several times, and of a common one only some.
+        class_weights: a float for each class, with which its share is multiplied.
 
     Returns:
         Dataset of dicts of tensors: `images`, float32 `(B, h, w, c)`, normalised; `labels`, int32
         `(B,)`; `other_labels`, int32 `(B,)`; and `share`, float32 `(B,)`: an image belongs to
-        `labels` with this share and to `other_labels` with the rest. Without mixing, the share
-        is 1.
+        `labels` with this share and to `other_labels` with the rest, `other_share` where there are
+        class weights. Without mixing, the share is 1. Labels of several classes are uint8
+        `(B, classes)`.
 
     Raises:
         ValueError: if there are fewer images than `batch_size`.
@@ -74,11 +80,13 @@ def training_dataset(
     load = _loader(images, image_size, recipe.min_area)
     start_epoch, start_position = divmod(start_batch * batch_size, count)
     rows = _rows(batch_size, shard)
+    draw = _balanced_drawer(images.labels) if is_balanced else None
 
     def epoch_order(epoch):
         random = tf.bitcast(make_keys(seed, ORDER, epoch, tf.range(count)), tf.int64)
         positions = tf.range(count)  # The copies of an image come one after the other.
         indices = tf.gather(tf.argsort(random), positions // repeats)
+        indices = indices if draw is None else draw(indices, make_keys(seed, DRAW, epoch, indices))
         first = tf.where(epoch == start_epoch, start_position, 0)
         return indices[first:], (positions % repeats)[first:], tf.fill((count,), epoch)[first:]
 
@@ -91,7 +99,12 @@ def training_dataset(
         if recipe.mixes:
             key = make_keys(seed, BATCH, number)
             x, other_labels, share = mix(x, labels, key, recipe)
-        return {"images": x, "labels": labels, "other_labels": other_labels, "share": share}
+        batch = {"images": x, "labels": labels, "other_labels": other_labels, "share": share}
+        if class_weights is not None:
+            weights = tf.constant(class_weights, tf.float32)
+            batch["share"] = share * tf.gather(weights, labels)
+            batch["other_share"] = (1 - share) * tf.gather(weights, other_labels)
+        return batch
 
     epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
     batches = epochs.map(epoch_order).rebatch(batch_size, drop_remainder=True)
@@ -117,7 +130,8 @@ def evaluation_dataset(
 
     Returns:
         Dataset of dicts of `images`, float32 `(B, h, w, c)`, and `labels`, int32 `(B,)`. The last
-        batch is filled up with images of zeros whose label is -1.
+        batch is filled up with images of zeros whose label is -1. Where images have several labels,
+        uint8 `(B, classes)`, `real`, bool `(B,)`, tells these images apart.
     """
     indices = np.full((-(-len(images.labels) // batch_size), batch_size), -1, np.int32)
     indices.flat[: len(images.labels)] = np.arange(len(images.labels))
@@ -127,10 +141,27 @@ def evaluation_dataset(
         real = indices >= 0
         x, labels = load(tf.maximum(indices, 0), make_keys(indices))
         x = normalize(x, mean, deviation) * tf.cast(real, tf.float32)[:, None, None, None]
+        if images.are_multi:
+            return {"images": x, "labels": labels, "real": real}
         return {"images": x, "labels": tf.where(real, labels, NO_LABEL)}
 
     batches = tf.data.Dataset.from_tensor_slices(indices)
     return batches.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _balanced_drawer(labels):
+    """Makes a function from random numbers and keys to indices, with all classes equally often."""
+    counts = np.bincount(labels)
+    classes, starts = np.flatnonzero(counts), np.cumsum(counts) - counts
+    starts, counts = (tf.constant(x[classes], tf.int32) for x in (starts, counts))
+    by_class = tf.constant(np.argsort(labels, kind="stable"), tf.int32)
+
+    def draw(numbers, keys):
+        turn = numbers % len(classes)
+        position = integers(uniform(keys, DRAW, 1)[:, 0], tf.gather(counts, turn))
+        return tf.gather(by_class, tf.gather(starts, turn) + position)
+
+    return draw
 
 
 def _rows(batch_size, shard):

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from pipelines.data.sources import expanded
-from pipelines.images.labelled import Images, statistics
+from pipelines.images.dataset import Images, statistics
 from pipelines.runs.config import read_config
 from pipelines.runs.files import write_text
 
@@ -37,6 +37,8 @@ def describe(images: Images, workdir: str, start: str = "") -> dict:
         "mean": list(mean),
         "deviation": list(deviation),
     }
+    if images.are_multi:
+        description["labels"] = "multi"
     if start:
         first = read_description(expanded(start))
         if first["channels"] != images.channels:

@@ -1,23 +1,27 @@
 """Encoded images: whether one can be used, and its pixels."""
 
+import functools
 import io
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+from pipelines.images.orientation import orientation, turn_upright
+
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 ANIMATED = ("GIF", "PNG", "WEBP")
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
-# TensorFlow reads a palette as gray, and refuses transparent WebP.
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16")
+CHANNELS = (1, 3, 4)
+# TensorFlow reads a palette as gray.
 UNREADABLE: dict[tuple[str | None, str], str] = {
     ("BMP", "1"): "BMP with a palette",
     ("BMP", "P"): "BMP with a palette",
-    ("WEBP", "RGBA"): "WebP with transparency",
 }
 MAX_PIXELS = 64_000_000  # of an image that is decoded
 MAX_BYTES = 4 * 2**30  # of an array of decoded images
@@ -28,15 +32,31 @@ LISTED = 20  # bad images that a message names; it counts the rest
 def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
     """Decodes a BMP, GIF, JPEG, PNG or WebP image, in `tf.data` or an exported graph.
 
+    A photograph is turned upright as the EXIF data of its JPEG say. Of 16 bits the upper 8 are
+    kept. Transparency is left out, unless there are four channels.
+
     Args:
         contents: string scalar.
-        channels: int, 1 (gray) or 3.
+        channels: int, 1 (gray), 3, or 4 (with transparency, 255 where an image has none).
 
     Returns:
         uint8 tensor `(height, width, channels)`.
     """
-    image = tf.io.decode_image(contents, channels=3, expand_animations=False)
-    image.set_shape((None, None, 3))
+
+    contents = tf.convert_to_tensor(contents)
+
+    def special():
+        return _decode_special(contents, channels)
+
+    def other():
+        return tf.io.decode_image(contents, channels=3, expand_animations=False)
+
+    first = tf.strings.substr(contents, 0, 1)
+    marks = (b"\xff", b"R", b"\x89") if channels == 4 else (b"\xff", b"R")
+    image = tf.cond(tf.reduce_any(first == marks), special, other)
+    if channels == 4:
+        return _with_alpha(image)
+    image = tf.ensure_shape(image, (None, None, 3))
     if channels == 3:
         return image
     # The decoders themselves would weigh the colours differently from format to format.
@@ -44,10 +64,45 @@ def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
     return tf.cast(tf.bitwise.right_shift(x + 32768, 16), tf.uint8)
 
 
+# A function of its own, whose operations cost no time for images that do not need it.
+@functools.partial(tf.function, experimental_attributes={"_noinline": True})
+def _decode_special(contents, channels):
+    """Decodes what `tf.io.decode_image` alone does not: rotated, transparent images."""
+
+    def jpeg():
+        return turn_upright(tf.io.decode_jpeg(contents, channels=3), orientation(contents))
+
+    def png():
+        return tf.io.decode_png(contents, channels=max(channels, 3))
+
+    def webp():
+        return tf.image.decode_webp(contents, channels=0)[0, ..., : max(channels, 3)]
+
+    first = tf.strings.substr(contents, 0, 1)
+    return tf.cond(first == b"\xff", jpeg, lambda: tf.cond(first == b"R", webp, png))
+
+
+def _with_alpha(image):
+    """Adds full opacity to an image of three channels; one of four stays as it is."""
+    opaque = tf.fill(tf.shape(image[..., :1]), tf.constant(255, tf.uint8))
+    return tf.concat([image, opaque], axis=-1)[..., :4]
+
+
 def count_pixels(contents: bytes) -> int:
     """Reads height times width from the header of an image in which `fault` finds nothing wrong."""
     image = _open(contents)
     return image.width * image.height
+
+
+def size_and_mode(path: Path) -> tuple[tuple[int, int], str] | None:
+    """Reads the sides of an image and Pillow's name for its colours, or nothing where it cannot."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                return image.size, image.mode
+    except Exception:  # Pillow's plugins raise whatever they like.
+        return None
 
 
 def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
@@ -59,7 +114,7 @@ def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
 
     Returns:
         `None` for an image that can be used, or a few words: `"empty"`, `"no image"`,
-        `"16 bits"`, `"CMYK"`, `"animated: 3 frames"`, `"too large: 90000 x 90000 pixels"`.
+        `"animated: 3 frames"`, `"too large: 90000 x 90000 pixels"`.
 
     Example:
 
@@ -82,9 +137,6 @@ def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
         return "no image"
     if (image.format, image.mode) in UNREADABLE:
         return UNREADABLE[image.format, image.mode]
-    # Pillow calls a PNG of 16 bits and three colours RGB.
-    if image.mode.startswith("I") or (image.format == "PNG" and contents[24] == 16):
-        return "16 bits"
     return None if image.mode in MODES else image.mode
 
 
@@ -126,7 +178,7 @@ def decode_usable(
                 else:
                     good[index] = contents
             if good and size is None:
-                size = _size(next(iter(good.values())))
+                size = _upright_size(next(iter(good.values())))
                 size = size if len(items) * size[0] * size[1] * channels <= MAX_BYTES else (0, 0)
             usable, pixels = _decode_chunk(list(good.values()), size, channels)
             kept += [index for index, is_usable in zip(good, usable, strict=True) if is_usable]
@@ -145,8 +197,10 @@ def _open(contents: bytes) -> Image.Image:
         return Image.open(io.BytesIO(contents), formats=FORMATS)
 
 
-def _size(contents: bytes) -> tuple[int, int]:
-    return _open(contents).size[::-1]
+def _upright_size(contents: bytes) -> tuple[int, int]:
+    width, height = _open(contents).size
+    is_lying = contents[:2] == b"\xff\xd8" and int(orientation(contents)) >= 5
+    return (width, height) if is_lying else (height, width)
 
 
 def _load(read: Callable, item) -> tuple[bytes, str | None]:

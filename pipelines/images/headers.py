@@ -11,7 +11,7 @@ def header_size(contents: tf.Tensor) -> tf.Tensor:
     """Reads height and width from the header of an image file, before anything is decoded.
 
     Args:
-        contents: string scalar: a JPEG, PNG, GIF or BMP file.
+        contents: string scalar: a JPEG, PNG, GIF, BMP or WebP file.
 
     Returns:
         int64 tensor `(2,)`. The frames of a GIF count as one below the other, because the decoder
@@ -22,7 +22,7 @@ def header_size(contents: tf.Tensor) -> tf.Tensor:
     """
 
     # The zeros stand for the missing end of a file that is cut off, which the decoder refuses.
-    head = tf.strings.join([tf.strings.substr(contents, 0, 26), bytes(26)])
+    head = tf.strings.join([tf.strings.substr(contents, 0, 30), bytes(30)])
 
     def number(first, count, weights):
         part = tf.io.decode_raw(tf.strings.substr(head, first, count), tf.uint8)
@@ -41,18 +41,30 @@ def header_size(contents: tf.Tensor) -> tf.Tensor:
 
     def other():
         never = tf.strings.length(contents) < 0
-        known = tf.debugging.Assert(never, ["Expected a JPEG, PNG, GIF or BMP image."])
+        known = tf.debugging.Assert(never, ["Expected a JPEG, PNG, GIF, BMP or still WebP image."])
         with tf.control_dependencies([known]):
             return tf.zeros((2,), tf.int64)
 
     def gif():
         return _gif_size(contents)
 
+    def webp():
+        # Each kind of WebP has the height and the width elsewhere.
+        lossy = [number(first, 2, (0, 1)) % 2**14 for first in (28, 26)]
+        bits = number(21, 4, (0, 1, 2, 3))
+        lossless = [1 + bits // 2**14 % 2**14, 1 + bits % 2**14]
+        extended = [1 + number(first, 3, (0, 1, 2)) for first in (27, 24)]
+        kind = tf.strings.substr(head, 12, 4)
+        size = tf.where(kind == b"VP8L", lossless, tf.where(kind == b"VP8X", extended, lossy))
+        is_animated = (kind == b"VP8X") & (number(20, 1, (0,)) // 2 % 2 == 1)
+        return tf.cond(is_animated, other, lambda: size)
+
     starts = {b"\xff\xd8": jpeg, b"\x89PNG": png, b"GIF8": gif, b"BM": bmp}
     cases = [
         (tf.strings.substr(head, 0, len(start)) == start, function)
         for start, function in starts.items()
     ]
+    cases.append((tf.strings.substr(head, 8, 4) == b"WEBP", webp))
     return tf.case(cases, default=other)
 
 

@@ -1,71 +1,43 @@
-"""Labelled images from a folder per class, an .npz file, TFDS or scikit-learn's digits.
+"""Labelled images from a folder per class, a table, an .npz file, TFDS or scikit-learn's digits.
 
 `read_images` decodes small datasets once into one array. Of larger ones, or where images differ in
 size, it keeps the paths or the encoded bytes, which `pipelines.images.batches` decodes as it reads
 them. Images that cannot be used are found here, before the training starts.
 """
 
-import hashlib
-import re
+import functools
+import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.data.sources import below_folder, read_tfds, required
-from pipelines.images.files import MAX_PIXELS, SUFFIXES, decode, decode_usable
+from pipelines.data.sources import read_tfds, required
+from pipelines.images.dataset import Images, digest, digests_of
+from pipelines.images.files import CHANNELS, MAX_PIXELS, SUFFIXES, decode_usable
+from pipelines.images.listing import (
+    class_folders,
+    describe_stray,
+    list_folder,
+    list_table,
+)
+from pipelines.images.splits import (
+    SPLITS,
+    path_and_part,
+    rows_of,
+    rows_of_part,
+    shares_of,
+    source_of,
+)
 
 DIGITS_HINT = 'data.format="digits" needs scikit-learn: `pip install "kerasformer[pipelines]"`.'
-SPLITS = ("train", "validation", "test")
 # The keys of `config.data` that one format or another reads.
 KEYS = {"format", "classes", "on_bad_image", "max_pixels", "folder", "channels", "examine"}
-KEYS |= {"name", "data_dir", "download", *SPLITS}
+KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampling", *SPLITS}
 MAX_ENCODED = 16 * 2**30  # bytes of what TFDS holds
-IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean and deviation of levels
-
-
-class Images(NamedTuple):
-    """Labelled images.
-
-    Attributes:
-        pixels: uint8 array `(n, height, width, channels)`; or, where images are decoded as they
-            are read, an array `(n,)` of str, the files, or of bytes, the encoded images.
-        labels: int32 array `(n,)`.
-        class_names: tuple of str, one for each label.
-        channels: int, 1 or 3.
-    """
-
-    pixels: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    channels: int
-
-    @property
-    def are_decoded(self) -> bool:
-        """Returns whether `pixels` holds pixels."""
-        return self.pixels.ndim == 4
-
-    def fingerprint(self) -> str:
-        """Returns a hash of the labels and the pixels, or of the names and sizes of files."""
-        digest = hashlib.sha256(repr(self.class_names).encode() + self.labels.tobytes())
-        if self.are_decoded:
-            digest.update(self.pixels.data)
-            return digest.hexdigest()
-        for item in self.pixels:
-            if isinstance(item, str):
-                item = f"{Path(item).name} {Path(item).stat().st_size}".encode()
-            digest.update(item)
-        return digest.hexdigest()
-
-    def image(self, index: int) -> np.ndarray:
-        """Returns one image, uint8 `(height, width, channels)`, and decodes it if necessary."""
-        item = self.pixels[index]
-        if self.are_decoded:
-            return item
-        contents = Path(item).read_bytes() if isinstance(item, str) else item
-        return decode(contents, self.channels).numpy()
+MAX_UNNAMED = 1000  # classes of an .npz without names, if there are not as many images
 
 
 def read_images(data, split: str) -> Images:
@@ -75,17 +47,21 @@ def read_images(data, split: str) -> Images:
         data: ConfigDict. Its `format` decides which other keys are read:
             `"digits"`: none, the 1,797 images of 8 x 8 pixels of scikit-learn.
             `"folder"`: `train`, `validation` and `test`, each a folder below `folder` with one
-            folder per class; `channels`, 1 or 3; and `examine`: whether every image is decoded
+            folder per class; `channels`, 1, 3 or 4; and `examine`: whether every image is decoded
             once in advance, so that a bad one is found (false saves the time for a known folder).
+            `"csv"`: the same, but each split is a table of paths and labels, as `list_table` says.
             `"npz"`: `train`, `validation` and `test`, each a file below `folder` with the arrays
             `images`, uint8 `(n, height, width[, channels])`, `labels`, and perhaps `class_names`.
             `"tfds"`: `name` (such as `"cifar10"`), `data_dir`, `download`, and in `train`,
             `validation` and `test` the splits of that dataset, such as `"train[:90%]"`. Data
             prepared in `data_dir` is read offline.
-            `"folder"` and `"npz"` take such splits too, and cut each class in this proportion.
+            The others take such splits too, and cut each class in this proportion, in the order of
+            the data. There `validation` and `test` may also be a share of `train`, such as
+            `"10%"`, which the hash of the content chooses (`split_by_content`).
             With each, `classes` lists the classes that are kept, in the order of their labels (all
             when it is empty), and `on_bad_image` is what happens when images are empty, corrupt,
-            animated, CMYK, of 16 bits, or of more than `max_pixels`: `"stop"` or `"skip"`.
+            animated, or of more than `max_pixels`: `"stop"` or `"skip"`. With `labels="multi"` a
+            table gives an image any number of labels.
         split: str. `"train"`, `"validation"` or `"test"`.
 
     Returns:
@@ -94,7 +70,7 @@ def read_images(data, split: str) -> Images:
     Raises:
         ValueError: if the data is missing, empty, or not what `data` says, in one sentence.
     """
-    readers = {"digits": _digits, "folder": _folder, "npz": _npz, "tfds": _tfds}
+    readers = {"csv": _csv, "digits": _digits, "folder": _folder, "npz": _npz, "tfds": _tfds}
     name = required(data, "format")
     if name not in readers:
         raise ValueError(f"Expected data.format to be one of {tuple(readers)}, received {name!r}.")
@@ -105,9 +81,17 @@ def read_images(data, split: str) -> Images:
             'Expected data.on_bad_image to be "stop" or "skip", '
             f"received data.on_bad_image={data.on_bad_image!r}."
         )
+    if data.get("labels", "one") != "one" and (data.labels, name) != ("multi", "csv"):
+        raise ValueError(
+            'Expected data.labels to be "one", or "multi" with data.format="csv", received '
+            f"data.labels={data.labels!r} with data.format={name!r}."
+        )
     images = readers[name](data, split)
     classes, labels = len(images.class_names), images.labels
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+    twice = [name for name, count in Counter(images.class_names).items() if count > 1]
+    if twice:
+        raise ValueError(f"Expected each class name once, received {twice[0]!r} more than once.")
+    if not images.are_multi and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(
             f"Expected labels from 0 to {classes - 1} for split={split!r}, received labels from "
             f"{labels.min()} to {labels.max()}."
@@ -118,7 +102,29 @@ def read_images(data, split: str) -> Images:
             f"Expected images for split={split!r}, received none from data.format={name!r} "
             f"with data.{split}={data.get(split)!r}."
         )
+    if len(images.class_names) < 2 and not images.are_multi:
+        raise ValueError(
+            f"Expected images of at least two classes, received {images.class_names[0]!r} alone "
+            f"from data.{split}={data.get(split)!r}."
+        )
     return images
+
+
+def read_splits(data, splits: Sequence[str]) -> dict[str, Images]:
+    """Reads several splits, and tells what is wrong with all of them at once.
+
+    Raises:
+        ValueError: with a sentence for each split that cannot be read.
+    """
+    read, faults = {}, []
+    for split in splits:
+        try:
+            read[split] = read_images(data, split)
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError(" ".join(dict.fromkeys(faults)))
+    return read
 
 
 def _chosen(images: Images, class_names: Sequence[str]) -> Images:
@@ -131,35 +137,13 @@ def _chosen(images: Images, class_names: Sequence[str]) -> Images:
             f"Expected data.classes to be some of {images.class_names}, each once, "
             f"received data.classes={tuple(class_names)}."
         )
+    numbers = [images.class_names.index(name) for name in class_names]
+    if images.are_multi:
+        return images._replace(labels=images.labels[:, numbers], class_names=tuple(class_names))
     labels = np.full(len(images.class_names), -1, np.int32)
-    labels[[images.class_names.index(name) for name in class_names]] = range(len(class_names))
-    labels = labels[images.labels]
-    kept = labels >= 0
-    return images._replace(
-        pixels=images.pixels[kept], labels=labels[kept], class_names=tuple(class_names)
-    )
-
-
-def statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Computes mean and standard deviation of the levels of each channel, from 0 to 255.
-
-    Returns:
-        Tuple of the means and the deviations, a float for each channel; those of ImageNet for
-        images that are not decoded.
-    """
-    if not images.are_decoded:
-        mean, deviation = IMAGENET
-        return (mean, deviation) if images.channels == 3 else (mean[1:2], deviation[1:2])
-    levels, moments = np.arange(256.0), []
-    for channel in range(images.channels):
-        counts = np.zeros(256)
-        for start in range(0, len(images.pixels), 1024):
-            part = images.pixels[start : start + 1024, ..., channel]
-            counts += np.bincount(part.ravel(), minlength=256)
-        mean = np.average(levels, weights=counts)
-        moments.append((mean, np.average((levels - mean) ** 2, weights=counts) ** 0.5))
-    means, deviations = zip(*moments, strict=True)
-    return tuple(map(float, means)), tuple(max(float(value), 1.0) for value in deviations)
+    labels[numbers] = range(len(class_names))
+    images = images._replace(labels=labels[images.labels], class_names=tuple(class_names))
+    return images.rows(images.labels >= 0)
 
 
 def _digits(data, split: str) -> Images:
@@ -179,30 +163,74 @@ def _digits(data, split: str) -> Images:
 
 
 def _folder(data, split: str) -> Images:
-    class_names = _class_folders(_part(data, "train")[0])
-    folder, part = _part(data, split)
-    unknown = sorted(set(_class_folders(folder)) - set(class_names))
+    source = source_of(data, split)
+    class_names = class_folders(path_and_part(data, "train")[0])
+    folder, part = path_and_part(data, source)
+    unknown = sorted(set(class_folders(folder)) - set(class_names))
     if unknown:
         raise ValueError(
             f"Expected {folder} to have the classes of data.train={data.train!r}, "
             f"received {unknown[0]!r} besides."
         )
-    files: list[str] = []
-    numbers: list[int] = []
-    for label, name in enumerate(class_names):
-        entries = (path for path in Path(folder, name).rglob("*") if path.is_file())
-        of_class = sorted(str(path) for path in entries if not path.name.startswith("."))
-        files += of_class[_share(len(of_class), part)]
-        numbers += [label] * (len(files) - len(numbers))
-    channels = data.get("channels", 3)
-    if channels not in (1, 3):
-        raise ValueError(f"Expected data.channels to be 1 or 3, received data.channels={channels}.")
-    paths, labels = np.array(files, str), np.array(numbers, np.int32)
-    if not data.get("examine", True):
-        return Images(paths, labels, class_names, channels)
+    return _listed(data, split, list_folder(folder, class_names, data.get("classes", ())), part)
 
-    pixels, kept = _decoded(paths, paths, _read_file, channels, data)
-    return Images(pixels, labels[kept], class_names, channels)
+
+def _csv(data, split: str) -> Images:
+    is_multi = data.get("labels", "one") == "multi"
+    source = source_of(data, split)
+    path, part = path_and_part(data, source)
+    class_names: tuple[str, ...] = ()
+    if source != "train":
+        class_names = list_table(path_and_part(data, "train")[0], is_multi=is_multi).class_names
+    return _listed(data, split, list_table(path, class_names, is_multi), part)
+
+
+def _listed(data, split: str, listing, part: tuple[int, int]) -> Images:
+    """Reads the pictures of a list, or those of them that belong to a split."""
+    if listing.stray and source_of(data, split) == split:
+        print(describe_stray(listing.stray), flush=True)
+    channels = data.get("channels", 3)
+    if channels not in CHANNELS:
+        raise ValueError(
+            f"Expected data.channels to be 1, 3 or 4, received data.channels={channels}."
+        )
+    names = np.array(listing.paths, str)
+    paths = np.array([os.path.join(listing.folder, path) for path in listing.paths], str)
+    # Of several labels the first counts where each class is cut.
+    owners = [
+        (label or (-1,))[0] if isinstance(label, tuple) else label for label in listing.labels
+    ]
+    kept = rows_of_part(np.array(owners), part)
+    if shares_of(data, split):
+        digests = [_file_digest(path, *_version(path)) for path in paths[kept]]
+        kept = kept[rows_of(data, split, digests, np.array(owners)[kept])]
+    labels = np.array(owners, np.int32)
+    if data.get("labels", "one") == "multi":
+        labels = np.zeros((len(paths), len(listing.class_names)), np.uint8)
+        for row, numbers in enumerate(listing.labels):
+            labels[row, list(numbers)] = 1
+    images = Images(paths, labels, listing.class_names, channels, names).rows(kept)
+    if not data.get("examine", True):
+        return images
+    pixels, usable, digests = _decoded(images.pixels, images.pixels, _read_file, channels, data)
+    return images.rows(usable)._replace(pixels=pixels, digests=digests)
+
+
+def _version(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+@functools.cache
+def _file_digest(path: str, size: int, time: int) -> int:
+    """Hashes a file, once for all splits as long as it does not change."""
+    try:
+        return digest(Path(path).read_bytes())
+    except OSError:  # It is named where the pictures are read.
+        return 0
 
 
 def _read_file(path: str) -> bytes:
@@ -212,17 +240,18 @@ def _read_file(path: str) -> bytes:
 
 
 def _npz(data, split: str) -> Images:
-    path, part = _part(data, split)
+    source = source_of(data, split)
+    path, part = path_and_part(data, source)
     arrays = _load(path)
     pixels, labels = arrays["images"], arrays["labels"]
     if (
         pixels.dtype != np.uint8
         or pixels.ndim not in (3, 4)
-        or pixels.shape[3:] not in ((), (1,), (3,))
+        or pixels.shape[3:] not in ((), *((number,) for number in CHANNELS))
     ):
         raise ValueError(
-            f"Expected images of uint8 (n, height, width), or with 1 or 3 channels behind it, in "
-            f"{path}, received {pixels.dtype} {pixels.shape}."
+            f"Expected images of uint8 (n, height, width), or with 1, 3 or 4 channels behind it, "
+            f"in {path}, received {pixels.dtype} {pixels.shape}."
         )
     if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
@@ -232,12 +261,20 @@ def _npz(data, split: str) -> Images:
     if "class_names" in arrays:
         class_names = tuple(map(str, np.atleast_1d(arrays["class_names"])))
     else:
-        known = _load(_part(data, "train")[0])["labels"] if split != "train" else labels
-        class_names = tuple(str(label) for label in range(max(known.tolist(), default=-1) + 1))
-    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    kept = np.sort(np.concatenate([[], *(r[_share(len(r), part)] for r in rows)]).astype(int))
+        known = _load(path_and_part(data, "train")[0])["labels"] if source != "train" else labels
+        count = max(known.tolist(), default=-1) + 1
+        if count > max(len(known), MAX_UNNAMED):
+            raise ValueError(
+                f"Expected labels that count the classes from 0 in {path}, received {len(known)} "
+                f"labels up to {count - 1}."
+            )
+        class_names = tuple(str(label) for label in range(count))
     pixels = pixels.reshape(*pixels.shape[:3], -1) if pixels.ndim == 3 else pixels
-    return Images(pixels[kept], labels[kept].astype(np.int32), class_names, pixels.shape[3])
+    labels = labels.astype(np.int32)
+    images = Images(pixels, labels, class_names, pixels.shape[3]).rows(rows_of_part(labels, part))
+    if not shares_of(data, split):
+        return images
+    return images.rows(rows_of(data, split, digests_of(images), images.labels))
 
 
 def _load(path: str) -> dict[str, np.ndarray]:
@@ -278,8 +315,9 @@ def _tfds(data, split: str) -> Images:
         labels = np.array([number for _, batch in batches for number in batch], np.int32)
         channels = features[image].shape[-1] or 3
         names = [f"example {number}" for number in range(len(encoded))]
-        pixels, kept = _decoded(encoded, names, lambda contents: contents, channels, data)
-        return Images(pixels, labels[kept], tuple(features[label].names), channels)
+        pixels, kept, digests = _decoded(encoded, names, lambda contents: contents, channels, data)
+        images = Images(encoded, labels, tuple(features[label].names), channels, np.array(names))
+        return images.rows(kept)._replace(pixels=pixels, digests=digests)
 
     return read_tfds(data, split, read)
 
@@ -287,38 +325,15 @@ def _tfds(data, split: str) -> Images:
 def _decoded(
     items: np.ndarray, names: Sequence[str] | np.ndarray, read: Callable, channels: int, data
 ):
-    """Returns the pixels, or the items if there is no array of pixels, and the indices kept."""
+    """Returns the pixels, or the items if there is no array of pixels; the indices; the digests."""
     limits = data.get("max_pixels", MAX_PIXELS), data.get("on_bad_image", "stop")
-    pixels, kept = decode_usable(items, names, read, channels, *limits)
-    return items[kept] if pixels is None else pixels, kept
+    digests = {}
 
+    def read_and_hash(item):
+        contents = read(item)
+        digests[item] = digest(contents)
+        return contents
 
-def _part(data, split: str) -> tuple[str, tuple[int, int]]:
-    """Splits a value such as "train[:90%]" into a path and percentages from and to."""
-    value = required(data, split)
-    match = re.fullmatch(r"(.+?)(?:\[(\d+%)?:(\d+%)?\])?", value)
-    refusal = ValueError(
-        f'Expected data.{split} to be a name, or one like "name[:90%]", received {value!r}.'
-    )
-    if match is None:  # It has more than one line.
-        raise refusal
-    first, last = (int(number[:-1]) if number else None for number in match.groups()[1:])
-    part = (first or 0, 100 if last is None else last)
-    if not 0 <= part[0] < part[1] <= 100 or match[1].endswith("]"):
-        raise refusal
-    return below_folder(data, match[1]), part
-
-
-def _share(count: int, part: tuple[int, int]) -> slice:
-    return slice(*(count * percent // 100 for percent in part))
-
-
-def _class_folders(folder: str) -> tuple[str, ...]:
-    try:
-        entries = sorted(path for path in Path(folder).iterdir() if path.is_dir())
-    except OSError as error:
-        raise ValueError(f"Cannot read {folder!r}: {error.strerror}.") from None
-    names = tuple(path.name for path in entries if not path.name.startswith("."))
-    if not names:
-        raise ValueError(f"Expected one folder per class in {folder}, received none.")
-    return names
+    pixels, kept = decode_usable(items, names, read_and_hash, channels, *limits)
+    hashes = np.array([digests[item] for item in items[kept]], np.int64)
+    return items[kept] if pixels is None else pixels, kept, hashes

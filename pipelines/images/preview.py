@@ -49,7 +49,8 @@ def preview(
     for axes, example in zip(grid, examples, strict=False):
         levels = example["images"] * np.array(deviation) + np.array(mean)
         pixels = np.clip(np.round(levels), 0, 255).astype(np.uint8)
-        axes.imshow(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), interpolation="nearest")
+        pixels = np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
+        axes.imshow(pixels, interpolation="nearest")
         axes.set_title(_title(example, class_names), fontsize=7, pad=2, parse_math=False)
     for axes in grid:
         axes.set_axis_off()
@@ -58,10 +59,14 @@ def preview(
 
 
 def _title(example: dict, class_names: Sequence[str]) -> str:
-    """Writes the class of an image, or both classes and their shares in per cent."""
-    share = round(100 * float(example["share"]))
-    labels = (int(example["labels"]), share), (int(example["other_labels"]), 100 - share)
-    if labels[0][0] == labels[1][0] or share == 100:
-        return class_names[labels[0][0]][: 2 * LONGEST_NAME]
-    lines = [f"{class_names[label][:LONGEST_NAME]} {part} %" for label, part in labels if part]
-    return "\n".join(lines)
+    """Writes the class of an image, or all of its classes and their shares in per cent."""
+    parts = float(example["share"]), float(example.get("other_share", 1 - example["share"]))
+    shares = np.zeros(len(class_names))
+    for part, key in zip(parts, ("labels", "other_labels"), strict=True):
+        labels = example[key]
+        shares[np.flatnonzero(labels) if labels.ndim else labels] += part / (sum(parts) or 1)
+    percents = np.round(100 * shares).astype(int)
+    mixed = [number for number in np.argsort(-percents, kind="stable") if percents[number]]
+    if all(percents[number] == 100 for number in mixed):
+        return "\n".join(class_names[number][: 2 * LONGEST_NAME] for number in mixed) or "none"
+    return "\n".join(f"{class_names[n][:LONGEST_NAME]} {percents[n]} %" for n in mixed)

@@ -1,21 +1,22 @@
-"""Scores of a classifier, and pictures of what it confuses.
+"""Scores of a classifier.
 
 Letters: `n` images, `C` classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
 
 BINS = 15  # of the calibration error
-MOST_NAMES = 30  # classes that a confusion matrix has the names and numbers of
+MOST_PAIRS = 20  # classes that are taken for each other, in a table
 
 
-def predict(model, batches: tf.data.Dataset, count: int) -> np.ndarray:
+def predict(
+    model, batches: tf.data.Dataset, count: int, activation: Callable = tf.nn.softmax
+) -> np.ndarray:
     """Computes the probabilities `(n, C)` of the first `count` images of batches."""
-    function = tf.function(lambda x: tf.nn.softmax(model(x, training=False)))
+    function = tf.function(lambda x: activation(model(x, training=False)))
     parts = [function(batch["images"]).numpy() for batch in batches]
     return np.concatenate(parts)[:count]
 
@@ -29,9 +30,10 @@ def score(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[s
         class_names: str for each class.
 
     Returns:
-        Dict that JSON can hold: `top1` and `top5` (fractions), `expected_calibration_error` (of
-        15 bins of equal width), `nll` (nats an image), `images`, and `per_class`, the top-1
-        accuracy by name (`None` for a class without images).
+        Dict that JSON can hold: `top1` and `top5` (fractions), `balanced_accuracy` (the mean over
+        the classes that have images), `macro_f1`, `expected_calibration_error` (of 15 bins of equal
+        width), `nll` (nats an image), `images`, and `per_class`, the top-1 accuracy by name (`None`
+        for a class without images).
 
     Raises:
         ValueError: when there are no images, or not as many probabilities as labels.
@@ -60,6 +62,8 @@ def score(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[s
     return {
         "top1": float(right.mean()),
         "top5": float((rank < 5).mean()),
+        "balanced_accuracy": float(np.mean([x for x in per_class.values() if x is not None])),
+        "macro_f1": _macro_f1(confusion(probabilities, labels)),
         "expected_calibration_error": _calibration_error(confidence, right),
         "nll": float(-np.log(np.maximum(correct, 1e-30)).mean()),
         "images": len(labels),
@@ -74,72 +78,108 @@ def _calibration_error(confidence, right):
     return float(np.abs(gaps).sum() / len(right))
 
 
-def table(scores: dict) -> str:
-    """Writes the accuracy of each class as Markdown, worst first."""
+def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Counts how many images of each class (row) are taken for which class (column)."""
+    counts = np.zeros((probabilities.shape[1],) * 2, int)
+    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
+    return counts
+
+
+def _macro_f1(counts):
+    """Averages the F1 of the classes that occur, among the labels or the answers."""
+    occurrences = counts.sum(axis=0) + counts.sum(axis=1)
+    occurs = occurrences > 0
+    return float(np.mean(2 * np.diag(counts)[occurs] / occurrences[occurs]))
+
+
+def score_several(
+    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> dict:
+    """Computes how well classes are ranked where an image may have several.
+
+    Args:
+        probabilities: float array `(n, C)`, of each class by itself.
+        labels: int array `(n, C)` of 0 and 1.
+        class_names: str for each class.
+
+    Returns:
+        Dict that JSON can hold: `mean_average_precision` over the classes that some image has,
+        `macro_f1` (at a probability of 0.5), `top1` (the most probable class is one of the
+        image's), `images`, and `per_class`, the average precision by name (`None` for a class
+        without images).
+
+    Raises:
+        ValueError: when there are no images, or not as many probabilities as labels.
+
+    Example:
+
+    >>> score_several(np.array([[0.9, 0.2]]), np.array([[1, 0]]), ["sun", "sea"])["top1"]
+    1.0
+    """
+    if not len(labels) or labels.shape != probabilities.shape:
+        raise ValueError(
+            f"Expected as many probabilities as labels, at least one, received "
+            f"{probabilities.shape} and {labels.shape}."
+        )
+    per_class = {
+        name: _average_precision(probabilities[:, number], labels[:, number])
+        for number, name in enumerate(class_names)
+    }
+    known = [value for value in per_class.values() if value is not None]
+    is_found = probabilities >= 0.5
+    right = (is_found & (labels > 0)).sum(axis=0)
+    f1 = 2 * right / np.maximum(is_found.sum(axis=0) + labels.sum(axis=0), 1)
+    best = labels[np.arange(len(labels)), probabilities.argmax(axis=1)]
+    return {
+        "mean_average_precision": float(np.mean(known)) if known else None,
+        "macro_f1": float(f1.mean()),
+        "top1": float(best.mean()),
+        "images": len(labels),
+        "per_class": per_class,
+    }
+
+
+def _average_precision(scores, labels):
+    """Averages the precision at each image of the class, equal scores being one step."""
+    if not labels.any():
+        return None
+    order = np.argsort(-scores, kind="stable")
+    scores, hits = scores[order], np.cumsum(labels[order], dtype=float)
+    last = np.flatnonzero(np.append(np.diff(scores) != 0, True))  # of each group of equal scores
+    gained = np.diff(hits[last], prepend=0.0)
+    return float(np.sum(gained * hits[last] / (last + 1)) / hits[-1])
+
+
+def table(scores: dict, measure: str = "top-1 accuracy") -> str:
+    """Writes a measure of each class in per cent as Markdown, worst first."""
     known = {name: value for name, value in scores["per_class"].items() if value is not None}
     rows = [
         f"| {name} | {100 * value:.2f} |"
         for name, value in sorted(known.items(), key=lambda item: item[1])
     ]
-    return "\n".join(["| class | top-1 accuracy, % |", "| :--- | ---: |", *rows])
+    return "\n".join([f"| class | {measure}, % |", "| :--- | ---: |", *rows])
 
 
-def draw_confusion(
-    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
-) -> Figure:
-    """Draws which share of each class (row) was taken for which class (column)."""
-    classes = len(class_names)
-    counts = np.zeros((classes, classes))
-    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 2.5 + 0.4 * min(classes, MOST_NAMES)
-    figure = Figure(figsize=(size, size), layout="constrained")
-    axis = figure.subplots()
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axis.set_xlabel("taken for")
-    axis.set_ylabel("class")
-    if classes <= MOST_NAMES:
-        # Without parse_math=False a name of dollar signs would be read as a formula.
-        axis.set_xticks(range(classes), class_names, rotation=90, parse_math=False)
-        axis.set_yticks(range(classes), class_names, parse_math=False)
-        for row, column in np.argwhere(counts > 0):
-            color = "white" if shares[row, column] > 0.5 else "black"
-            text = f"{100 * shares[row, column]:.0f}"
-            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
-    return figure
-
-
-def draw_mistakes(
-    pixels: Sequence[np.ndarray],
-    indices: np.ndarray,
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-) -> Figure:
-    """Draws the images with the most confident mistakes.
-
-    Args:
-        pixels: uint8 array `(height, width, c)` of each image.
-        indices: int array, which images these are, as `worst` lists them.
-        probabilities, labels, class_names: as in `score`.
-
-    Returns:
-        Figure of a sheet of images, each under what it was taken for and what it is.
-    """
-    columns = 6
-    rows = max(-(-len(indices) // columns), 1)
-    figure = Figure(figsize=(1.7 * columns, 2.1 * rows), layout="constrained")
-    for axis in figure.subplots(rows, columns, squeeze=False).flat:
-        axis.axis("off")
-    for axis, image, index in zip(figure.axes, pixels, indices, strict=False):
-        taken_for = probabilities[index].argmax()
-        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
-        title = f"{class_names[taken_for]} {100 * probabilities[index, taken_for]:.0f} %"
-        axis.set_title(f"{title}\nis {class_names[labels[index]]}", fontsize=8, parse_math=False)
-    return figure
+def pairs_table(counts: np.ndarray, class_names: Sequence[str]) -> str:
+    """Writes which class is most often taken for which other one, as Markdown."""
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
+    places = np.transpose(np.unravel_index(order, wrong.shape))
+    rows = [
+        f"| {class_names[row]} | {class_names[column]} | {wrong[row, column]} "
+        f"| {100 * wrong[row, column] / counts[row].sum():.1f} |"
+        for row, column in places
+        if wrong[row, column]
+    ]
+    head = "| class | taken for | images | of the class, % |"
+    return "\n".join([head, "| :--- | :--- | ---: | ---: |", *rows])
 
 
 def worst(probabilities: np.ndarray, labels: np.ndarray, count: int = 24) -> np.ndarray:
     """Lists the images whose wrong class was most probable, worst first, `count` at most."""
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    best = probabilities.argmax(axis=1)
+    if labels.ndim == 2:
+        wrong = np.flatnonzero(labels[np.arange(len(labels)), best] == 0)
+    else:
+        wrong = np.flatnonzero(best != labels)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]

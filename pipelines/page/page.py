@@ -169,7 +169,7 @@ def _pixels_tab(models, names, kept):
         if path is None:
             return ""
         try:
-            picture = kept.keep(pixels.tidy(Path(path).read_bytes()))
+            picture = kept.keep(pixels.tidy(Path(path).read_bytes(), models.get(model, {})))
         except ValueError as error:
             return alert(str(error))
         return show(State(model=model, picture=picture))

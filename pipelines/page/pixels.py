@@ -9,10 +9,11 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pipelines.images import files
 from pipelines.page.links import Pictures, State, alert, anchor
@@ -22,17 +23,20 @@ COARSE = 128  # pixels; a smaller image is shown with its pixels as squares
 OPACITY = 0.55
 COLORS = {0.0: (8, 16, 64), 0.5: (190, 50, 90), 1.0: (255, 225, 80)}  # red, green, blue by share
 FORMATS = "Pictures are BMP, GIF, JPEG, PNG or WebP files."
+OF_PIXELS = ("decode", "classify_pixels", "attention_pixels")  # signatures
 PICTURE, ROLLOUT = "picture", "rollout"
 
 
-def tidy(contents: bytes) -> bytes:
-    """Turns a picture into what is kept and classified: a small PNG, upright, without metadata.
+def tidy(contents: bytes, signatures: Mapping = MappingProxyType({})) -> bytes:
+    """Turns a picture into what is kept: what the model sees of it, upright, without metadata.
 
     Args:
         contents: bytes of an image file.
+        signatures: those of an exported classifier. Of an older one, which cannot be given the
+            pixels, a PNG of at most `LONGEST_SIDE` pixels a side is kept and classified.
 
     Returns:
-        PNG of at most `LONGEST_SIDE` pixels a side; of an animation the first frame.
+        PNG; of an animation the first frame.
 
     Raises:
         ValueError: for a file that is no image that can be used, one sentence.
@@ -41,12 +45,28 @@ def tidy(contents: bytes) -> bytes:
     if reason and not reason.startswith("animated"):
         raise ValueError(f"This file cannot be used: {reason}. {FORMATS}")
     try:
-        file = Image.open(io.BytesIO(contents), formats=files.FORMATS)
-        image = ImageOps.exif_transpose(file).convert("RGB")
-    except Exception:  # Pillow's plugins raise whatever they like.
+        if signatures.keys() >= set(OF_PIXELS):
+            pixels = signatures["decode"](image=tf.constant([contents]))["pixels"][0].numpy()
+            return _png(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
+        pixels = files.decode(contents).numpy()
+    except tf.errors.InvalidArgumentError:
         raise ValueError(f"This file cannot be used: it is damaged. {FORMATS}") from None
+    image = Image.fromarray(pixels)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     return _png(image)
+
+
+def _reader(signatures: Mapping, contents: bytes):
+    """Makes a function that calls a signature by its name with a picture that is kept.
+
+    What this model has seen goes to it as it is. What another one has seen is a file like others.
+    """
+    if signatures.keys() >= set(OF_PIXELS):
+        pixels = np.asarray(Image.open(io.BytesIO(contents)))
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        if pixels.shape == signatures["decode"](image=tf.constant([contents]))["pixels"].shape[1:]:
+            return lambda name: signatures[f"{name}_pixels"](pixels=tf.constant(pixels[None]))
+    return lambda name: signatures[name](image=tf.constant([contents]))
 
 
 def answer(signatures: Mapping, state: State, pictures: Pictures) -> str:
@@ -64,14 +84,12 @@ def answer(signatures: Mapping, state: State, pictures: Pictures) -> str:
     contents = pictures.read(state.picture)
     if contents is None:
         return alert("The picture of this link is not kept here any more; please drop it in again.")
-    image = tf.constant([contents])
-    classified = signatures["classify"](image=image)
+    call = _reader(signatures, contents)
+    classified = call("classify")
     names = [name.decode("utf-8", "replace") for name in classified["class_names"][0].numpy()]
     parts = [bars(names, classified["probabilities"][0].numpy())]
     if "attention" in signatures:
-        outputs = {
-            key: value[0].numpy() for key, value in signatures["attention"](image=image).items()
-        }
+        outputs = {key: value[0].numpy() for key, value in call("attention").items()}
         maps = views(outputs["attention"], outputs.get("heads"))
         parts.append(looks(outputs["pixels"], maps, state))
     else:
@@ -113,7 +131,7 @@ def looks(pixels: np.ndarray, maps: Mapping[str, tuple[str, np.ndarray]], state:
     """Writes an image with its maps: the chosen one large, all of them small, to choose from.
 
     Args:
-        pixels: uint8 array `(height, width, 1 or 3)`, what the model saw.
+        pixels: uint8 array `(height, width, 1, 3 or 4)`, what the model saw.
         maps: as `views` returns them.
         state: whose `view` is chosen: a name of `maps`, or `"picture"` for the image alone.
 

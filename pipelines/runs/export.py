@@ -1,8 +1,9 @@
 """Loads the model of a run and exports it, for TensorFlow Serving or for another runtime.
 
 `export/<version>/` holds a SavedModel, `export_onnx/<version>/` and `export_litert/<version>/` a
-file for each function of the model and the files that the run prepared of its data; each of them a
-model card, `README.md`. A file is written only if its runtime answers as TensorFlow does.
+file for each function of the model, the files that the run prepared of its data and its config;
+each of them a model card, `README.md`. A file is written only if its runtime answers as TensorFlow
+does.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from kerasformer.interop.litert import export_litert
 from kerasformer.interop.onnx import export_onnx
 from pipelines.data.sources import source_name
 from pipelines.runs.checkpoints import Checkpoints
+from pipelines.runs.config import write_config
 from pipelines.runs.evaluation import match
 from pipelines.runs.files import write_text
 from pipelines.runs.folder import opened
@@ -99,6 +101,7 @@ def export(
             tf.saved_model.save(module, str(folder), signatures=functions)
         else:
             title, functions = _write_files(task, module, folder, workdir, format)
+            write_config(folder, config)  # It says how inputs are prepared.
         parts = dict(task.card(config, workdir))
         if format != "saved_model":
             parts["Use"] = OTHER_USE

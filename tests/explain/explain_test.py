@@ -141,21 +141,32 @@ class DrawGridMapsTest:
         ]
         assert np.argmax(quarters) == 2  # left above, left below, right above, right below
 
-    @pytest.mark.parametrize("channels", [1, 3])
-    @pytest.mark.parametrize("count", [1, 3, 7])
+    @pytest.mark.parametrize(("count", "channels"), [(1, 1), (3, 4), (7, 3)])
     def test_every_map_gets_a_panel_and_a_title(self, tmp_path, channels, count):
         path = tmp_path / "picture.svg"
         image = np.random.default_rng(0).random((5, 11, channels))
         titles = [f"head {i} $_{{" for i in range(count)]
         explain.draw_grid_maps(image, np.random.default_rng(1).random((count, 2, 3)), path, titles)
-        # An image and the map over it are stored as one.
-        assert path.read_text().count("<image") == 1 + count
+        # An image and the map over it are stored as one; the scale of colours is another one.
+        assert path.read_text().count("<image") == 1 + count + 1
+
+    def test_a_scale_says_which_share_a_colour_is(self, tmp_path, monkeypatch):
+        figures = []
+        monkeypatch.setattr(explain.pictures, "_save", lambda figure, path: figures.append(figure))
+        maps = np.random.default_rng(1).random((3, 2, 5))
+        explain.draw_grid_maps(np.ones((4, 20, 3)), maps, tmp_path / "a.png")
+        *panels, scale = figures[0].axes
+        assert "share of the attention, %" in scale.get_ylabel()
+        ranges = [panel.images[1].get_clim() for panel in panels[1:]]
+        np.testing.assert_allclose(ranges, [(0, 100 * maps.max())] * 3)
+        width, height = figures[0].get_size_inches()
+        assert width < 3 * height  # Several rows, and no strip.
 
     @pytest.mark.parametrize(
         ("image", "maps", "message"),
         [
             (np.ones((5, 7)), np.ones((2, 3)), r"image.shape=\(5, 7\)"),
-            (np.ones((5, 7, 4)), np.ones((2, 3)), r"image.shape=\(5, 7, 4\)"),
+            (np.ones((5, 7, 2)), np.ones((2, 3)), r"image.shape=\(5, 7, 2\)"),
             (np.ones((5, 7, 3)), np.ones((1, 2, 2, 3)), r"maps.shape=\(1, 2, 2, 3\)"),
         ],
     )

@@ -10,7 +10,7 @@ from PIL import Image
 from pipelines.data.shards import Shard
 from pipelines.images.augmentation import Recipe, resize_and_crop
 from pipelines.images.batches import evaluation_dataset, training_dataset
-from pipelines.images.labelled import Images
+from pipelines.images.dataset import Images
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(1, 256, (23, 11, 13, 3), np.uint8)
@@ -197,3 +197,33 @@ class EvaluationTest:
         batch = next(evaluation_dataset(images, 3, *size, crop=0.8).as_numpy_iterator())
         for image, pixels in zip(batch["images"], PIXELS[:3], strict=True):
             np.testing.assert_array_equal(image, resize_and_crop(pixels, (7, 5), 0.8))
+
+
+class BalanceTest:
+    LABELS = np.array([0] * 40 + [1] * 3 + [3] * 7, np.int32)  # Nothing is of class 2.
+
+    def batches(self, count, **options):
+        pixels = np.zeros((50, 5, 7, 1), np.uint8)
+        pixels[:, 0, 0, 0] = np.arange(50)
+        images = Images(pixels, self.LABELS, tuple("abcd"), 1)
+        dataset = training_dataset(images, 25, 3, Recipe(), (5, 7), (0.0,), (1.0,), **options)
+        return list(dataset.take(count).as_numpy_iterator())
+
+    def test_each_class_is_drawn_equally_often_and_every_image_at_some_time(self):
+        found = self.batches(24, is_balanced=True)
+        labels = np.concatenate([batch["labels"] for batch in found])
+        counts = np.bincount(labels, minlength=4)
+        assert counts[2] == 0
+        assert np.abs(counts[[0, 1, 3]] - 200).max() <= 12
+        numbers = np.concatenate([batch["images"][:, 0, 0, 0] for batch in found]).astype(int)
+        np.testing.assert_array_equal(self.LABELS[numbers], labels)
+        assert set(numbers) == set(range(50))
+        (later,) = self.batches(1, is_balanced=True, start_batch=17)
+        np.testing.assert_array_equal(later["images"], found[17]["images"])
+
+    def test_the_share_of_an_image_has_the_weight_of_its_class(self):
+        weights = [0.5, 3.0, 7.0, 2.0]
+        (plain,), (found,) = self.batches(1), self.batches(1, class_weights=weights)
+        np.testing.assert_array_equal(plain["labels"], found["labels"])
+        np.testing.assert_allclose(found["share"], np.array(weights)[found["labels"]])
+        np.testing.assert_allclose(found["other_share"], 0)

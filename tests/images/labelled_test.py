@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.images.labelled import Images, read_images, statistics
+from pipelines.images.labelled import read_images, read_splits
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (31, 11, 13, 3), np.uint8)
@@ -130,6 +130,9 @@ class NpzTest:
         "arrays, words",
         [
             ({"images": PIXELS / 255}, "images of uint8.*received float64"),
+            ({"labels": LABELS + 9_999_997}, "count the classes from 0.*31 labels up to 9999999"),
+            ({"labels": LABELS * 0}, "at least two classes, received '0' alone"),
+            ({"class_names": ["cat", "dog", "cat"]}, "each class name once, received 'cat' more"),
             ({"images": PIXELS[..., :2]}, r"received uint8 \(31, 11, 13, 2\)"),
             ({"images": PIXELS[0, 0]}, r"received uint8 \(13, 3\)"),
             ({"labels": LABELS[:30]}, r"31 whole numbers as labels.*\(30,\)"),
@@ -200,19 +203,22 @@ class FolderTest:
         images = read_images(config("folder", tmp_path, train="train", channels=1), "train")
         gray = np.asarray(Image.fromarray(PIXELS[3]).convert("L"))
         np.testing.assert_array_equal(images.pixels[3, ..., 0], gray)
-        with pytest.raises(ValueError, match="data.channels=4"):
-            read_images(config("folder", tmp_path, train="train", channels=4), "train")
+        four = read_images(config("folder", tmp_path, train="train", channels=4), "train").pixels
+        np.testing.assert_array_equal(four[..., :3], PIXELS[:10])
+        assert four[..., 3].min() == 255
+        with pytest.raises(ValueError, match="data.channels=2"):
+            read_images(config("folder", tmp_path, train="train", channels=2), "train")
 
     def test_bad_images_stop_the_run_or_are_skipped(self, tmp_path, capsys):
         self.write(tmp_path / "train")
         bee = tmp_path / "train" / "bee"
         (bee / "0.png").write_bytes(b"")
         (bee / "1.png").write_bytes((bee / "1.png").read_bytes()[:-40])
-        (bee / "notes.txt").write_text("striped")
+        (bee / "phone.HEIC").write_text("a picture of a kind that cannot be read")
         with pytest.raises(ValueError, match=r"3 of 11.*0\.png \(empty\)") as error:
             read_images(config("folder", tmp_path, train="train"), "train")
         assert "1.png (cannot be decoded)" in str(error.value)
-        assert "notes.txt (not one of .bmp" in str(error.value)
+        assert "phone.HEIC (not one of .bmp" in str(error.value)
         data = config("folder", tmp_path, train="train", on_bad_image="skip")
         images = read_images(data, "train")
         np.testing.assert_array_equal(images.pixels, PIXELS[[0, 1, 2, 3, 4, 7, 8, 9]])
@@ -246,8 +252,24 @@ class FolderTest:
         with pytest.raises(ValueError, match="one folder per class"):
             read_images(config("folder", tmp_path.parent, train=tmp_path.name), "train")
         (tmp_path / "ant").mkdir()
-        with pytest.raises(ValueError, match="received none from data.format='folder'"):
+        (tmp_path / "bee").mkdir()
+        with pytest.raises(ValueError, match=r"received none in \S+/ant, \S+/bee\."):
             read_images(config("folder", tmp_path.parent, train=tmp_path.name), "train")
+        self.write(tmp_path, classes=("cat",))
+        with pytest.raises(ValueError, match=r"received none in \S+/ant, \S+/bee\."):
+            read_images(config("folder", tmp_path.parent, train=tmp_path.name), "train")
+        data = config("folder", tmp_path.parent, train=tmp_path.name, classes=("cat",))
+        with pytest.raises(ValueError, match="at least two classes, received 'cat' alone"):
+            read_images(data, "train")
+
+    def test_all_faults_of_all_splits_are_told_at_once(self, tmp_path):
+        self.write(tmp_path / "train")
+        self.write(tmp_path / "test")
+        (tmp_path / "train/ant/0.png").write_bytes(b"")
+        (tmp_path / "test/bee/3.png").write_bytes(b"GIF89a")
+        data = config("folder", tmp_path, train="train", validation="val", test="test")
+        with pytest.raises(ValueError, match=r"ant/0\.png .empty.*/val'.*bee/3\.png .no image"):
+            read_splits(data, ("train", "validation", "test"))
 
 
 @pytest.fixture(scope="module")
@@ -327,22 +349,3 @@ class TfdsTest:
         monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
         with pytest.raises(ImportError, match=r'pip install "kerasformer\[pipelines\]"'):
             read_images(self.data(prepared), "train")
-
-
-class StatisticsTest:
-    def test_they_are_those_of_the_levels(self):
-        pixels = RANDOM.integers(0, 256, (2053, 2, 3, 3), np.uint8) // [1, 2, 5]
-        images = Images(pixels.astype(np.uint8), np.zeros(2053, np.int32), ("a",), 3)
-        mean, deviation = statistics(images)
-        np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)))
-        np.testing.assert_allclose(deviation, pixels.std((0, 1, 2)))
-
-    def test_images_of_one_colour_can_still_be_divided_by_them(self):
-        images = Images(np.full((2, 3, 5, 1), 7, np.uint8), np.zeros(2, np.int32), ("a",), 1)
-        assert statistics(images) == ((7.0,), (1.0,))
-
-    @pytest.mark.parametrize("channels", [1, 3])
-    def test_files_have_those_of_imagenet(self, channels):
-        images = Images(np.array(["a.png"]), np.zeros(1, np.int32), ("a",), channels)
-        mean, deviation = statistics(images)
-        assert len(mean) == len(deviation) == channels and mean[channels // 2] == 116.28

@@ -48,6 +48,22 @@ class PreviewTest:
         assert words.count("a name that is much too long") == 1  # mixed with its own class
         assert NAMES[2] not in words
 
+    def test_images_of_several_classes_name_them_all_and_weights_change_no_share(self, tmp_path):
+        example = {
+            "images": np.zeros((3, 7, 7, 4), np.float32),
+            "labels": np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0]], np.uint8),
+            "other_labels": np.array([[1, 0, 1], [1, 0, 0], [0, 0, 0]], np.uint8),
+            "share": np.full(3, 0.25 * 8, np.float32),
+            "other_share": np.full(3, 0.75 * 8, np.float32),
+        }
+        path, moments = tmp_path / "a.svg", ((100.0,) * 4, (100.0,) * 4)
+        names = ("ant", "bee", "cat")
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            preview(tf.data.Dataset.from_tensors(example), names, *moments, path, 1, 3)
+        words = path.read_text(encoding="utf-8")
+        for text in (">ant<", ">cat<", ">ant 75 %<", ">bee 25 %<", ">none<"):
+            assert words.count(text) == 1, text
+
     @pytest.mark.parametrize("name", ["a.txt", "a", "absent/a.png"])
     def test_a_path_that_cannot_be_written_is_refused(self, tmp_path, name):
         with pytest.raises(ValueError, match=f"received path=.*{name}"):

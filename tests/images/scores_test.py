@@ -6,9 +6,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn import metrics
 
 from pipelines.images import scores
-from pipelines.images.scores import draw_confusion, draw_mistakes, score, table, worst
+from pipelines.images.scores import (
+    confusion,
+    pairs_table,
+    score,
+    score_several,
+    table,
+    worst,
+)
 
 NAMES = ("ant", "bee", "cat")
 PROBABILITIES = np.array(
@@ -36,6 +44,8 @@ class ScoreTest:
         nll = -(np.log(0.7) + np.log(0.1) + np.log(0.35) + np.log(1.0) + np.log(0.6)) / 5
         assert found["nll"] == pytest.approx(nll, rel=1e-5)
         assert found["images"] == 5
+        assert found["balanced_accuracy"] == pytest.approx(2 / 3)
+        assert found["macro_f1"] == pytest.approx((4 / 5 + 1 / 2 + 0) / 3)
         assert found["per_class"] == {"ant": 1.0, "bee": pytest.approx(1 / 3), "cat": None}
 
     def test_many_images_have_the_scores_of_the_definitions(self):
@@ -52,6 +62,10 @@ class ScoreTest:
             if inside.any():
                 error += inside.mean() * abs(is_right[inside].mean() - confidence[inside].mean())
         assert found["expected_calibration_error"] == pytest.approx(error, rel=1e-5)
+        best = order[:, 0]
+        expected = metrics.balanced_accuracy_score(labels, best)
+        assert found["balanced_accuracy"] == pytest.approx(expected)
+        assert found["macro_f1"] == pytest.approx(metrics.f1_score(labels, best, average="macro"))
         for number in range(11):
             expected = is_right[labels == number].mean()
             assert found["per_class"][str(number)] == pytest.approx(expected)
@@ -69,6 +83,39 @@ class ScoreTest:
     def test_the_table_begins_with_the_worst_class(self):
         rows = table(score(PROBABILITIES, LABELS, NAMES)).splitlines()[2:]
         assert rows == ["| bee | 33.33 |", "| ant | 100.00 |"]
+
+    def test_the_pairs_that_are_confused_most_come_first(self):
+        counts = confusion(PROBABILITIES, LABELS)
+        assert counts.tolist() == [[2, 0, 0], [1, 1, 1], [0, 0, 0]]
+        assert pairs_table(
+            counts * [[1], [1], [1]] + np.eye(3, k=1, dtype=int), NAMES
+        ).splitlines()[2:] == [
+            "| bee | cat | 2 | 50.0 |",
+            "| ant | bee | 1 | 33.3 |",
+            "| bee | ant | 1 | 25.0 |",
+        ]
+
+
+class ScoreSeveralTest:
+    def test_precisions_are_those_of_scikit_learn(self):
+        random = np.random.default_rng(5)
+        probabilities = random.random((97, 5)).round(1)  # Many are equal.
+        labels = (random.random((97, 5)) < 0.3).astype(np.uint8)
+        labels[:, 4] = 0  # A class that no image has.
+        found = score_several(probabilities, labels, "abcde")
+        for number, name in enumerate("abcd"):
+            expected = metrics.average_precision_score(labels[:, number], probabilities[:, number])
+            assert found["per_class"][name] == pytest.approx(expected)
+        expected = metrics.average_precision_score(labels[:, :4], probabilities[:, :4])
+        assert found["mean_average_precision"] == pytest.approx(expected)
+        expected = metrics.f1_score(labels, probabilities >= 0.5, average="macro", zero_division=0)
+        assert found["macro_f1"] == pytest.approx(expected)
+        assert found["per_class"]["e"] is None
+        json.dumps(found, allow_nan=False)
+        mistakes = worst(probabilities, labels)
+        assert not labels[mistakes, probabilities[mistakes].argmax(axis=1)].any()
+        with pytest.raises(ValueError, match="as many probabilities as labels"):
+            score_several(probabilities, labels[:5], "abcde")
 
 
 class WorstTest:
@@ -90,44 +137,3 @@ class PredictTest:
         exponentials = np.exp(model(images).numpy())
         expected = exponentials / exponentials.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-class PicturesTest:
-    def test_the_confusion_matrix_holds_shares_of_rows(self, tmp_path):
-        names = ("$x^$", "bee", "cat")  # the first is no formula
-        figure = draw_confusion(PROBABILITIES, LABELS, names)
-        axis = figure.axes[0]
-        expected = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0, 0, 0]])
-        np.testing.assert_allclose(axis.images[0].get_array(), expected)
-        texts = {text.get_position()[::-1]: text.get_text() for text in axis.texts}
-        assert texts == {(0, 0): "100", (1, 0): "33", (1, 1): "33", (1, 2): "33"}
-        for labels in (axis.get_xticklabels(), axis.get_yticklabels()):
-            assert [label.get_text() for label in labels] == list(names)
-        figure.savefig(tmp_path / "confusion.png")
-
-    def test_of_many_classes_no_names_are_written(self):
-        probabilities, labels = draws(53, 31)
-        axis = draw_confusion(probabilities, labels, [f"class {i}" for i in range(31)]).axes[0]
-        assert axis.images[0].get_array().shape == (31, 31)
-        assert not axis.texts
-        assert "class 0" not in [label.get_text() for label in axis.get_xticklabels()]
-
-    def test_mistakes_stand_under_what_they_were_taken_for_and_are(self, tmp_path):
-        pixels = [np.full((5, 3, 3), level, np.uint8) for level in (101, 7)]
-        figure = draw_mistakes(
-            pixels, worst(PROBABILITIES, LABELS), PROBABILITIES, LABELS, ("$x^$", "bee", "cat")
-        )
-        axes = [axis for axis in figure.axes if axis.images]
-        assert [axis.get_title() for axis in axes] == ["$x^$ 70 %\nis bee", "cat 40 %\nis bee"]
-        for axis, image in zip(axes, pixels, strict=True):
-            np.testing.assert_array_equal(axis.images[0].get_array(), image)
-        figure.savefig(tmp_path / "mistakes.png")
-
-    def test_gray_levels_are_drawn_as_they_are(self):
-        pixels = [np.full((5, 3, 1), 200, np.uint8)]
-        figure = draw_mistakes(pixels, [1], PROBABILITIES, LABELS, NAMES)
-        assert figure.axes[0].images[0].get_clim() == (0, 255)
-
-    def test_without_mistakes_the_sheet_is_empty(self):
-        figure = draw_mistakes([], [], PROBABILITIES[:1], LABELS[:1], NAMES)
-        assert not any(axis.images for axis in figure.axes)

@@ -223,6 +223,18 @@ class PixelsTest:
         state = State(model="pixels", picture=name, **state)
         return Elements(page_pixels.answer(signatures, state, pictures)), pictures.read(name)
 
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+    def test_the_answer_is_that_for_the_file_that_was_given(self, models, kind):
+        contents, pictures = picture((300, 1021), kind), Pictures()
+        name = pictures.keep(page_pixels.tidy(contents, models["pixels"]))
+        found = models["pixels"]["classify"](image=tf.constant([contents]))
+        answer = page_pixels.answer(models["pixels"], State("pixels", picture=name), pictures)
+        bars = [float(bar["style"].split(":")[1]) for bar in Elements(answer).of("span", "bar")]
+        np.testing.assert_allclose(bars, found["probabilities"][0], atol=1e-4)
+        image = Image.open(io.BytesIO(pictures.read(name)))
+        seen = models["pixels"]["attention"](image=tf.constant([contents]))["pixels"][0]
+        np.testing.assert_array_equal(np.asarray(image), seen)
+
     def test_the_bars_are_the_probabilities(self, models):
         elements, contents = self.answer(models["pixels"])
         found = models["pixels"]["classify"](image=tf.constant([contents]))

@@ -78,7 +78,7 @@ def patch_grid(image_size, patch_size, strides=None, padding="valid"):
         known = isinstance(length, numbers.Integral)
         if known and padding == "valid" and (length < size or (length - size) % step):
             raise ValueError(
-                "Expected patches to cover the image (padding='same' adds zeros until they do), "
+                "Expected patches to cover the image from edge to edge, "
                 f"received image_size={tuple(image_size)}, patch_size={patch_size} and "
                 f"strides={strides}."
             )

@@ -1,5 +1,6 @@
 """The classification task: labelled images in, a model that names what is on an image out."""
 
+from pipelines.tasks.classification.choice import resolve as resolve
 from pipelines.tasks.classification.config import DEFAULTS as DEFAULTS
 from pipelines.tasks.classification.config import FIXED_KEYS as FIXED_KEYS
 from pipelines.tasks.classification.config import FREE_KEYS as FREE_KEYS
@@ -21,5 +22,4 @@ from pipelines.tasks.classification.objective import loss as loss
 from pipelines.tasks.classification.objective import metrics as metrics
 from pipelines.training.task import after_step as after_step
 from pipelines.training.task import finish as finish
-from pipelines.training.task import resolve as resolve
 from pipelines.training.task import validation_scorer as validation_scorer

@@ -24,7 +24,8 @@ class Classifier(tf.Module):
 
     Args:
         model: built `VisionTransformer`.
-        description: dict of `class_names`, `channels`, `mean` and `deviation`.
+        description: dict of `class_names`, `channels`, `mean` and `deviation`; with `"labels":
+            "multi"` each class has a probability by itself.
         image_size: pair `(h, w)` of the model.
         crop: float, above 0 and at most 1.
     """
@@ -35,6 +36,8 @@ class Classifier(tf.Module):
         self.normalization = (description["mean"], description["deviation"])
         self.description = description
         self._names, self._channels = description["class_names"], description["channels"]
+        is_multi = description.get("labels") == "multi"
+        self._activation = tf.nn.sigmoid if is_multi else tf.nn.softmax
         self._image_size, self._crop = image_size, crop
         image, pixels = (
             tf.TensorSpec((None, *image_size, self._channels), tf.uint8, name=name)
@@ -43,13 +46,15 @@ class Classifier(tf.Module):
         self.predict = tf.function(self._predict, input_signature=[image])
         self.classify_pixels = tf.function(self._classify_pixels, input_signature=[pixels])
         self.embed_pixels = tf.function(self._embed_pixels, input_signature=[pixels])
+        self.attention_pixels = tf.function(self._attention_pixels, input_signature=[pixels])
 
     @tf.function(input_signature=[IMAGE])
     def classify(self, image):
         """Classifies each image.
 
         Args:
-            image: string tensor `(B,)`: JPEG, PNG, GIF (its first frame) or BMP files.
+            image: string tensor `(B,)`: JPEG (turned upright as its EXIF data say), PNG, GIF (its
+                first frame), BMP or still WebP files. `images.files.decode` tells more.
 
         Returns:
             Dict of `class_names` string `(B, k)`, most probable first, and `probabilities` float32
@@ -60,7 +65,7 @@ class Classifier(tf.Module):
     def _classify_pixels(self, pixels):
         """Does the same with decoded images, uint8 `(B, h, w, c)`."""
         x = normalize(pixels, *self.normalization)
-        probabilities = tf.nn.softmax(self.model(x, training=False))
+        probabilities = self._activation(self.model(x, training=False))
         best, classes = tf.math.top_k(probabilities, min(ANSWERS, len(self._names)))
         return {"class_names": self._spell(classes), "probabilities": best}
 
@@ -91,7 +96,7 @@ class Classifier(tf.Module):
         logits = self.model(normalize(image, *self.normalization), training=False)
         return {
             "class_name": self._spell(tf.argmax(logits, axis=-1)),
-            "probabilities": tf.nn.softmax(logits),
+            "probabilities": self._activation(logits),
         }
 
     @tf.function(input_signature=[IMAGE])
@@ -124,7 +129,10 @@ class Classifier(tf.Module):
             reader (the class token, the pool's weights, or all patches on average) reads through
             one head; and `pixels` uint8 `(B, h, w, c)`, what the model saw.
         """
-        pixels = self._decode(image)
+        return self._attention_pixels(self._decode(image))
+
+    def _attention_pixels(self, pixels):
+        """Does the same with decoded images, uint8 `(B, h, w, c)`."""
         x = normalize(pixels, *self.normalization)
         logits = self.model(x, training=False)
         sequence, scores = self.model.encode(x, training=False, return_attention_scores=True)
@@ -153,6 +161,7 @@ class Classifier(tf.Module):
             "serving_default_pixels": self.classify_pixels,
             "classify_pixels": self.classify_pixels,
             "embed_pixels": self.embed_pixels,
+            "attention_pixels": self.attention_pixels,
         }
 
     def runtime_functions(self, format: str) -> dict:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -32,6 +33,9 @@ DEFAULTS: dict[str, Any] = {
     "data": {
         "format": "digits",
         "classes": (),  # Names of those to keep; all when it is empty.
+        "labels": "one",  # Or "multi": an image may have any number of them, in a table.
+        "class_weights": None,  # Of the loss: "balanced", or a number for each class.
+        "sampling": "all",  # Of an epoch; or "balanced", each class equally often.
         "on_bad_image": "stop",  # Or "skip": it is named, counted and left out.
         "max_pixels": MAX_PIXELS,
     },
@@ -88,6 +92,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     recipe(config)
     check_choices(
         {
+            "data.sampling": (config.data.sampling, ("all", "balanced")),
             "teacher.kind": (config.teacher.kind, ("hard", "soft")),
             "model.variant": (config.model.variant, VARIANTS),
         }
@@ -101,8 +106,52 @@ def check(config: ml_collections.ConfigDict) -> None:
     }
     check_ranges(ranges)
     check_keys(config.data, KEYS)
+    _check_several(config)
     if config.start.freeze and not config.start.workdir:
         raise ValueError("Expected a start.workdir with start.freeze=True, received none.")
+
+
+def _check_several(config):
+    """Refuses what presumes that an image has one label, where it may have several."""
+    chosen = {
+        "teacher.model": config.teacher.model,
+        "data.class_weights": config.data.class_weights,
+        "data.sampling": config.data.sampling != "all" and config.data.sampling,
+    }
+    for key, value in chosen.items():
+        if config.data.labels == "multi" and value:
+            raise ValueError(
+                f'Expected no {key} with data.labels="multi", received {key}={value!r}.'
+            )
+
+
+def class_weights(config: ml_collections.ConfigDict, counts: Sequence[int]) -> list[float] | None:
+    """Returns the weight of each class in the loss, or `None` where all are equal.
+
+    Args:
+        config: the resolved config; `data.class_weights` is `None`, numbers, a text of them
+            (`"1,2.5"`), or `"balanced"`: all classes weigh alike, and the mean of the images is 1.
+        counts: int for each class, its number of training images.
+
+    Raises:
+        ValueError: for something else.
+    """
+    value = config.data.class_weights
+    if value is None or value == "":
+        return None
+    if value == "balanced":
+        present = [count for count in counts if count]
+        return [sum(counts) / (len(present) * count) if count else 0.0 for count in counts]
+    try:
+        weights = [float(x) for x in (value.split(",") if isinstance(value, str) else value)]
+    except (TypeError, ValueError):
+        weights = []
+    if len(weights) != len(counts) or not all(0 <= weight < math.inf for weight in weights):
+        raise ValueError(
+            f'Expected data.class_weights to be "balanced" or a number for each of the '
+            f"{len(counts)} classes, received data.class_weights={value!r}."
+        )
+    return weights
 
 
 def recipe(config: ml_collections.ConfigDict) -> Recipe:

@@ -5,10 +5,11 @@ import tensorflow as tf
 
 from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images.batches import evaluation_dataset, training_dataset
+from pipelines.images.dataset import Images, count_leaks
 from pipelines.images.description import describe, read_description, require_same_images
-from pipelines.images.labelled import Images, read_images
+from pipelines.images.labelled import read_images, read_splits
 from pipelines.images.preview import preview as draw_preview
-from pipelines.tasks.classification.config import image_size, recipe
+from pipelines.tasks.classification.config import class_weights, image_size, recipe
 from pipelines.training.task import Data
 
 SHOWN_BATCHES = SHOWN_IMAGES = 8  # rows and columns of the picture of a dry run
@@ -35,12 +36,22 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             f"Expected train.batch_size to be at least the {shard.num_replicas} replicas, "
             f"received train.batch_size={config.train.batch_size}."
         )
-    images = read_images(config.data, "train")
+    # The test images are read too, because what is wrong with them had better be known now.
+    has_test = config.data.format == "digits" or config.data.get("test")
+    splits = read_splits(config.data, ("train", "validation", *["test"] * bool(has_test)))
+    images, validation = splits["train"], splits["validation"]
     description = describe(images, workdir, config.start.workdir)
-    require_same_images(images, description, "train")
-    validation = read_split(config, description, "validation")
+    for split, of_split in splits.items():
+        require_same_images(of_split, description, split)
     counts = f"{len(images.labels)} to train, {len(validation.labels)} to validate"
     print(f"Images: {counts}, {len(images.class_names)} classes", flush=True)
+    _print_leaks(splits)
+    weights = class_weights(config, images.class_counts())
+    if images.channels == 4 and config.augment.layers:
+        raise ValueError(
+            "Expected augment.layers=0 with images of 4 channels, because RandAugment knows no "
+            f"transparency, received augment.layers={config.augment.layers}."
+        )
     size, normalization = image_size(config), (description["mean"], description["deviation"])
     return Data(
         train=lambda batch: training_dataset(
@@ -52,6 +63,8 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             *normalization,
             start_batch=batch,
             shard=shard,
+            is_balanced=config.data.sampling == "balanced",
+            class_weights=weights,
         ),
         validation=evaluation_dataset(
             validation, config.serve.batch_size, size, *normalization, config.serve.crop
@@ -67,6 +80,19 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             "validation images": len(validation.labels),
         },
     )
+
+
+def _print_leaks(splits):
+    """Prints how many images of validation and test are in training too."""
+    for split, images in splits.items():
+        count, name = count_leaks(splits["train"], images) if split != "train" else (0, "")
+        if count:
+            print(
+                f"Leak: {count} of {len(images.labels)} images to "
+                f"{'validate' if split == 'validation' else split} are in the training images too, "
+                f"the first of them {name}: scores will be too good.",
+                flush=True,
+            )
 
 
 def read_split(config, description: dict, split: str) -> Images:

@@ -11,8 +11,10 @@ from tqdm import tqdm
 from pipelines.images import scores as image_scores
 from pipelines.images.augmentation import resize_and_crop
 from pipelines.images.batches import evaluation_dataset
+from pipelines.images.dataset import Images
 from pipelines.images.description import read_description, require_same_images
-from pipelines.images.labelled import Images, read_images
+from pipelines.images.labelled import read_images
+from pipelines.images.score_pictures import draw_confusion, draw_mistakes
 from pipelines.tasks.classification.classifier import Classifier
 from pipelines.tasks.classification.config import image_size
 from pipelines.tasks.classification.data import read_split
@@ -45,7 +47,7 @@ def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     probability = float(tf.reduce_max(outputs["probabilities"][0]))
     name = outputs["class_name"][0].numpy().decode()
     return (
-        f"- input: the first image of the validation set, {images.class_names[images.labels[0]]}\n"
+        f"- input: the first image of the validation set, {', '.join(images.classes(0))}\n"
         f"- output: {name}, probability {probability:.3f}\n"
     )
 
@@ -74,16 +76,33 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) 
         config.serve.crop,
     )
     batches = tqdm(batches, disable=None, leave=False, unit="batch")  # On a terminal alone.
-    probabilities = image_scores.predict(module.model, batches, len(images.labels))
-    predictions = (probabilities, images.labels, images.class_names)
-    scores = image_scores.score(*predictions)
+    several = images.are_multi
+    activation = tf.nn.sigmoid if several else tf.nn.softmax
+    probabilities = image_scores.predict(module.model, batches, len(images.labels), activation)
     worst = image_scores.worst(probabilities, images.labels)
-    pixels = [images.image(index) for index in worst]
-    pictures = {
-        "confusion": image_scores.draw_confusion(*predictions),
-        "mistakes": image_scores.draw_mistakes(pixels, worst, *predictions),
-    }
-    return Evaluation(scores, image_scores.table(scores), pictures, _rows(images, probabilities))
+    pictures = {"mistakes": _draw_mistakes(images, worst, probabilities)}
+    rows = _rows(images, probabilities)
+    if several:
+        scores = image_scores.score_several(probabilities, images.labels, images.class_names)
+        table = image_scores.table(scores, "average precision")
+        return Evaluation(scores, table, pictures, rows)
+    scores = image_scores.score(probabilities, images.labels, images.class_names)
+    counts = image_scores.confusion(probabilities, images.labels)
+    pictures["confusion"] = draw_confusion(counts, images.class_names)
+    tables = image_scores.table(scores), image_scores.pairs_table(counts, images.class_names)
+    return Evaluation(scores, "\n\n".join(tables), pictures, rows)
+
+
+def _draw_mistakes(images, worst, probabilities):
+    """Draws the images with the most confident mistakes."""
+    best = probabilities[worst].argmax(axis=1)
+    surely = [
+        f"{images.class_names[number]} {100 * probabilities[index, number]:.0f} %"
+        for index, number in zip(worst, best, strict=True)
+    ]
+    classes = [", ".join(images.classes(index)) or "none" for index in worst]
+    pixels = [images.image(index)[..., :3] for index in worst]
+    return draw_mistakes(pixels, surely, classes, [images.name(index) for index in worst])
 
 
 def _images(config, description: dict, split: str) -> Images:
@@ -98,21 +117,27 @@ def _images(config, description: dict, split: str) -> Images:
     numbers = [str(label) for label in range(len(names))]
     known = numbers if set(images.class_names) <= set(numbers) else names
     if set(images.class_names) <= set(known):
-        labels = np.array([known.index(name) for name in images.class_names], np.int32)
-        images = images._replace(labels=labels[images.labels], class_names=tuple(names))
+        columns = np.array([known.index(name) for name in images.class_names], np.int32)
+        if images.are_multi:
+            labels = np.zeros((len(images.labels), len(names)), images.labels.dtype)
+            labels[:, columns] = images.labels
+        else:
+            labels = columns[images.labels]
+        images = images._replace(labels=labels, class_names=tuple(names))
     require_same_images(images, description, split)
     return images
 
 
 def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
-    """Says how a folder with a folder for each class, or an `.npz`, is read as the test set."""
+    """Says how a folder of a folder for each class, a `.csv` or an `.npz` is the test set."""
     given = Path(path.partition("[")[0])
-    if given.suffix.lower() == ".npz" or given.is_dir():
-        data_format = "folder" if given.is_dir() else "npz"
-        return {"format": data_format, "folder": "", "train": path, "test": path, "classes": ()}
-    raise ValueError(
-        f"Expected a folder with a folder for each class, or an .npz, received --test={path}."
-    )
+    data_format = "folder" if given.is_dir() else given.suffix.lower().removeprefix(".")
+    if data_format not in ("folder", "csv", "npz"):
+        raise ValueError(
+            "Expected a folder with a folder for each class, a .csv of paths and classes or an "
+            f".npz, received --test={path}."
+        )
+    return {"format": data_format, "folder": "", "train": path, "test": path, "classes": ()}
 
 
 def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
@@ -121,7 +146,7 @@ def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     names, crop = description["class_names"], config.serve.crop
     part = "the largest part" if crop == 1 else f"{crop:.1%} of each side of the largest part"
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    colors = "gray" if description["channels"] == 1 else "RGB"
+    colors = {1: "gray", 3: "RGB", 4: "RGBA"}[description["channels"]]
     mean, deviation = (
         ", ".join(f"{value:.4g}" for value in description[key]) for key in ("mean", "deviation")
     )
@@ -136,18 +161,20 @@ def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     }
 
 
-def _rows(images, probabilities: np.ndarray) -> list[dict]:
+def _rows(images: Images, probabilities: np.ndarray) -> list[dict]:
     """Lists what was predicted of each image."""
-    are_files, names = images.pixels.dtype.kind == "U", images.class_names
-    return [
-        {
-            "image": str(images.pixels[index]) if are_files else index,
-            "reference": names[label],
-            "prediction": names[best],
-            "probability": round(float(row[best]), 6),
-            "probability_of_reference": round(float(row[label]), 6),
-        }
-        for index, (label, best, row) in enumerate(
-            zip(images.labels, probabilities.argmax(axis=1), probabilities, strict=True)
-        )
-    ]
+    rows = []
+    for index, shares in enumerate(probabilities):
+        row: dict = {"image": str(images.names[index]) if len(images.names) else index}
+        if images.are_multi:
+            found = [images.class_names[number] for number in np.flatnonzero(shares >= 0.5)]
+            row |= {"reference": "|".join(images.classes(index)), "prediction": "|".join(found)}
+            columns = zip(images.class_names, shares, strict=True)
+            row |= {f"probability of {name}": round(float(share), 6) for name, share in columns}
+        else:
+            label, best = images.labels[index], shares.argmax()
+            row |= {"reference": images.class_names[label], "prediction": images.class_names[best]}
+            row["probability"] = round(float(shares[best]), 6)
+            row["probability_of_reference"] = round(float(shares[label]), 6)
+        rows.append(row)
+    return rows

@@ -68,17 +68,25 @@ def _load_run(workdir):
 def loss(model: keras.Model, batch: dict, config: ml_collections.ConfigDict):
     """Computes the smoothed cross-entropy of a training batch, mixed as its labels are.
 
+    Where an image may have several labels, it is the sum of that of each class by itself.
+
     Returns:
         Tuple of its sum over the images and their number, float32 scalars.
     """
     share = batch["share"]
+    rest = batch.get("other_share", 1.0 - share)
+    smoothing = config.train.label_smoothing
 
     def cross_entropy(logits):
+        if config.data.labels == "multi":
+            parts = (share, batch["labels"]), (rest, batch["other_labels"])
+            mixed = sum(part[:, None] * ops.cast(labels, "float32") for part, labels in parts)
+            return binary_cross_entropy(smoothed(mixed, smoothing), logits)
         first, second = (
-            smoothed_cross_entropy(batch[key], logits, config.train.label_smoothing)
+            smoothed_cross_entropy(batch[key], logits, smoothing)
             for key in ("labels", "other_labels")
         )
-        return share * first + (1.0 - share) * second
+        return share * first + rest * second
 
     if isinstance(model, Distiller):
         losses = distillation_loss(model, batch["images"], cross_entropy, config.teacher)
@@ -91,9 +99,12 @@ def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) 
     """Computes what a validation reports, as (sum, count) over the real images of a batch.
 
     Returns:
-        Dict with `loss` (nats an image, not smoothed), `top1`, `top5` and, where labels are
+        Dict with `loss` (nats an image, not smoothed), `top1` and `top5` (whether its class, or one
+        of its classes, is the most probable or among the five most probable) and, where labels are
         smoothed, `smoothed_loss`, which is comparable with the training's.
     """
+    if config.data.labels == "multi":
+        return _metrics_of_several(model, batch, config.train.label_smoothing)
     labels = batch["labels"]
     real = ops.cast(labels >= 0, "float32")
     labels = ops.maximum(labels, 0)
@@ -108,3 +119,34 @@ def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) 
             labels, logits, config.train.label_smoothing
         )
     return {name: (ops.sum(value * real), ops.sum(real)) for name, value in values.items()}
+
+
+def _metrics_of_several(model, batch, smoothing):
+    labels, real = (ops.cast(batch[key], "float32") for key in ("labels", "real"))
+    logits = model(batch["images"], training=False)
+    values = {"loss": binary_cross_entropy(labels, logits)}
+    for count in (1, 5):
+        _, best = ops.top_k(logits, min(count, logits.shape[-1]))
+        values[f"top{count}"] = ops.max(ops.take_along_axis(labels, best, axis=-1), axis=-1)
+    if smoothing:
+        values["smoothed_loss"] = binary_cross_entropy(smoothed(labels, smoothing), logits)
+    return {name: (ops.sum(value * real), ops.sum(real)) for name, value in values.items()}
+
+
+def smoothed(labels, smoothing):
+    """Moves labels from 0 and 1 towards a half."""
+    return labels * (1 - smoothing) + smoothing / 2
+
+
+def binary_cross_entropy(labels, logits):
+    """Sums the cross-entropy of each class by itself.
+
+    Args:
+        labels: float tensor `(B, C)`, from 0 to 1.
+        logits: tensor `(B, C)`.
+
+    Returns:
+        float32 tensor `(B,)`.
+    """
+    logits = ops.cast(logits, "float32")
+    return ops.sum(ops.softplus(logits) - labels * logits, axis=-1)

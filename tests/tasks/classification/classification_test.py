@@ -310,10 +310,12 @@ class OtherRunTest:
         assert Checkpoints(tmp_path / "run/checkpoints").load_newest()[1]["step"] == 5
 
     def test_it_normalises_images_as_the_first_did(self, workdir, data, tmp_path):
-        config = make_config(data, **{"start.workdir": str(workdir), "data.classes": ("red",)})
+        config = make_config(
+            data, **{"start.workdir": str(workdir), "data.classes": ("red", "blue")}
+        )
         classification.datasets(config, str(tmp_path))
         described, first = map(read_description, (str(tmp_path), str(workdir)))
-        assert described["class_names"] == ["red"]
+        assert described["class_names"] == ["red", "blue"]
         assert (described["mean"], described["deviation"]) == (first["mean"], first["deviation"])
 
     def test_a_student_learns_from_its_teacher_alone_where_alpha_is_1(self, student, data):

@@ -86,10 +86,15 @@ def spelled(strings):
 
 
 class HeaderSizeTest:
-    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("kind", [*KINDS, "WEBP"])
     @pytest.mark.parametrize("size", [(3, 307), (521, 2), (11, 13)])
     def test_it_is_the_size_that_decoding_gives(self, kind, size):
         contents = encode(size, kind)
+        assert header_size(contents).numpy().tolist() == list(decode(contents).shape[:2])
+
+    @pytest.mark.parametrize("options", [{"lossless": True}, {"exif": b"Exif"}])
+    def test_each_kind_of_webp_has_its_size(self, options):
+        contents = encode((37, 1021), "WEBP", **options)
         assert header_size(contents).numpy().tolist() == list(decode(contents).shape[:2])
 
     def test_the_height_of_a_bitmap_may_be_below_zero(self):
@@ -123,9 +128,9 @@ class RefusalTest:
         with pytest.raises(REFUSED, match="at most 64000000 pixels"):
             classifier.classify(tf.constant([contents]))
 
-    @pytest.mark.parametrize("contents", [b"", b"no image", b"RIFF1234WEBPVP8 ", b"GIF", b"\xff"])
+    @pytest.mark.parametrize("contents", [b"", b"no image", b"RIFF1234WAVEfmt ", b"GIF", b"\xff"])
     def test_a_file_that_is_no_image_is_refused(self, classifier, contents):
-        with pytest.raises(REFUSED, match="Expected a JPEG, PNG, GIF or BMP image"):
+        with pytest.raises(REFUSED, match="Expected a JPEG, PNG, GIF, BMP or still WebP image"):
             classifier.classify(tf.constant([contents]))
 
     @pytest.mark.parametrize("kind", KINDS)

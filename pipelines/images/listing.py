@@ -1,0 +1,231 @@
+"""The pictures of a data set as people have them: a folder per class, or a table of files.
+
+What lies between the pictures, such as `Thumbs.db` or the `__MACOSX` of an unpacked zip, is counted
+and left out. A picture of a kind that cannot be read stays in the list, because leaving it out in
+silence would lose data: the reader names it.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipelines.images.files import SUFFIXES
+
+# Kinds of pictures that are not read, but are no stray files either.
+OTHERS = (".avif", ".cr2", ".dng", ".heic", ".heif", ".jp2", ".jpe", ".jxl", ".nef", ".psd")
+OTHERS += (".svg", ".tga", ".tif", ".tiff")
+TABLES = (".csv", ".tsv")
+PATH_COLUMNS = ("path", "file", "image", "filename", "file_name", "filepath", "image_path", "img")
+LABEL_COLUMNS = ("label", "class", "category", "labels", "classes", "tags", "class_name", "target")
+SEPARATOR = "|"  # of the labels of an image that has several
+SHOWN = 5  # stray files that are named
+
+
+class Listing(NamedTuple):
+    """Labelled files of pictures, which nobody has opened yet.
+
+    Attributes:
+        folder: str, the folder below which they lie.
+        paths: list of str, each below the folder.
+        labels: list of an int for each; or of the tuple of all of its classes.
+        class_names: tuple of str.
+        stray: list of str, files that are no pictures.
+    """
+
+    folder: str
+    paths: list[str]
+    labels: list
+    class_names: tuple[str, ...]
+    stray: list[str]
+
+
+def is_hidden(name: str) -> bool:
+    """Tests whether a file or folder is one that systems make for themselves."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def class_folders(folder: str) -> tuple[str, ...]:
+    """Lists the folders of the classes in a folder.
+
+    Raises:
+        ValueError: when there are none, or the folder cannot be read.
+    """
+    try:
+        entries = sorted(path.name for path in Path(folder).iterdir() if path.is_dir())
+    except OSError as error:
+        raise ValueError(f"Cannot read {folder!r}: {error.strerror}.") from None
+    names = tuple(name for name in entries if not is_hidden(name))
+    if not names:
+        raise ValueError(f"Expected one folder per class in {folder}, received none.")
+    return names
+
+
+def list_folder(folder: str, class_names: Sequence[str], wanted: Sequence[str] = ()) -> Listing:
+    """Lists the pictures in the folders of classes, sorted by class and name.
+
+    Args:
+        folder: the folder that holds them.
+        class_names: str for each class, which need not have a folder here.
+        wanted: those of the classes that must not be empty; all when there are none.
+
+    Raises:
+        ValueError: naming every folder that holds no picture.
+    """
+    found = {name: _pictures(Path(folder, name)) for name in class_names}
+    empty = [
+        name
+        for name, (paths, _) in found.items()
+        if not paths and Path(folder, name).is_dir() and name in (wanted or class_names)
+    ]
+    if empty:
+        listed = ", ".join(str(Path(folder, name)) for name in empty)
+        raise ValueError(
+            f"Expected pictures in the folder of each class, received none in {listed}."
+        )
+    paths = [path for pictures, _ in found.values() for path in pictures]
+    labels = [label for label, name in enumerate(class_names) for _ in found[name][0]]
+    stray = [name for _, others in found.values() for name in others]
+    stray += [path.name for path in Path(folder).iterdir() if path.is_file()]
+    stray += [f"{path.name}/" for path in Path(folder).glob("__MACOSX") if path.is_dir()]
+    return Listing(folder, paths, labels, tuple(class_names), stray)
+
+
+def _pictures(folder: Path) -> tuple[list[str], list[str]]:
+    """Lists the pictures below a folder, with its name, and the names of the other files."""
+    pictures, others = [], []
+    for path in sorted(folder.rglob("*"), key=str):
+        parts = path.relative_to(folder.parent).parts
+        if path.is_dir():
+            continue
+        if path.suffix.lower() in (*SUFFIXES, *OTHERS) and not any(map(is_hidden, parts)):
+            pictures.append(str(Path(*parts)))
+        else:
+            others.append(path.name)
+    return pictures, others
+
+
+def describe_stray(stray: Sequence[str]) -> str:
+    """Writes how many files are left out, and which, as a sentence.
+
+    Example:
+
+    >>> describe_stray(["Thumbs.db", "a.txt", "Thumbs.db"])
+    'Left out 3 files that are no pictures: Thumbs.db (2), a.txt.'
+    """
+    counts = Counter(stray)
+    named = [name + f" ({count})" * (count > 1) for name, count in counts.most_common(SHOWN)]
+    more = f" and {len(counts) - SHOWN} other names" if len(counts) > SHOWN else ""
+    plural = "s that are no pictures" if len(stray) > 1 else " that is no picture"
+    return f"Left out {len(stray)} file{plural}: {', '.join(named)}{more}."
+
+
+def list_table(path: str, class_names: Sequence[str] = (), is_multi: bool = False) -> Listing:
+    """Lists the pictures of a table: comma, semicolon or tab between a path and a label.
+
+    The first row may name the columns, of which one is of `PATH_COLUMNS` and another of
+    `LABEL_COLUMNS`; without such a row there are two columns. An image with several labels has
+    them in one column, separated by `|`, or a column of 0 and 1 for each class.
+
+    Args:
+        path: the file, from whose folder paths are read.
+        class_names: str for each class; those in the table, sorted, where there are none.
+        is_multi: whether an image has any number of labels, and not one.
+
+    Raises:
+        ValueError: in one sentence, for a file that cannot be read so.
+    """
+    rows, header = read_table(path)
+    column = find_column(header, PATH_COLUMNS)
+    label_column = find_column(header, LABEL_COLUMNS)
+    if not header and len(rows[0][1]) == 2:
+        column, label_column = 0, 1
+    others = [i for i in range(len(header)) if i != column]
+    are_flags = label_column is None and column is not None and len(others) > 1 and is_multi
+    if column is None or (label_column is None and not are_flags):
+        columns = ", ".join(header or rows[0][1])
+        raise ValueError(
+            f"Expected a column of {', '.join(PATH_COLUMNS)} and one of {', '.join(LABEL_COLUMNS)} "
+            f"in {path}, received {columns}."
+        )
+    paths, texts = [], []
+    for line, cells in rows:
+        needed = max(others) if are_flags else max(column, label_column)
+        if len(cells) <= needed or not cells[column].strip():
+            raise ValueError(
+                f"Expected a path and a label in {path} line {line}, received {cells}."
+            )
+        paths.append(_existing(Path(path).parent, cells[column].strip()))
+        if are_flags:
+            texts.append(_flagged(path, line, header, [cells[i].strip() for i in others], others))
+        else:
+            text = cells[label_column].strip()
+            texts.append(
+                tuple(filter(None, map(str.strip, text.split(SEPARATOR)))) if is_multi else text
+            )
+        if not is_multi and not texts[-1]:
+            raise ValueError(f"Expected a label in {path} line {line}, received none.")
+    if not class_names:
+        named = [header[i] for i in others] if are_flags else None
+        found = {name for text in texts for name in (text if is_multi else (text,))}
+        class_names = tuple(named or sorted(found))
+    numbers = {name: number for number, name in enumerate(class_names)}
+    for (line, _), text in zip(rows, texts, strict=True):
+        for name in text if is_multi else (text,):
+            if name not in numbers:
+                raise ValueError(
+                    f"Expected the classes of data.train in {path}, received {name!r} in line "
+                    f"{line} besides."
+                )
+    labels = [tuple(numbers[n] for n in text) if is_multi else numbers[text] for text in texts]
+    return Listing(str(Path(path).parent), paths, labels, tuple(class_names), [])
+
+
+def read_table(path: str) -> tuple[list[tuple[int, list[str]]], list[str]]:
+    """Reads the rows of a table with the numbers of their lines, and the names of its columns.
+
+    Returns:
+        Tuple of the rows and of the header, which is empty where the first row is a picture.
+
+    Raises:
+        ValueError: when the file cannot be read or is empty.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"Cannot read {path!r}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"Cannot read {path!r}: it is not UTF-8.") from None
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(text.splitlines(), delimiter=delimiter)
+    rows = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+    if not rows:
+        raise ValueError(f"Expected rows of a path and a label in {path}, received none.")
+    cells = [cell.strip() for cell in rows[0][1]]
+    if any(cell.lower().endswith((*SUFFIXES, *OTHERS)) for cell in cells):
+        return rows, []
+    if len(rows) == 1:
+        raise ValueError(f"Expected rows of a path and a label in {path}, received a header alone.")
+    return rows[1:], cells
+
+
+def find_column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """Finds the column that has one of some names, in capitals or not."""
+    lower = [name.lower().replace(" ", "_") for name in header]
+    return next((lower.index(name) for name in names if name in lower), None)
+
+
+def _existing(folder: Path, name: str) -> str:
+    """Returns a path with the slashes of this system, if only so it exists."""
+    turned = name.replace("\\", "/")
+    return turned if not (folder / name).exists() and (folder / turned).exists() else name
+
+
+def _flagged(path, line, header, cells, columns):
+    if set(cells) - {"0", "1"}:
+        raise ValueError(
+            f"Expected 0 or 1 for each class in {path} line {line}, received {', '.join(cells)}."
+        )
+    return tuple(header[i] for i, cell in zip(columns, cells, strict=True) if cell == "1")

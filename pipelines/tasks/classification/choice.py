@@ -1,0 +1,135 @@
+"""What the config `my_images` leaves to the pictures: where they lie, and what suits them.
+
+The value `"auto"` of a key is replaced by what a look at the folder and at the headers of some
+pictures says. Other values stay.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from pipelines.data.sources import expanded, required
+from pipelines.images.files import size_and_mode
+from pipelines.images.layout import find_layout
+from pipelines.images.listing import Listing, class_folders, list_folder, list_table
+from pipelines.images.splits import path_and_part, shares_of
+
+SAMPLE = 200  # pictures whose headers are read
+GRAY = ("1", "L", "LA", "I", "I;16")
+SMALL_SIDE = 48  # pixels; of pictures up to this side the model sees every pixel
+SMALL = {
+    "model.variant": "CCT-4/3x3",
+    "model.image_size": 32,
+    "serve.crop": 1.0,
+    "augment.padding": 4,
+    "augment.min_area": 1.0,
+}
+PHOTOGRAPHS = {
+    "model.variant": "CCT-4/7x2",
+    "model.image_size": 224,
+    "serve.crop": 0.875,
+    "augment.padding": 0,
+    "augment.min_area": 0.25,
+}
+# By the size of the model: how many images a run sees, which takes two cores about half an hour,
+# and at most how often each; the largest batch and the learning rate for it.
+RUNS = {32: (2_000_000, 200, 128, 0.002), 224: (100_000, 100, 64, 0.001)}
+LEAST_EPOCHS = 10
+SLOW_AVERAGE = 3000  # steps from which on the moving average looks back a thousand steps
+
+
+def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Replaces the values `"auto"` by what the pictures ask for, and prints what it chose.
+
+    Args:
+        config: the config, which is changed.
+
+    Returns:
+        The same config.
+
+    Raises:
+        ValueError: when there are no pictures where `data.folder` says.
+    """
+    flat = {f"{part}.{key}": value for part in PARTS for key, value in config[part].items()}
+    wanted = [key for key, value in flat.items() if isinstance(value, str) and value == "auto"]
+    if not any(key in wanted for key in (*SMALL, *OF_DATA, *OF_TRAINING)):
+        return config
+    chosen = {}
+
+    def choose(values):
+        for key in wanted:
+            if key in values:
+                part, _, name = key.partition(".")
+                config[part][name] = chosen[key] = values[key]
+
+    choose(_layout(config))
+    listing, count = _training_pictures(config)
+    side, is_gray = _look(listing)
+    choose({"data.channels": 1 if is_gray else 3, "augment.flip": 0.0 if is_gray else 0.5})
+    choose(SMALL if side <= SMALL_SIDE else PHOTOGRAPHS)
+    choose(_training(config, count))
+    listed = ", ".join(f"{key}={value}" for key, value in chosen.items())
+    print(
+        f"Chosen for {len(listing.paths)} pictures of {len(listing.class_names)} classes, whose "
+        f"shorter side is {side:.0f} pixels: {listed}",
+        flush=True,
+    )
+    return config
+
+
+PARTS = ("data", "augment", "model", "train", "serve")
+OF_DATA = ("data.format", "data.train", "data.validation", "data.test", "data.channels")
+OF_TRAINING = ("train.epochs", "train.batch_size", "train.learning_rate", "train.ema")
+OF_TRAINING += ("augment.flip",)
+
+
+def _layout(config) -> dict[str, Any]:
+    if config.data.format != "auto":
+        return {f"data.{split}": "10%" for split in ("validation", "test")}
+    folder = expanded(required(config.data, "folder"))
+    return {f"data.{key}": value for key, value in find_layout(folder).items()}
+
+
+def _training_pictures(config) -> tuple[Listing, int]:
+    """Lists the pictures of the training split, and counts those that are left to train on."""
+    data = config.data
+    path, (first, last) = path_and_part(data, "train")
+    if data.format == "csv":
+        listing = list_table(path, is_multi=data.labels == "multi")
+    else:
+        class_names = tuple(data.classes) or class_folders(path)
+        listing = list_folder(path, class_names)
+    share = (last - first) * (100 - sum(shares_of(data, "train").values())) / 10_000
+    return listing, max(round(len(listing.paths) * share), 1)
+
+
+def _look(listing: Listing) -> tuple[float, bool]:
+    """Returns the median of the shorter sides of some pictures, and whether all are gray."""
+    step = -(-len(listing.paths) // SAMPLE)
+    found = [size_and_mode(Path(listing.folder, path)) for path in listing.paths[::step]]
+    known = [pair for pair in found if pair]  # The others are named when all are read.
+    if not known:
+        return math.inf, False
+    sides = [min(size) for size, _ in known]
+    return float(np.median(sides)), all(mode in GRAY for _, mode in known)
+
+
+def _training(config, count: int) -> dict[str, Any]:
+    """Chooses how long and in which steps to train on a number of pictures."""
+    size = min(np.ravel(config.model.image_size))
+    views, most_epochs, largest, rate = RUNS[32 if size <= SMALL_SIDE else 224]
+    batch_size = config.train.batch_size
+    if batch_size == "auto":
+        batch_size = min(2 ** max(int(math.log2(count / 8)), 0), largest) if count >= 8 else 1
+    epochs = min(max(views / count, LEAST_EPOCHS), most_epochs)
+    given = config.train.epochs if config.train.steps is None else None
+    steps = config.train.steps or (epochs if given == "auto" else given) * count / batch_size
+    return {
+        "train.epochs": round(epochs),
+        "train.batch_size": batch_size,
+        "train.learning_rate": float(f"{rate * math.sqrt(batch_size / largest):.2g}"),
+        "train.ema": 0.999 if steps >= SLOW_AVERAGE else 0.99,
+    }
