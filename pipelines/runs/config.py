@@ -82,6 +82,40 @@ def complete(
             stored[key] = value
 
 
+def fill_chosen(
+    config: ml_collections.ConfigDict, chosen: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+    """Replaces the values `"auto"` of a config by those of another one.
+
+    Args:
+        config: the config, which stays as it is.
+        chosen: the other one. Keys that it has more are taken in parts with an `"auto"`.
+
+    Returns:
+        The new config.
+
+    Example:
+
+    >>> config = ml_collections.ConfigDict({"model": {"size": "auto"}, "seed": 1})
+    >>> chosen = ml_collections.ConfigDict({"model": {"size": 5, "layers": 7}, "seed": 2})
+    >>> fill_chosen(config, chosen).to_dict()
+    {'model': {'layers': 7, 'size': 5}, 'seed': 1}
+    """
+    filled = config.copy_and_resolve_references()
+    with filled.unlocked(), filled.ignore_type():
+        _fill(filled, chosen)
+    return filled
+
+
+def _fill(config, chosen):
+    automatic = [key for key, value in config.items() if isinstance(value, str) and value == "auto"]
+    for key in (*automatic, *(key for key in chosen if automatic and key not in config)):
+        config[key] = chosen.get(key, "auto")
+    for key, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict) and key in chosen:
+            _fill(value, chosen[key])
+
+
 def write_config(workdir: str | os.PathLike, config: ml_collections.ConfigDict) -> None:
     """Writes the resolved config of a run."""
     write_text(Path(workdir) / "config.json", config.to_json(indent=1))

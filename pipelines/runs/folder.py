@@ -142,6 +142,12 @@ def undone_if_it_fails(workdir: str | os.PathLike, prepared: Collection[str]) ->
         raise
 
 
+def has_begun(workdir: str | os.PathLike) -> bool:
+    """Tests whether a folder holds a checkpoint or an export, which belong to its config."""
+    workdir = Path(workdir)
+    return any(workdir.glob("checkpoints/**/step-*")) or any(workdir.glob("export*/*"))
+
+
 def start(
     workdir: str | os.PathLike,
     config: ml_collections.ConfigDict,
@@ -175,7 +181,7 @@ def start(
     """
     workdir = Path(workdir)
     try:
-        if any(workdir.glob("checkpoints/**/step-*")) or any(workdir.glob("export*/*")):
+        if has_begun(workdir):
             for key, (old, new) in _changes(workdir, config, default).items():
                 if is_among(key, free_keys):
                     continue

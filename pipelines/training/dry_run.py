@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pipelines.distribution.workers import Workers
 from pipelines.runs.folder import locked
-from pipelines.training.preparation import check, prepare
+from pipelines.training.preparation import check, choose, prepare
 from pipelines.training.progress import peak_memory
 from pipelines.training.task import Task
 from pipelines.training.trainer import Trainer
@@ -39,6 +39,7 @@ def dry_run(
             in which another process makes a dry run.
     """
     workers = Workers(strategy or tf.distribute.get_strategy())
+    config = choose(task, config, workdir, workers)
     check(task, config, workers)
     with contextlib.ExitStack() as stack:
         lock = locked(workdir, ".lock-dry-run", "makes a dry run in", make=True)

@@ -17,7 +17,7 @@ from pipelines.distribution.workers import Workers
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.folder import locked, undone_if_it_fails
 from pipelines.training.diagnosis import first_not_finite
-from pipelines.training.preparation import check, prepare
+from pipelines.training.preparation import check, choose, prepare
 from pipelines.training.progress import Progress
 from pipelines.training.settings import PERIODS
 from pipelines.training.state import Period, State
@@ -66,6 +66,7 @@ def train(
     workers = Workers(strategy or tf.distribute.get_strategy())
     with contextlib.ExitStack() as stack:
         stack.enter_context(workers.explained_losses())
+        config = choose(task, config, workdir, workers)
         check(task, config, workers)
         workdir = stack.enter_context(workers.folder(workdir))
 

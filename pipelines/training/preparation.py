@@ -8,8 +8,16 @@ import numpy as np
 
 from pipelines.distribution.workers import Workers
 from pipelines.runs.checkpoints import Checkpoints
-from pipelines.runs.config import differences, is_among, write_config
+from pipelines.runs.config import (
+    complete,
+    differences,
+    fill_chosen,
+    is_among,
+    read_config,
+    write_config,
+)
 from pipelines.runs.folder import (
+    has_begun,
     prepared_hashes,
     read_prepared,
     saved_hashes,
@@ -20,6 +28,36 @@ from pipelines.training import settings
 from pipelines.training.rematerialization import rematerialize
 from pipelines.training.task import Data, Task
 from pipelines.training.trainer import Trainer
+
+
+def choose(
+    task: Task, config: ml_collections.ConfigDict, workdir: str, workers: Workers
+) -> ml_collections.ConfigDict:
+    """Replaces the values `"auto"` of a config by those of its run, or by what the task chooses.
+
+    Args:
+        task: `Task`.
+        config: the config, which stays as it is.
+        workdir: folder of the run, which need not exist.
+        workers: `Workers`. The chief chooses for all.
+
+    Returns:
+        The resolved config.
+
+    Raises:
+        ValueError: when the task cannot choose.
+    """
+
+    def in_chief():
+        if has_begun(workdir):
+            stored = read_config(workdir)
+            if stored.task == config.task:
+                complete(stored, task.default_config())
+                return stored.to_json()
+        return task.resolve(ml_collections.ConfigDict(config.to_dict(), type_safe=False)).to_json()
+
+    chosen = ml_collections.ConfigDict(json.loads(workers.from_chief(in_chief)))
+    return fill_chosen(config, chosen)
 
 
 def check(task: Task, config: ml_collections.ConfigDict, workers: Workers) -> None:

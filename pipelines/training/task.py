@@ -1,9 +1,9 @@
 """The contract between a task and the programs: all that the author of a task writes.
 
 A task is anything that has the names of `Task`: a package whose `__init__.py` hands them on (as
-`pipelines.tasks.translation` does) or an object. Four names have a default, the functions at the
-end of this file, which a task hands on as they are if it has nothing to do there: `begin`,
-`finish`, `after_step` and `validation_scorer`. A package hands one on by
+`pipelines.tasks.translation` does) or an object. Five names have a default, the functions at the
+end of this file, which a task hands on as they are if it has nothing to do there: `resolve`,
+`begin`, `finish`, `after_step` and `validation_scorer`. A package hands one on by
 `from pipelines.training.task import after_step as after_step`. A new task is added to `TASKS` in
 `apps/tasks.py`, and its folder to `ROOMS` in `BUILD`.
 """
@@ -66,6 +66,23 @@ class Task(Protocol):
 
     def default_config(self) -> ml_collections.ConfigDict:
         """Returns a config with every key that the task and the training loop read."""
+
+    def resolve(self, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+        """Replaces values `"auto"` by what the data ask for, and prints what it chose.
+
+        By default there are none. Only the chief of a new run calls it, before `check`, with a copy
+        of the config that takes values of any type. A run that resumes keeps what was chosen.
+
+        Args:
+            config: the config, which may be changed.
+
+        Returns:
+            The config without `"auto"`. Besides these values the run takes the keys that it has
+            more, in parts of the config with an `"auto"` (a model's size beside its variant).
+
+        Raises:
+            ValueError: when the data cannot be read.
+        """
 
     def check(self, config: ml_collections.ConfigDict) -> None:
         """Refuses values that cannot be, by a `ValueError`, before anything is read or written."""
@@ -198,6 +215,11 @@ class Task(Protocol):
         Returns:
             The batch as text, or a sentence that says what the picture shows.
         """
+
+
+def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Chooses nothing: the default of `Task.resolve`."""
+    return config
 
 
 def begin(

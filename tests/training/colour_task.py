@@ -38,6 +38,13 @@ def default_config():
     return config
 
 
+def resolve(config):
+    if config.train.learning_rate == "auto":
+        config.train.learning_rate = 0.01 * len(config.data.folder)
+        config.data.size = [8, 8]
+    return config
+
+
 def check(config):
     pass
 

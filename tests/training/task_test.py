@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines.distribution.workers import Workers
 from pipelines.runs.checkpoints import Checkpoints
-from pipelines.training import loop
+from pipelines.runs.config import differences, write_config
+from pipelines.training import loop, preparation
 from pipelines.training.task import finish
 from pipelines.training.trainer import Trainer
 from tests import programs
@@ -67,6 +69,27 @@ def step(trainer, *batches):
 
 def weights(trainer, name):
     return [variable.numpy() for variable in trainer.model.get_layer(name).weights]
+
+
+class ResolveTest:
+    def test_a_new_run_takes_what_the_task_chooses_and_a_run_that_resumes_what_it_has(
+        self, tmp_path
+    ):
+        config = colour_task.default_config()
+        config.data.update(folder="images", train="auto")
+        with config.ignore_type():
+            config.train.learning_rate = "auto"
+        before, workers = config.to_json(), Workers(ONE_DEVICE)
+        first = preparation.choose(colour_task, config, str(tmp_path), workers)
+        changed = {"data.size": (None, [8, 8]), "train.learning_rate": ("auto", 0.06)}
+        assert differences(config, first) == changed and config.to_json() == before
+        write_config(tmp_path, first)
+        config.data.folder, config.train.steps = "more_images", 7
+        again = preparation.choose(colour_task, config, str(tmp_path), workers)
+        assert again.train.learning_rate == 0.11  # Nothing was trained with the first choice.
+        (tmp_path / "checkpoints" / "step-3").mkdir(parents=True)
+        again = preparation.choose(colour_task, config, str(tmp_path), workers)
+        assert differences(config, again) == changed
 
 
 class AfterStepTest:

@@ -19,4 +19,5 @@ from pipelines.tasks.classification.objective import loss as loss
 from pipelines.tasks.classification.objective import metrics as metrics
 from pipelines.training.task import after_step as after_step
 from pipelines.training.task import finish as finish
+from pipelines.training.task import resolve as resolve
 from pipelines.training.task import validation_scorer as validation_scorer
