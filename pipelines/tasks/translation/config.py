@@ -11,15 +11,23 @@ from kerasformer import decoding
 from kerasformer.models.transformer import VARIANTS
 from kerasformer.tokenizers import KINDS, START_ID
 from pipelines.runs.config import check_choices, check_keys, check_ranges
+from pipelines.tasks.translation import vocabulary
 from pipelines.tasks.translation.translator import search_arguments
+from pipelines.text.languages import bleu_tokenizer
 from pipelines.text.pairs import KEYS
+from pipelines.text.scores import check_tokenizer
 from pipelines.training import settings
 
 METRICS: tuple[str, ...] = ("loss", "accuracy", "bleu")
-PREPARED: tuple[str, ...] = ("tokenizer.model",)
-FIXED_KEYS: tuple[str, ...] = ("data", "tokenizer", "model")
-FREE_KEYS: tuple[str, ...] = ("data.test", "decode")
-LOCAL_KEYS: tuple[str, ...] = ("data.folder", "data.data_dir", "data.download")
+PREPARED: tuple[str, ...] = vocabulary.FILES
+FIXED_KEYS: tuple[str, ...] = ("data", "tokenizer", "model", "start")
+FREE_KEYS: tuple[str, ...] = ("data.test", "data.bleu_tokenizer", "decode")
+LOCAL_KEYS: tuple[str, ...] = (
+    "data.folder",
+    "data.data_dir",
+    "data.download",
+    "start.workdir",
+)
 DEFAULTS: dict[str, Any] = {
     "task": "translation",
     "seed": 1,
@@ -37,8 +45,13 @@ DEFAULTS: dict[str, Any] = {
         "lowercase": False,
         "normalization": "nmt_nfkc",
         "byte_fallback": True,
+        "character_coverage": None,  # All that there is room for, with byte_fallback; else 1.
+        "user_defined_symbols": (),
+        "shared": True,  # Or one vocabulary for each language.
+        "path": None,  # A SentencePiece model to take instead (two of them if not shared).
     },
     "model": {"variant": "base"},
+    "start": {"workdir": ""},  # A run whose weights and tokenizers this one begins with.
     "train": {
         **settings.DEFAULTS,
         "batch_tokens": 4096,  # Of the longer side of a batch, padding counted.
@@ -83,6 +96,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         }
     )
     check_keys(config.data, KEYS)
+    vocabulary.check(config)
+    check_tokenizer(bleu_tokenizer(config.data))
     if config.train.max_length > config.train.batch_tokens:
         raise ValueError(
             "Expected the longest pair to fit into a batch, received "

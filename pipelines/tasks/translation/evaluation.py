@@ -6,8 +6,9 @@ import keras
 import ml_collections
 import tensorflow as tf
 
-from pipelines.tasks.translation.data import load_tokenizer
 from pipelines.tasks.translation.translator import Translator
+from pipelines.tasks.translation.vocabulary import load_tokenizers
+from pipelines.text.languages import bleu_tokenizer
 from pipelines.text.pairs import read_pairs
 from pipelines.text.scores import bleu, score, table
 
@@ -21,6 +22,7 @@ def validation_scorer(
         Function that translates the validation set greedily with the weights that the model has
         by then, and returns its `bleu`.
     """
+    tokenizer = bleu_tokenizer(config.data)
     greedy = config.copy_and_resolve_references()
     greedy.decode.beam_size = greedy.decode.num_hypotheses = 1
     sources, references = zip(*read_pairs(config.data, "validation"), strict=True)
@@ -28,7 +30,8 @@ def validation_scorer(
 
     def score_validation():
         hypotheses = translate(module, list(sources), greedy)
-        return {"bleu": bleu(hypotheses, references, config.data.is_tokenized).score}
+        score = bleu(hypotheses, references, config.data.is_tokenized, tokenizer).score
+        return {"bleu": score}
 
     return score_validation
 
@@ -57,7 +60,8 @@ def translate(module: tf.Module, sentences: list[str], config) -> list[str]:
 
 def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> Translator:
     """Makes the `tf.Module` whose signatures are exported."""
-    return Translator(model, load_tokenizer(workdir), config.decode)
+    source, target = load_tokenizers(workdir)
+    return Translator(model, source, config.decode, target)
 
 
 def example(module: Translator, config: ml_collections.ConfigDict) -> str:
@@ -85,5 +89,6 @@ def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str):
     pairs = read_pairs(config.data, split)
     sources, references = zip(*pairs, strict=True)
     hypotheses = translate(module, list(sources), config)
-    scores = score(hypotheses, references, config.data.is_tokenized)
+    tokenizer = bleu_tokenizer(config.data)
+    scores = score(hypotheses, references, config.data.is_tokenized, tokenizer=tokenizer)
     return scores, table(sources, hypotheses, references), {}

@@ -6,7 +6,7 @@ from keras import ops
 
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import Seq2SeqTransformer
-from pipelines.tasks.translation.data import load_tokenizer
+from pipelines.tasks.translation.vocabulary import load_tokenizers
 
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
@@ -15,11 +15,14 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
     Raises:
         ValueError: when `config.model` has a key that the model does not take.
     """
-    arguments = config.model.to_dict()
+    arguments, tokenizers = config.model.to_dict(), load_tokenizers(workdir)
+    if not tokenizers.are_shared:
+        arguments["target_vocabulary_size"] = tokenizers.target.vocabulary_size
+        arguments.setdefault("share_embeddings", False)
     try:
         model = Seq2SeqTransformer.from_variant(
             arguments.pop("variant"),
-            vocabulary_size=load_tokenizer(workdir).vocabulary_size,
+            vocabulary_size=tokenizers.source.vocabulary_size,
             name="transformer",
             dtype=config.train.precision,
             **arguments,

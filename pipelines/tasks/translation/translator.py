@@ -27,12 +27,14 @@ class Translator(tf.Module):
         model: built `Seq2SeqTransformer`.
         tokenizer: `SentencePieceTokenizer` of both languages.
         decode: ConfigDict, the `decode` part of a translation config.
+        target_tokenizer: `SentencePieceTokenizer` of the target, if the source has another.
     """
 
-    def __init__(self, model, tokenizer, decode):
+    def __init__(self, model, tokenizer, decode, target_tokenizer=None):
         super().__init__(name="translator")
         self.model = model
         self.tokenizer = tokenizer
+        self.target_tokenizer = target_tokenizer or tokenizer
         self._decode = decode
 
     @tf.function(input_signature=[TEXT])
@@ -49,7 +51,7 @@ class Translator(tf.Module):
         source, truncated = self._read(text)
         best = self._search(source)
         return {
-            "translation": self.tokenizer.detokenize(best.token_ids[:, 0]),
+            "translation": self.target_tokenizer.detokenize(best.token_ids[:, 0]),
             "score": best.scores[:, 0],
             "truncated": truncated | _is_cut(best),
         }
@@ -70,7 +72,7 @@ class Translator(tf.Module):
         shape = tf.shape(hypotheses.scores)
         flat = tf.reshape(hypotheses.token_ids, (shape[0] * shape[1], -1))
         return {
-            "translations": tf.reshape(self.tokenizer.detokenize(flat), shape),
+            "translations": tf.reshape(self.target_tokenizer.detokenize(flat), shape),
             "scores": hypotheses.scores,
             "truncated": truncated | _is_cut(hypotheses),
         }
@@ -99,9 +101,9 @@ class Translator(tf.Module):
         )
         alignment = tf.cast(explain.alignment(scores), tf.float32)
         return {
-            "translation": self.tokenizer.detokenize(token_ids),
-            "source_tokens": self._spell(source),
-            "target_tokens": self._spell(token_ids),
+            "translation": self.target_tokenizer.detokenize(token_ids),
+            "source_tokens": _spell(self.tokenizer, source),
+            "target_tokens": _spell(self.target_tokenizer, token_ids),
             "alignment": alignment * tf.cast(token_ids != 0, tf.float32)[:, :, None],
         }
 
@@ -161,8 +163,9 @@ class Translator(tf.Module):
         scores = tf.where(has_words[:, None], hypotheses.scores, 0.0)
         return hypotheses._replace(token_ids=token_ids, scores=scores)
 
-    def _spell(self, token_ids):
-        return tf.where(token_ids == 0, "", self.tokenizer.pieces(token_ids))
+
+def _spell(tokenizer, token_ids):
+    return tf.where(token_ids == 0, "", tokenizer.pieces(token_ids))
 
 
 def _is_cut(hypotheses):

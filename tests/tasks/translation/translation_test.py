@@ -12,7 +12,7 @@ from pipelines.data.shards import Shard
 from pipelines.runs.weights import load_model
 from pipelines.tasks import translation
 from pipelines.tasks.translation import evaluation
-from pipelines.tasks.translation.data import load_tokenizer
+from pipelines.tasks.translation.vocabulary import load_tokenizers
 from pipelines.text.pairs import read_pairs
 from pipelines.training import loop
 
@@ -120,7 +120,7 @@ class TokenizerTest:
         other = make_config(workdir, **{"tokenizer.kind": "bpe"})
         translation.datasets(other, str(workdir))
         assert (workdir / "tokenizer.model").read_bytes() == before
-        assert load_tokenizer(str(workdir)).vocabulary_size == 23
+        assert load_tokenizers(str(workdir)).source.vocabulary_size == 23
 
     def test_a_vocabulary_larger_than_the_corpus_allows_leaves_no_file(self, workdir, tmp_path):
         config = make_config(workdir, **{"tokenizer.vocabulary_size": 5003})
@@ -135,7 +135,7 @@ class TokenizerTest:
 
 class DatasetsTest:
     def texts(self, workdir, ids):
-        return load_tokenizer(str(workdir)).decode(ids.numpy())
+        return load_tokenizers(str(workdir)).source.decode(ids.numpy())
 
     def read(self, workdir, dataset):
         """Reads pairs back from batches, padding rows left out, and checks the shift by one."""

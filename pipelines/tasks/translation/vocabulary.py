@@ -1,0 +1,200 @@
+"""The tokenizers of a translation run: trained, taken from a file, or from the run it begins with.
+
+`tokenizer.model` is of both languages, or of the source alone where `target_tokenizer.model` lies
+beside it.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_collections
+
+from kerasformer.tokenizers import (
+    UNKNOWN_ID,
+    SentencePieceTokenizer,
+    VocabularySizeError,
+    train_sentencepiece,
+)
+from pipelines.data.sources import expanded
+from pipelines.runs.files import write_bytes
+from pipelines.text.cleaning import Pair
+
+FILES = ("tokenizer.model", "target_tokenizer.model")
+NUM_BYTES = 256  # Pieces that `byte_fallback` takes.
+
+
+class Tokenizers(NamedTuple):
+    """The tokenizers of the source and of the target; the same one twice if they are shared."""
+
+    source: SentencePieceTokenizer
+    target: SentencePieceTokenizer
+
+    @property
+    def are_shared(self) -> bool:
+        """Returns whether both languages have one vocabulary."""
+        return self.source is self.target
+
+
+def load_tokenizers(workdir: str) -> Tokenizers:
+    """Loads the tokenizers of a run."""
+    source, target = (Path(workdir, name) for name in FILES)
+    first = SentencePieceTokenizer.from_file(source)
+    return Tokenizers(first, SentencePieceTokenizer.from_file(target) if target.exists() else first)
+
+
+def have_tokenizers(workdir: str) -> bool:
+    """Tests whether the folder of a run holds its tokenizers already."""
+    return Path(workdir, FILES[0]).exists()  # It is written last.
+
+
+def make_tokenizers(config: ml_collections.ConfigDict, workdir: str, pairs: Sequence[Pair]) -> None:
+    """Writes the tokenizers of a new run.
+
+    Args:
+        config: the resolved config.
+        workdir: folder of the run.
+        pairs: what they are trained on, if they are not taken from elsewhere.
+
+    Raises:
+        ValueError: if they cannot be trained or read.
+    """
+    if config.start.workdir:
+        first = load_tokenizers(expanded(config.start.workdir))
+        protos = [first.source.proto, first.target.proto][: 1 if first.are_shared else 2]
+    elif config.tokenizer.path:
+        protos = [_read_foreign(path) for path in paths(config.tokenizer)]
+    else:
+        protos = train_tokenizers(config.tokenizer, pairs)
+    for name, proto in reversed(list(zip(FILES, protos, strict=False))):
+        write_bytes(Path(workdir) / name, proto)
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses a `tokenizer` part that contradicts itself.
+
+    Raises:
+        ValueError: naming what cannot be.
+    """
+    sizes(config.tokenizer)
+    if config.tokenizer.path:
+        paths(config.tokenizer)
+
+
+def train_tokenizers(options: ml_collections.ConfigDict, pairs: Sequence[Pair]) -> list[bytes]:
+    """Trains one model on both sides of the pairs, or one for each of them.
+
+    Args:
+        options: the `tokenizer` part of a config.
+        pairs: the training pairs.
+
+    Returns:
+        List of serialized models, one or two.
+
+    Raises:
+        VocabularySizeError: for too large a vocabulary, or too small a one without byte fallback.
+        ValueError: for other options that cannot be.
+    """
+    sides = [[text for pair in pairs for text in pair]]
+    if not options.shared:
+        sides = [list(side) for side in zip(*pairs, strict=True)]
+    texts = zip(sides, sizes(options), strict=True)
+    return [_train(sentences, size, options) for sentences, size in texts]
+
+
+def _train(sentences: list[str], size: int, options) -> bytes:
+    """Trains a model; characters for which it has no room are left to the bytes, which is said."""
+    arguments = options.to_dict()
+    for key in ("path", "shared", "vocabulary_size"):
+        del arguments[key]
+    arguments["user_defined_symbols"] = texts(options, "user_defined_symbols")
+    is_free = arguments["character_coverage"] is None
+    if is_free:
+        arguments["character_coverage"] = 1.0
+    try:
+        return train_sentencepiece(sentences, size, **arguments)
+    except VocabularySizeError as error:
+        if not (error.least and is_free and options.byte_fallback):
+            raise
+        room = size - UNKNOWN_ID - 1 - NUM_BYTES - len(arguments["user_defined_symbols"])
+        counts = _count_characters(sentences, options)
+        kept = room // 2  # The other half is for pieces of several characters.
+        if kept < 1:
+            raise
+        covered = list(accumulate(count for _, count in counts.most_common(kept)))[-1]
+        coverage = covered / counts.total()
+        print(
+            f"tokenizer.vocabulary_size={size} has no room for all {len(counts)} characters of the "
+            f"text: about {kept} of them, tokenizer.character_coverage={coverage:.6f}, get pieces "
+            "of their own, and the others are spelled as bytes.",
+            flush=True,
+        )
+        return train_sentencepiece(sentences, size, **{**arguments, "character_coverage": coverage})
+
+
+def _count_characters(sentences, options) -> Counter:
+    """Counts characters about as SentencePiece does: normalized, and without spaces."""
+    form = None if options.normalization == "identity" else "NFKC"
+    counts: Counter = Counter()
+    for text in sentences:
+        text = unicodedata.normalize(form, text) if form else text
+        counts.update(text.casefold() if options.lowercase else text)
+    for character in [c for c in counts if c.isspace()]:
+        del counts[character]
+    return counts
+
+
+def sizes(options) -> tuple[int, ...]:
+    """Reads `tokenizer.vocabulary_size`: an int, of two vocabularies also a (source, target).
+
+    Raises:
+        ValueError: for anything else.
+    """
+    value, count = options.vocabulary_size, 1 if options.shared else 2
+    found = value.split(",") if isinstance(value, str) else value
+    found = tuple(found) if isinstance(found, (list, tuple)) else (found,)
+    found = tuple(int(size) if str(size).strip().isdigit() else size for size in found)
+    if len(found) not in (1, count) or not all(type(size) is int for size in found):
+        raise ValueError(
+            f"Expected tokenizer.vocabulary_size to be an int{', or two of them' * (count > 1)}, "
+            f"with tokenizer.shared={options.shared}, received "
+            f"tokenizer.vocabulary_size={value!r}."
+        )
+    return found if len(found) == count else found * count
+
+
+def paths(options) -> tuple[str, ...]:
+    """Reads `tokenizer.path`: one model for both languages, or a (source, target) of them.
+
+    Raises:
+        ValueError: if it does not name as many models as there are vocabularies.
+    """
+    found, count = texts(options, "path"), 1 if options.shared else 2
+    if len(found) != count:
+        raise ValueError(
+            f"Expected tokenizer.path to name {count} SentencePiece model{'s' * (count > 1)}, as "
+            f"tokenizer.shared={options.shared}, received tokenizer.path={options.path!r}."
+        )
+    return found
+
+
+def texts(options, key: str) -> tuple[str, ...]:
+    """Reads a key of the `tokenizer` part that holds texts: a sequence of them, or `"a,b"`."""
+    value = options[key] or ()
+    return tuple(value.split(",") if isinstance(value, str) else value)
+
+
+def _read_foreign(path: str) -> bytes:
+    """Reads a SentencePiece model, of whatever ids, and returns it with ours.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    try:
+        return SentencePieceTokenizer.from_foreign(Path(expanded(path)).read_bytes()).proto
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"Cannot read tokenizer.path={path!r}: {reason}.") from None
