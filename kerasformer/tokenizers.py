@@ -30,6 +30,7 @@ PAD_ID, START_ID, END_ID, UNKNOWN_ID = 0, 1, 2, 3
 KINDS = ("unigram", "bpe")
 NORMALIZATIONS = ("nmt_nfkc", "nfkc", "identity")
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+NOT_READ = (".zst", ".zip", ".7z", ".lz4", ".tar", ".tgz")
 
 
 class VocabularySizeError(ValueError):
@@ -155,7 +156,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[str]:
     """
     path = os.fspath(path)
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in (".zst", ".zip", ".7z", ".lz4", ".tar", ".tgz"):
+    if suffix in NOT_READ:
         raise ValueError(
             f"Expected text that is plain or ends in {', '.join(OPENERS)}, received path={path!r}: "
             "unpack it first."

@@ -29,6 +29,24 @@ BLEU_TOKENIZERS = {
     "ko-mecab": "ko kor korean",
     "char": "th tha thai lo lao km khm khmer my mya burmese bo bod tibetan dz dzo dzongkha",
 }
+# The codes of ISO 639-1, and English names that people give to columns.
+CODES = (
+    "aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy "
+    "da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht "
+    "hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky "
+    "la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny "
+    "oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss "
+    "st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo "
+    "za zh zu"
+).split()
+NAMES = (
+    "albanian arabic armenian basque bengali bulgarian burmese cantonese catalan chinese "
+    "croatian czech danish dutch english estonian finnish french georgian german greek gujarati "
+    "hebrew hindi hungarian icelandic indonesian irish italian japanese khmer korean lao "
+    "latvian lithuanian malay mandarin mongolian nepali norwegian persian polish portuguese "
+    "romanian russian serbian slovak slovenian spanish swahili swedish tagalog tamil thai "
+    "tibetan turkish ukrainian urdu vietnamese welsh"
+).split()
 
 
 def count_words(text: str) -> int:
@@ -92,3 +110,14 @@ def bleu_tokenizer(data: Mapping[str, Any]) -> str:
     code = re.split("[-_]", languages[1].strip().lower())[0]
     known = (name for name, codes in BLEU_TOKENIZERS.items() if code in codes.split())
     return next(known, "13a")
+
+
+def is_language(text: str) -> bool:
+    """Tests whether a text names a language: by its code of two letters, or in English.
+
+    Example:
+
+    >>> is_language("pt-BR"), is_language("Czech"), is_language("id number")
+    (True, True, False)
+    """
+    return re.split("[-_]", text.strip().casefold())[0] in {*CODES, *NAMES}

@@ -6,7 +6,7 @@ beside it.
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -79,17 +79,21 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         ValueError: naming what cannot be.
     """
-    sizes(config.tokenizer)
     if config.tokenizer.path:
         paths(config.tokenizer)
+    else:
+        sizes(config.tokenizer)
 
 
-def train_tokenizers(options: ml_collections.ConfigDict, pairs: Sequence[Pair]) -> list[bytes]:
+def train_tokenizers(
+    options: ml_collections.ConfigDict, pairs: Sequence[Pair], say: Callable[[str], object] = print
+) -> list[bytes]:
     """Trains one model on both sides of the pairs, or one for each of them.
 
     Args:
         options: the `tokenizer` part of a config.
         pairs: the training pairs.
+        say: function that is told, in a sentence, if some characters get no piece.
 
     Returns:
         List of serialized models, one or two.
@@ -101,11 +105,11 @@ def train_tokenizers(options: ml_collections.ConfigDict, pairs: Sequence[Pair]) 
     sides = [[text for pair in pairs for text in pair]]
     if not options.shared:
         sides = [list(side) for side in zip(*pairs, strict=True)]
-    texts = zip(sides, sizes(options), strict=True)
-    return [_train(sentences, size, options) for sentences, size in texts]
+    wanted = zip(sides, sizes(options), strict=True)
+    return [_train(sentences, size, options, say) for sentences, size in wanted]
 
 
-def _train(sentences: list[str], size: int, options) -> bytes:
+def _train(sentences: list[str], size: int, options, say) -> bytes:
     """Trains a model; characters for which it has no room are left to the bytes, which is said."""
     arguments = options.to_dict()
     for key in ("path", "shared", "vocabulary_size"):
@@ -126,11 +130,10 @@ def _train(sentences: list[str], size: int, options) -> bytes:
             raise
         covered = list(accumulate(count for _, count in counts.most_common(kept)))[-1]
         coverage = covered / counts.total()
-        print(
+        say(
             f"tokenizer.vocabulary_size={size} has no room for all {len(counts)} characters of the "
             f"text: about {kept} of them, tokenizer.character_coverage={coverage:.6f}, get pieces "
-            "of their own, and the others are spelled as bytes.",
-            flush=True,
+            "of their own, and the others are spelled as bytes."
         )
         return train_sentencepiece(sentences, size, **{**arguments, "character_coverage": coverage})
 

@@ -1,0 +1,33 @@
+"""A translator on sentence pairs of your own: the data decide its sizes, which it prints.
+
+Command: `python -m apps.train --config=my_translation --config.data.folder=my_pairs
+--workdir=runs/mine`
+
+`my_pairs` holds `train.en` and `train.de`, or `train.tsv`, and perhaps `validation.*` and `test.*`,
+or is one table (TSV, CSV) itself: see docs/translation.md. Any value here can be given by a flag.
+"""
+
+from pipelines.tasks import translation
+
+AUTO = "auto"
+
+
+def get_config():
+    config = translation.default_config()
+    with config.ignore_type():
+        config.data.format = AUTO
+        config.data.folder = ""
+        for key in ("train", "validation", "test", "columns", "languages", "held_out"):
+            config.data[key] = AUTO
+        config.tokenizer.vocabulary_size = AUTO
+        config.model.variant = AUTO
+        for key in ("steps", "batch_tokens", "learning_rate", "warmup_steps"):
+            config.train[key] = AUTO
+        config.train.validate_every = AUTO
+        config.train.checkpoint_every = AUTO
+    config.train.schedule = "cosine"
+    config.weights = "last"  # After a cosine the last is better than the average.
+    config.decode.beam_size = 5
+    config.decode.length_penalty = "length"
+    config.decode.alpha = 1.0
+    return config
