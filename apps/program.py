@@ -41,8 +41,7 @@ def run(
     Args:
         main: function of the list of program name and arguments. What it returns is the exit
             code, `None` for 0.
-        rewrite: function from the given arguments to those that are parsed. A `ValueError` of it
-            counts as an invalid flag.
+        rewrite: function from the given arguments to those that are parsed.
     """
 
     def guarded(argv: Sequence[str]) -> int | None:
@@ -58,6 +57,8 @@ def run(
         except BrokenPipeError:
             _close_stdout()
             return CLOSED_PIPE
+        except flags.Error as error:  # of what a flag names, such as a config
+            _complain_of_flags(error)
         except USER_ERRORS as error:
             logging.debug("This is where it happened:", exc_info=True)
             _close_stdout()
@@ -79,13 +80,14 @@ def _close_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _complain_of_flags(error: BaseException) -> NoReturn:
+    _complain(error)
+    print("Pass --help to see the flags.", file=sys.stderr)
+    sys.exit(2)
+
+
 def _parse(argv: Sequence[str], rewrite: Callable) -> list[str]:
     try:
         return flags.FLAGS(rewrite(argv))
-    except (flags.Error, ValueError) as error:
-        _complain(error)
-    except (AttributeError, LookupError) as error:
-        # From ml_collections, for `--config.KEY=VALUE`: the key, and perhaps a similar one.
-        _complain(ValueError(f"The config has no key {sentence(error)}"))
-    print("Pass --help to see the flags.", file=sys.stderr)
-    sys.exit(2)
+    except flags.Error as error:
+        _complain_of_flags(error)

@@ -10,23 +10,20 @@ After SIGTERM the steps under way end, the run is saved, and the exit code is 14
 import json
 import os
 import re
-import runpy
 import sys
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
 
-import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
 import pipelines.configs
 from apps import program, tasks
 from pipelines.distribution import local_workers, strategies
-from pipelines.error_sentence import sentence
-from pipelines.training import dry_run, loop
+from pipelines.runs.config_file import load_config, overrides_first
+from pipelines.training import dry_run, loop, settings
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Name or path of the run's config.")
+CONFIG = flags.DEFINE_string("config", None, "Name or path of the run's config.", required=True)
+OVERRIDE = flags.DEFINE_multi_string(
+    "override", [], "KEY=VALUE: a key of the config. --config.KEY=VALUE is the same."
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if it does not exist.")
 STRATEGY = flags.DEFINE_string(
     "strategy",
@@ -53,7 +50,7 @@ PROFILE = flags.DEFINE_string(
 
 
 def main(_):
-    config = CONFIG.value
+    config = _config()
     task = tasks.find(config.task)
     if WORKDIR.value is None:
         raise ValueError("Expected a folder for the run: --workdir=DIR.")
@@ -90,48 +87,13 @@ def _steps(text):
     return int(match[1]), int(match[2])
 
 
-def with_config_path(arguments: Sequence[str]) -> list[str]:
-    """Replaces `--config=NAME` or `--config NAME` by the path of the config of that name.
-
-    Raises:
-        ValueError: when there is no such config, or it cannot be loaded.
-    """
-    configs = {path.stem: path for path in Path(pipelines.configs.__path__[0]).glob("[a-z]*.py")}
-    # Accepts --config=X, --config X, -config=X and -config X.
-    arguments = re.sub(r"(^|\0)--?config[=\0]", r"\1--config=", "\0".join(arguments)).split("\0")
-    rewritten = []
-    for argument in arguments:
-        if argument.startswith("--config="):
-            name, colon, rest = argument.removeprefix("--config=").partition(":")
-            path = configs.get(name, Path(name))
-            if not path.is_file():
-                known = ", ".join(sorted(configs))
-                raise ValueError(f"Expected --config to be a file or one of {known}, not {name!r}.")
-            _try(path, [rest] if colon else [])
-            argument = f"--config={path}{colon}{rest}"
-        rewritten.append(argument)
-    return rewritten
-
-
-def _try(path, arguments):
-    """Runs a config file once, since ml_collections reports its mistakes at great length."""
+def _config():
+    folder = pipelines.configs.__path__[0]
     try:
-        module = runpy.run_path(str(path))
-        if "get_config" not in module:
-            raise ValueError("there is no function get_config")
-        config = module["get_config"](*arguments)
-        if not isinstance(config, ml_collections.ConfigDict) or "task" not in config:
-            raise ValueError("get_config does not return a config with a task")
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-        if isinstance(error, SyntaxError):
-            lines, error = [error.lineno], ValueError(error.msg)
-        line = lines[-1] if lines else None
-        where = f"{path} line {line}" if line else path
-        raise ValueError(f"{where}: {sentence(error)}") from error
+        return load_config(CONFIG.value, folder, OVERRIDE.value, settings.EITHER)
+    except ValueError as error:
+        raise flags.IllegalFlagValueError(str(error)) from error
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    program.run(main, with_config_path)
+    program.run(main, overrides_first)

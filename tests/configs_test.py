@@ -14,9 +14,10 @@ from apps.tasks import TASKS
 from kerasformer.models import Seq2SeqTransformer, VisionTransformer, transformer, vit_variants
 from kerasformer.schedules import Noam
 from kerasformer.tokenizers import train_sentencepiece
+from pipelines.distribution.workers import Workers
 from pipelines.tasks import translation
 from pipelines.text import pairs
-from pipelines.training import settings
+from pipelines.training import preparation, settings
 
 NAMES = sorted(
     path.stem for path in Path(pipelines.configs.__path__[0]).glob("*.py") if path.stem[0] != "_"
@@ -78,19 +79,9 @@ class EveryConfigTest:
         known = set(inspect.signature(MODELS[config.task]).parameters)
         assert set(config.model) <= {"variant"} | known
 
-    def test_its_values_are_of_the_kind_of_the_defaults(self, name):
-        config, default = load(name), default_of(name)
-        for part in set(default) - {"data", "model"}:
-            if isinstance(default[part], ml_collections.ConfigDict):
-                assert config[part].keys() == default[part].keys()
-                for key, value in default[part].items():
-                    assert type(config[part][key]) is type(value), key
-
     def test_it_contradicts_neither_itself_nor_the_programs(self, name):
         config = load(name)
-        task = TASKS[config.task]
-        settings.check(config, tf.distribute.get_strategy(), task.METRICS)
-        task.check(config)
+        preparation.check(TASKS[config.task], config, Workers(tf.distribute.get_strategy()))
 
     def test_its_model_is_made_of_its_arguments(self, name):
         config = load(name)

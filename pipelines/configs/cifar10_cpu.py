@@ -27,7 +27,7 @@ def get_config():
     config.model.variant = "CCT-4/3x3"
     config.model.attention_dropout = 0.0
     config.model.stochastic_depth = 0.0
-    config.train.precision = "mixed_bfloat16"
+    config.train.precision = "auto"  # bfloat16 where the processor multiplies it
     config.train.steps = 16_695  # 45 epochs
     config.train.batch_size = 128
     config.train.learning_rate = 0.002

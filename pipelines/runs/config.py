@@ -43,7 +43,7 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict) or not isinstance(config.get("task"), str):
             raise ValueError(f"expected an object with a task, received {config!r:.80}")
-        return ml_collections.ConfigDict(config)
+        return ml_collections.ConfigDict(config, type_safe=False)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{workdir} holds no run: {path} does not exist.") from None
     except ValueError as error:  # Neither UTF-8 nor JSON, or not of a run.

@@ -57,11 +57,12 @@ def dry_run(
     iterator = iter(data.train(0))
     seconds = [_time_step(trainer, iterator) for _ in range(1 + STEPS)]
     step = sum(seconds[1:]) / STEPS
-    minutes, rest = divmod(round(seconds[0] + config.train.steps * step), 60)
+    steps = trainer.config.train.steps
+    minutes, rest = divmod(round(seconds[0] + steps * step), 60)
     print(
         f"Memory of the whole process after {STEPS + 1} steps, at most: "
         f"{_mebibytes(peak_memory())}\n"
-        f"Time: {seconds[0]:.1f} s to begin, {step:.3g} s a step; {config.train.steps} steps take "
+        f"Time: {seconds[0]:.1f} s to begin, {step:.3g} s a step; {steps} steps take "
         f"{minutes}:{rest:02d} (minutes:seconds), validation and checkpoints not counted"
     )
 

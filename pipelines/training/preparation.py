@@ -1,6 +1,7 @@
 """What comes before the first step: data, model and optimizer, and the state to resume from."""
 
 import json
+import sys
 
 import keras
 import ml_collections
@@ -16,6 +17,7 @@ from pipelines.runs.config import (
     read_config,
     write_config,
 )
+from pipelines.runs.config_file import check_types
 from pipelines.runs.folder import (
     has_begun,
     prepared_hashes,
@@ -24,7 +26,7 @@ from pipelines.runs.folder import (
     start,
     write_prepared,
 )
-from pipelines.training import settings
+from pipelines.training import precision, settings
 from pipelines.training.rematerialization import rematerialize
 from pipelines.training.task import Data, Task
 from pipelines.training.trainer import Trainer
@@ -54,18 +56,39 @@ def choose(
             if stored.task == config.task:
                 complete(stored, task.default_config())
                 return stored.to_json()
-        return task.resolve(ml_collections.ConfigDict(config.to_dict(), type_safe=False)).to_json()
+        chosen = task.resolve(ml_collections.ConfigDict(config.to_dict(), type_safe=False))
+        if chosen.train.precision == "auto":
+            chosen.train.precision = precision.in_hardware(chosen.train.jit_compile)[0]
+        return chosen.to_json()
 
     chosen = ml_collections.ConfigDict(json.loads(workers.from_chief(in_chief)))
-    return fill_chosen(config, chosen)
+    resolved = fill_chosen(config, chosen)
+    if workers.is_chief:
+        _print_precision(config.train.precision, resolved.train)
+    return resolved
+
+
+def _print_precision(given: str, train: ml_collections.ConfigDict) -> None:
+    """Prints which precision was chosen, or that the chosen one is emulated."""
+    if given == "auto":
+        print(f"train.precision={train.precision}.", flush=True)
+    if train.precision not in precision.in_hardware(train.jit_compile):
+        what = "XLA on this processor" if train.jit_compile else "this machine"
+        print(
+            f"Warning: train.precision={train.precision} is slower than float32, because {what} "
+            "does not multiply it in hardware.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def check(task: Task, config: ml_collections.ConfigDict, workers: Workers) -> None:
-    """Refuses a config before anything is read or written; prints what is made of it.
+    """Refuses a config before anything is read or written.
 
     Raises:
         ValueError: when it contradicts itself, or that of another process.
     """
+    check_types(config, task.default_config(), [f"train.{key}" for key in settings.SHARES])
     settings.check(config, workers.strategy, task.METRICS)
     task.check(config)
     chief = ml_collections.ConfigDict(json.loads(workers.from_chief(config.to_json)))
@@ -75,13 +98,6 @@ def check(task: Task, config: ml_collections.ConfigDict, workers: Workers) -> No
                 f"Expected the config of the chief in every process, received {key}={received!r} "
                 f"in process {workers.index} and {key}={expected!r} in the chief."
             )
-    train, warmup_steps = config.train, settings.warmup_steps(config.train)
-    if workers.is_chief and train.schedule != "constant" and warmup_steps != train.warmup_steps:
-        print(
-            f"The warm-up takes {warmup_steps} steps, because train.warmup_steps="
-            f"{train.warmup_steps} is not below train.steps={train.steps}.",
-            flush=True,
-        )
 
 
 def prepare(
@@ -120,6 +136,9 @@ def prepare(
     )
     keras.utils.set_random_seed(config.seed)
     data = _read_data(task, config, workdir, workers)
+    given, config = config, settings.in_steps(config, data.batches_per_epoch)
+    if workers.is_chief:
+        _print_steps(given.train, config.train)
     newest = None
 
     def load():
@@ -137,8 +156,21 @@ def prepare(
         trainer.restore(newest[0])
     trainer.from_chief()
     if workers.is_chief:
-        write_config(workdir, config)
+        write_config(workdir, given)
     return trainer, data, state
+
+
+def _print_steps(given: ml_collections.ConfigDict, train: ml_collections.ConfigDict) -> None:
+    """Prints what epochs and a warm-up that is too long are made of."""
+    if given.epochs is not None:
+        print(f"train.epochs={given.epochs} are {train.steps} steps.", flush=True)
+    is_too_long = isinstance(given.warmup_steps, int) and given.warmup_steps >= train.steps
+    if is_too_long and train.schedule != "constant":
+        print(
+            f"The warm-up takes {train.warmup_steps} steps, because train.warmup_steps="
+            f"{given.warmup_steps} is not below train.steps={train.steps}.",
+            flush=True,
+        )
 
 
 def _read_data(task, config, workdir, workers) -> Data:

@@ -73,7 +73,7 @@ def default_config() -> ml_collections.ConfigDict:
     argument of `VisionTransformer`; `data` is what `images.labelled.read_images` reads; `augment`
     the fields of `images.augmentation.Recipe`.
     """
-    config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS)).lock()
+    config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS), type_safe=False).lock()
     for part in (config.data, config.model):
         part.unlock()  # These take more keys; elsewhere, one that nothing reads is a mistake.
     return config

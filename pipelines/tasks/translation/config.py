@@ -77,7 +77,7 @@ def default_config() -> ml_collections.ConfigDict:
     A config file changes what it needs to. `model` holds a variant and any argument of
     `Seq2SeqTransformer`; `data` is what `text.pairs.read_pairs` reads.
     """
-    config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS)).lock()
+    config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS), type_safe=False).lock()
     for part in (config.data, config.model):
         part.unlock()  # These take more keys; elsewhere, one that nothing reads is a mistake.
     return config
