@@ -14,17 +14,17 @@ AUTO = "auto"
 
 def get_config():
     config = translation.default_config()
-    with config.ignore_type():
-        config.data.format = AUTO
-        config.data.folder = ""
-        for key in ("train", "validation", "test", "columns", "languages", "held_out"):
-            config.data[key] = AUTO
-        config.tokenizer.vocabulary_size = AUTO
-        config.model.variant = AUTO
-        for key in ("steps", "batch_tokens", "learning_rate", "warmup_steps"):
-            config.train[key] = AUTO
-        config.train.validate_every = AUTO
-        config.train.checkpoint_every = AUTO
+    config.data.format = AUTO
+    config.data.folder = ""
+    for key in ("train", "validation", "test", "columns", "languages", "held_out"):
+        config.data[key] = AUTO
+    config.tokenizer.vocabulary_size = AUTO
+    config.model.variant = AUTO
+    for key in ("epochs", "batch_tokens", "learning_rate"):
+        config.train[key] = AUTO
+    config.train.warmup_steps = "15%"
+    config.train.validate_every = "5%"
+    config.train.checkpoint_every = "5%"
     config.train.schedule = "cosine"
     config.weights = "last"  # After a cosine the last is better than the average.
     config.decode.beam_size = 5

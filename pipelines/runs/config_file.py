@@ -133,14 +133,15 @@ def parse(text: str, old: object = None) -> Any:
     Args:
         text: a number, `None`, `True`, `False`, a list or tuple, or any other text. Text with
             commas is a tuple, unless it is in quotes of its own.
-        old: the value that it replaces. In the place of text, numbers and truth values stay text.
+        old: the value that it replaces. In the place of text, numbers and truth values stay text;
+            but not in the place of `"auto"`, which stands for a value of any type.
 
     Example:
 
     >>> parse("0.3"), parse("(24, 40)"), parse("none"), parse("train.tsv"), parse("a,b")
     (0.3, (24, 40), None, 'train.tsv', ('a', 'b'))
-    >>> parse("2024", old="photos")
-    '2024'
+    >>> parse("2024", old="photos"), parse("2024", old="auto")
+    ('2024', 2024)
     """
     if text.lower() in WORDS:
         value: Any = WORDS[text.lower()]
@@ -151,7 +152,8 @@ def parse(text: str, old: object = None) -> Any:
             value = tuple(parse(part, "") for part in text.split(",")) if "," in text else text
     if not isinstance(value, bool | int | float | str | list | tuple | None):
         return text  # Such as a set, which JSON could not hold.
-    return text if isinstance(old, str) and isinstance(value, bool | int | float) else value
+    is_text = isinstance(old, str) and old != "auto"
+    return text if is_text and isinstance(value, bool | int | float) else value
 
 
 def check_types(

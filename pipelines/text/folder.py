@@ -52,7 +52,7 @@ def find_pairs(folder: str, languages: Sequence[str] = ()) -> dict[str, Any]:
         raise ValueError(f"Expected data.folder to exist, received data.folder={folder!r}.")
     tables = [p for p in paths if _format(p, is_alone=len(paths) == 1)]
     found = _tables(tables, languages) if tables else _files(paths, languages, folder)
-    return {"columns": None, **dict.fromkeys(SPLITS), **found}
+    return {"format": found["format"], **dict.fromkeys(SPLITS), "columns": None, **found}
 
 
 def _tables(paths: Sequence[Path], languages: Sequence[str]) -> dict[str, Any]:

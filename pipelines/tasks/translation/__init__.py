@@ -21,4 +21,3 @@ from pipelines.tasks.translation.objective import loss as loss
 from pipelines.tasks.translation.objective import metrics as metrics
 from pipelines.training.task import after_step as after_step
 from pipelines.training.task import finish as finish
-from pipelines.training.task import resolve as resolve

@@ -23,7 +23,6 @@ AUTO = "auto"
 MOST_HELD_OUT = 1000  # Sentences of a validation set, or a test set, that is cut from the others.
 MAX_VOCABULARY = 32_000
 TRIED_WORDS = 1_000_000  # Of so many words, any text fills the vocabulary that is chosen.
-PADDED_TOKENS = 1.55  # Subwords, the end and padding, for each word of the longer side.
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -68,12 +67,12 @@ def _parts(config):
 
 
 def _choose(config, chosen: dict[str, Any], name: str, values: dict[str, Any]) -> None:
-    """Sets the keys of a part that are `"auto"` or missing, and notes what they say."""
+    """Sets the keys of a part that are `"auto"` or missing, and notes the values for a print."""
     part = config[name]
     for key, value in values.items():
         if part.get(key, AUTO) == AUTO:
             part[key] = value
-            if value is not None:
+            if value not in (None, ()):
                 chosen[f"{name}.{key}"] = value
 
 
@@ -113,19 +112,13 @@ def _model(count: int) -> dict[str, Any]:
 
 
 def _training(config, count: int, words: int) -> dict[str, Any]:
-    """Chooses the batches and the steps: 30 epochs for Multi30k, more of smaller corpora."""
-    tokens = PADDED_TOKENS * words
-    values = {"batch_tokens": 4096 if tokens > 20 * 4096 else 1024}
-    batch_tokens = _given(config.train.batch_tokens, values["batch_tokens"])
-    epochs = min(100, max(10, 30 * math.sqrt(29_000 / count)))
-    values["steps"] = math.ceil(epochs * tokens / batch_tokens)
-    steps = _given(config.train.steps, values["steps"])
-    values["warmup_steps"] = 15 * steps // 100
-    values["validate_every"] = values["checkpoint_every"] = max(1, steps // 16)
-    small = {1024: 0.002, 4096: 0.004}
-    is_tiny = config.model.variant == "tiny"
-    return {**values, "learning_rate": small.get(batch_tokens, 0.002) if is_tiny else 0.0007}
-
-
-def _given(value, chosen):
-    return chosen if value == AUTO else value
+    """Chooses the batches and the epochs: 30 for Multi30k, more of smaller corpora."""
+    batch_tokens = config.train.batch_tokens
+    if batch_tokens == AUTO:
+        batch_tokens = 4096 if words > 20 * 4096 else 1024
+    rate = 0.004 if batch_tokens >= 4096 else 0.002
+    return {
+        "batch_tokens": batch_tokens,
+        "epochs": round(min(100, max(10, 30 * math.sqrt(29_000 / count)))),
+        "learning_rate": rate if config.model.variant == "tiny" else 0.0007,
+    }

@@ -42,11 +42,12 @@ DEFAULTS: dict[str, Any] = {
     "tokenizer": {
         "kind": "unigram",
         "vocabulary_size": 8000,
+        "target_vocabulary_size": None,  # Where it is not shared, and another.
         "lowercase": False,
         "normalization": "nmt_nfkc",
         "byte_fallback": True,
         "character_coverage": None,  # All that there is room for, with byte_fallback; else 1.
-        "user_defined_symbols": (),
+        "user_defined_symbols": None,  # Texts that are one piece each.
         "shared": True,  # Or one vocabulary for each language.
         "path": None,  # A SentencePiece model to take instead (two of them if not shared).
     },

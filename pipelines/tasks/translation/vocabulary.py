@@ -112,7 +112,7 @@ def train_tokenizers(
 def _train(sentences: list[str], size: int, options, say) -> bytes:
     """Trains a model; characters for which it has no room are left to the bytes, which is said."""
     arguments = options.to_dict()
-    for key in ("path", "shared", "vocabulary_size"):
+    for key in ("path", "shared", "vocabulary_size", "target_vocabulary_size"):
         del arguments[key]
     arguments["user_defined_symbols"] = texts(options, "user_defined_symbols")
     is_free = arguments["character_coverage"] is None
@@ -151,22 +151,20 @@ def _count_characters(sentences, options) -> Counter:
 
 
 def sizes(options) -> tuple[int, ...]:
-    """Reads `tokenizer.vocabulary_size`: an int, of two vocabularies also a (source, target).
+    """Returns the size of the one vocabulary, or of source and target.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for a target's of its own with a shared vocabulary.
     """
-    value, count = options.vocabulary_size, 1 if options.shared else 2
-    found = value.split(",") if isinstance(value, str) else value
-    found = tuple(found) if isinstance(found, (list, tuple)) else (found,)
-    found = tuple(int(size) if str(size).strip().isdigit() else size for size in found)
-    if len(found) not in (1, count) or not all(type(size) is int for size in found):
-        raise ValueError(
-            f"Expected tokenizer.vocabulary_size to be an int{', or two of them' * (count > 1)}, "
-            f"with tokenizer.shared={options.shared}, received "
-            f"tokenizer.vocabulary_size={value!r}."
-        )
-    return found if len(found) == count else found * count
+    size, target_size = options.vocabulary_size, options.target_vocabulary_size
+    if options.shared:
+        if target_size is not None:
+            raise ValueError(
+                "Expected tokenizer.shared=False for two vocabularies, received "
+                f"tokenizer.target_vocabulary_size={target_size} with tokenizer.shared=True."
+            )
+        return (size,)
+    return size, target_size if target_size is not None else size
 
 
 def paths(options) -> tuple[str, ...]:
