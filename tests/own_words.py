@@ -37,7 +37,6 @@ GRAMMARS = {
         "dnes|každý den|ráno|večer|v neděli",
         "{0} {1} {2} {3}.",
     ),
-    # Twelve words or so, as a long sentence of a clean corpus has them.
     "ja": (
         "先生|医者|子供|私の兄|農家の人|学生|運転手",
         "新聞を読みます|お茶を飲みます|パンを買います|手紙を書きます|りんごを食べます|果物を売ります",
@@ -69,9 +68,9 @@ def sentences(language: str) -> list[str]:
 
 
 def pairs(source: str, target: str, count: int = 147) -> list[tuple[str, str]]:
-    """Takes every so many-th sentence of two languages."""
+    """Takes sentences of two languages from all over, no two of them the same."""
     found = list(zip(sentences(source), sentences(target), strict=True))
-    return found[:: len(found) // count][:count]
+    return [found[101 * number % len(found)] for number in range(count)]
 
 
 def chinese(folder: Path) -> list[tuple[str, str]]:

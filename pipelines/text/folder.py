@@ -78,6 +78,8 @@ def _columns(path: Path, format: str, languages: Sequence[str]) -> tuple[tuple, 
         if set(names) <= set(plain):
             return tuple(header[plain.index(name)] for name in names), ()
     named = sorted(filter(is_language, header), key=str.casefold)
+    if len(named) > 2:  # Then these are more likely numbers than Indonesian and Norwegian.
+        named = [name for name in named if name.casefold() not in ("id", "no")]
     if len(named) == 2 and not languages:
         return tuple(named), tuple(name.casefold() for name in named)
     if len(named) >= 2:
