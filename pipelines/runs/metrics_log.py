@@ -40,24 +40,43 @@ class MetricsLog:
                 continue  # A run killed while it wrote leaves half a line at the end.
         return records
 
-    def draw(self) -> None:
-        """Draws `curves.png`: losses, learning rate and scores over the steps."""
+    def draw(self, best_step: int = 0) -> None:
+        """Draws `curves.png`: losses, learning rate and scores over the steps.
+
+        Args:
+            best_step: int. The step of the best validation, which is marked; 0 for none.
+        """
         records = self.records()
         names = sorted({name for record in records for name in record} - {"step", "seconds"})
-        groups = [
-            [name for name in names if name.endswith("loss")],
-            [name for name in names if not name.endswith("loss")],
-        ]
-        panels = groups[:1] + [[name] for name in groups[1]] if groups[0] else []
-        if not panels:
+        losses = [name for name in names if name.endswith("loss")]
+        if not losses:
             return
-        figure = Figure(figsize=(6, 2.2 * len(panels)), layout="constrained")
+        panels = [losses, *([name] for name in names if name not in losses)]
+        figure = Figure(figsize=(7, 2.2 * len(panels)), layout="constrained")
+        # Without parse_math=False a name of dollar signs would be read as a formula.
+        figure.suptitle(self.path.absolute().parent.name, parse_math=False)
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axis, panel in zip(axes, panels, strict=True):
             for name in panel:
                 points = [(r["step"], r[name]) for r in records if name in r]
-                axis.plot(*zip(*points, strict=True), label=name, marker=".", markersize=3)
+                label = name.replace("_", " ") if name != "loss" else "training loss"
+                axis.plot(*zip(*points, strict=True), label=label, marker=".", markersize=3)
+            axis.set_ylabel(_unit(panel[0]))
+            if best_step:
+                axis.axvline(best_step, color="gray", linestyle=":")
             axis.legend(frameon=False)
             axis.grid(alpha=0.3)
+        if best_step:
+            axes[0].set_title(f"best validation at step {best_step} (dotted)", fontsize=9)
         axes[-1].set_xlabel("step")
         write_atomically(self.path.parent / "curves.png", lambda name: figure.savefig(name))
+
+
+def _unit(name: str) -> str:
+    """Returns what the numbers of a record are counted in."""
+    if name.endswith("_per_second"):
+        return f"{name.removesuffix('_per_second')} a second"
+    for end, unit in (("loss", "nats"), ("accuracy", "share"), ("top1", "share"), ("top5", "share")):
+        if name.endswith(end):
+            return unit
+    return name.removeprefix("validation_").replace("_", " ")

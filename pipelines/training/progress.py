@@ -69,7 +69,7 @@ class Progress:
         self.scalars.flush()
         is_validation = any(name.startswith("validation") for name in record)
         if is_validation:
-            self.log.draw()
+            self.log.draw(state.best_step)
         shown = {name: f"{value:.4g}" for name, value in record.items() if name != "gradient_norm"}
         shown["memory"] = f"{peak_memory() / 2**30:.2f}GiB"
         postfix = {name: shown[name] for name in ("loss", self.rate, "memory")}

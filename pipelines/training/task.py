@@ -153,7 +153,7 @@ class Task(Protocol):
             sums: what `metrics` returned, added up, as float64 arrays.
 
         Returns:
-            Dict of numbers by names of `METRICS`.
+            Dict of numbers by names of `METRICS`, and of others that are only logged.
         """
 
     def after_step(self, model: keras.Model, config: ml_collections.ConfigDict) -> None:

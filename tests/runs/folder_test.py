@@ -367,6 +367,14 @@ class CurvesTest:
             pictures.add((tmp_path / "curves.png").read_bytes())
         assert len(pictures) == 2
 
+    def test_the_best_step_is_marked(self, tmp_path):
+        log = self.logged(tmp_path, "loss")
+        pictures = set()
+        for step in (0, 2, 3):
+            log.draw(step)
+            pictures.add((tmp_path / "curves.png").read_bytes())
+        assert len(pictures) == 3
+
     def test_a_metric_that_is_logged_now_and_then_has_a_curve_of_its_own_steps(self, tmp_path):
         log = self.logged(tmp_path, "loss")
         log.append({"step": 7, "loss": 0.1, "validation_loss": 0.2, "validation_bleu": 3.0})

@@ -241,13 +241,16 @@ class LoopTest:
         assert expected in capsys.readouterr().out
 
     def test_the_logged_loss_is_the_mean_over_the_tokens_since_the_last_record(self, tmp_path):
-        run(tmp_path, steps=3, learning_rate=1e-30, dropout=0.0, label_smoothing=0.0)
-        trainer = make_trainer(seed=1, label_smoothing=0.0)
+        run(tmp_path, steps=3, learning_rate=1e-30, dropout=0.0, label_smoothing=0.1)
+        trainer = make_trainer(seed=1, label_smoothing=0.1)
         batches = [draw_batch(1, number) for number in range(3)]
         expected = {2: mean_loss(trainer, *batches[:2]), 3: mean_loss(trainer, batches[2])}
         assert logged(tmp_path, "loss") == pytest.approx(expected, rel=1e-5)
-        validation = mean_loss(trainer, draw_batch(1, 10**6))
-        assert logged(tmp_path, "validation_loss") == pytest.approx({3: validation}, rel=1e-5)
+        for name, smoothing in (("smoothed_loss", 0.1), ("loss", 0.0)):
+            trainer.config.train.label_smoothing = smoothing
+            value = mean_loss(trainer, draw_batch(1, 10**6))
+            found = logged(tmp_path, f"validation_{name}")
+            assert found == pytest.approx({3: value}, rel=1e-5)
 
     def test_the_best_checkpoint_is_kept_and_no_progress_ends_the_run(self, tmp_path):
         task = TokenTask(scores=[5.0, 7.0, 7.0, 6.0, 99.0])

@@ -91,7 +91,8 @@ def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) 
     """Computes what a validation reports, as (sum, count) over the real images of a batch.
 
     Returns:
-        Dict with `loss` (nats an image, not smoothed), `top1` and `top5`.
+        Dict with `loss` (nats an image, not smoothed), `top1`, `top5` and, where labels are
+        smoothed, `smoothed_loss`, which is comparable with the training's.
     """
     labels = batch["labels"]
     real = ops.cast(labels >= 0, "float32")
@@ -102,4 +103,8 @@ def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) 
         "top1": ops.cast(ops.argmax(logits, axis=-1) == labels, "float32"),
         "top5": ops.cast(ops.in_top_k(labels, logits, min(5, logits.shape[-1])), "float32"),
     }
+    if config.train.label_smoothing:
+        values["smoothed_loss"] = smoothed_cross_entropy(
+            labels, logits, config.train.label_smoothing
+        )
     return {name: (ops.sum(value * real), ops.sum(real)) for name, value in values.items()}

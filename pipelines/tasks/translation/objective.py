@@ -84,11 +84,14 @@ def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) 
     """Computes what a validation reports, as (sum, count) over real target tokens.
 
     Returns:
-        Dict with `loss` (nats a token, not smoothed) and `accuracy` (of the next token).
+        Dict with `loss` (nats a token, not smoothed), `accuracy` (of the next token) and, where
+        labels are smoothed, `smoothed_loss`, which is comparable with the training's.
     """
     logits = model({"source": batch["source"], "target": batch["target"]}, training=False)
     real = ops.cast(batch["labels"] != 0, "float32")
     right = ops.cast(ops.argmax(logits, axis=-1) == batch["labels"], "float32")
-    losses = smoothed_cross_entropy(batch["labels"], logits)
-    count = ops.sum(real)
-    return {"loss": (ops.sum(losses * real), count), "accuracy": (ops.sum(right * real), count)}
+    values = {"loss": smoothed_cross_entropy(batch["labels"], logits), "accuracy": right}
+    smoothing = config.train.label_smoothing
+    if smoothing:
+        values["smoothed_loss"] = smoothed_cross_entropy(batch["labels"], logits, smoothing)
+    return {name: (ops.sum(value * real), ops.sum(real)) for name, value in values.items()}

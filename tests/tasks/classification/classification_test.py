@@ -178,9 +178,13 @@ class LossTest:
             classification.metrics(model, {"images": images[:n], "labels": labels[:n]}, config)
             for n in (3, 2)
         )
-        for name in classification.METRICS:
+        assert found.keys() == {*classification.METRICS, "smoothed_loss"}
+        for name in found:
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
         assert float(found["top1"][1]) == 2 and float(found["top5"][0]) == 2
+        log_probs = np.array(tf.nn.log_softmax(model(images[:2])))
+        expected = -0.9 * log_probs[[0, 1], labels[:2]] - 0.1 * log_probs.mean(axis=1)
+        np.testing.assert_allclose(found["smoothed_loss"][0], expected.sum(), rtol=1e-4)
 
 
 class LearningTest:
