@@ -5,6 +5,7 @@ A split that is read as it stands is never touched; all of this is for the train
 
 import hashlib
 import heapq
+import math
 from collections.abc import Collection, Iterable, Sequence
 
 from pipelines.text.languages import count_words
@@ -112,7 +113,7 @@ def mix(
         weights = [(max(len(corpus), 1) / largest) ** (1 / temperature - 1) for corpus in corpora]
     if weights is None:
         weights = [1] * len(corpora)
-    if len(weights) != len(corpora) or not min(weights) > 0:
+    if len(weights) != len(corpora) or not all(0 < weight < math.inf for weight in weights):
         raise ValueError(
             f"Expected data.corpus_weights of {len(corpora)} positive numbers, one for each "
             f"corpus, received data.corpus_weights={tuple(weights)}."
