@@ -12,7 +12,9 @@ import io
 import lzma
 import os
 import re
+import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 try:
@@ -30,6 +32,7 @@ PAD_ID, START_ID, END_ID, UNKNOWN_ID = 0, 1, 2, 3
 KINDS = ("unigram", "bpe")
 NORMALIZATIONS = ("nmt_nfkc", "nfkc", "identity")
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+RARE = "\ue000"  # Stands for a character without a piece while a model is trained.
 NOT_READ = (".zst", ".zip", ".7z", ".lz4", ".tar", ".tgz")
 
 
@@ -57,6 +60,7 @@ def train_sentencepiece(
     byte_fallback: bool = True,
     character_coverage: float = 1.0,
     user_defined_symbols: Sequence[str] = (),
+    max_characters: int | None = None,
 ) -> bytes:
     """Trains a SentencePiece model; the same sentences always give the same bytes.
 
@@ -70,10 +74,12 @@ def train_sentencepiece(
             `"nfkc"` or `"identity"`.
         byte_fallback: bool. Spells characters outside the vocabulary as their UTF-8 bytes, so
             that nothing is ever unknown.
-        character_coverage: float in (0, 1]. Share of the characters read that get a piece of
+        character_coverage: float from 0.98 to 1. Share of the characters read that get a piece of
             their own; below 1 for languages with thousands of characters, or noisy text.
         user_defined_symbols: sequence of str, such as `("<2de>",)`. Each is one piece wherever it
             stands in a text, and never a part of another.
+        max_characters: int or `None`. The most characters that get a piece of their own, where
+            the vocabulary is too small for the coverage; all sentences are in memory then.
 
     Returns:
         Bytes, the serialized model that `SentencePieceTokenizer` takes.
@@ -96,7 +102,11 @@ def train_sentencepiece(
     """
     _check_options(vocabulary_size, kind, lowercase, normalization, character_coverage)
     _check_symbols(user_defined_symbols)
-    model, problems = io.BytesIO(), []
+    model, problems, options = io.BytesIO(), [], {}
+    if max_characters is not None:
+        form = None if normalization == "identity" else "NFKC"
+        sentences = _without_rare_characters(sentences, max_characters, form, lowercase)
+        options["pretokenization_delimiter"] = RARE
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=_watched(sentences, problems),
@@ -114,12 +124,13 @@ def train_sentencepiece(
             max_sentence_length=1 << 16,
             num_threads=4,  # fixed, because sums over other threads could give another model
             minloglevel=2,
+            **options,
         )
     except RuntimeError as error:
         if problems:  # raised by the iterable; the trainer passes on its message alone
             raise problems[0] from None
         raise _training_error(str(error), vocabulary_size) from None
-    return model.getvalue()
+    return _without_delimiter(model.getvalue()) if options else model.getvalue()
 
 
 def train_sentencepiece_files(
@@ -302,12 +313,31 @@ def _check_options(vocabulary_size, kind, lowercase, normalization, character_co
         raise ValueError(
             f"Expected another normalization with {lowercase=}, received {normalization=}."
         )
-    if not 0 < character_coverage <= 1:
+    if not 0.98 <= character_coverage <= 1:  # SentencePiece takes no other.
         raise ValueError(
-            f"Expected character_coverage above 0, at most 1, received {character_coverage=}."
+            f"Expected character_coverage from 0.98 to 1, received {character_coverage=}."
         )
     if vocabulary_size <= UNKNOWN_ID:
         raise ValueError(f"Expected vocabulary_size above 3, received {vocabulary_size=}.")
+
+
+def _without_rare_characters(sentences, count, form, lowercase) -> Iterator[str]:
+    """Yields sentences, normalized, in which a mark that no piece crosses replaces characters."""
+    texts = [sentence if isinstance(sentence, str) else sentence.decode() for sentence in sentences]
+    if form:
+        texts = [unicodedata.normalize(form, text) for text in texts]
+    if lowercase:
+        texts = [text.casefold() for text in texts]
+    counts = Counter(character for text in texts for character in text if not character.isspace())
+    rare = {ord(character): RARE for character, _ in counts.most_common()[count:]}
+    yield from (text.translate(rare) for text in texts)
+
+
+def _without_delimiter(proto: bytes) -> bytes:
+    """Returns a model that does not know the mark, which only its training needed."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    model.trainer_spec.ClearField("pretokenization_delimiter")
+    return model.SerializeToString()
 
 
 def _watched(sentences: Iterable[str], problems: list[Exception]) -> Iterator[bytes]:

@@ -4,10 +4,7 @@
 beside it.
 """
 
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,8 +102,16 @@ def train_tokenizers(
     sides = [[text for pair in pairs for text in pair]]
     if not options.shared:
         sides = [list(side) for side in zip(*pairs, strict=True)]
-    wanted = zip(sides, sizes(options), strict=True)
-    return [_train(sentences, size, options, say) for sentences, size in wanted]
+    protos = []
+    for side, size in zip(sides, sizes(options), strict=True):
+        try:
+            protos.append(_train(side, size, options, say))
+        except VocabularySizeError as error:
+            if options.shared:
+                raise
+            whose = f"Tokenizer of the {'target' if protos else 'source'}"
+            raise VocabularySizeError(f"{whose}: {error}", error.least, error.most) from None
+    return protos
 
 
 def _train(sentences: list[str], size: int, options, say) -> bytes:
@@ -121,33 +126,26 @@ def _train(sentences: list[str], size: int, options, say) -> bytes:
     try:
         return train_sentencepiece(sentences, size, **arguments)
     except VocabularySizeError as error:
-        if not (error.least and is_free and options.byte_fallback):
+        least = error.least
+        if not (least and is_free and options.byte_fallback):
             raise
-        room = size - UNKNOWN_ID - 1 - NUM_BYTES - len(arguments["user_defined_symbols"])
-        counts = _count_characters(sentences, options)
-        kept = room // 2  # The other half is for pieces of several characters.
-        if kept < 1:
+    # Without the special pieces, the bytes and the space.
+    room = size - UNKNOWN_ID - 2 - NUM_BYTES - len(arguments["user_defined_symbols"])
+    # Half of it, to leave the other for pieces of several characters, if there are that many.
+    kept = max(room // 2, 1)
+    try:
+        proto = train_sentencepiece(sentences, size, max_characters=kept, **arguments)
+    except VocabularySizeError as error:
+        if error.most is None:
             raise
-        covered = list(accumulate(count for _, count in counts.most_common(kept)))[-1]
-        coverage = covered / counts.total()
-        say(
-            f"tokenizer.vocabulary_size={size} has no room for all {len(counts)} characters of the "
-            f"text: about {kept} of them, tokenizer.character_coverage={coverage:.6f}, get pieces "
-            "of their own, and the others are spelled as bytes."
-        )
-        return train_sentencepiece(sentences, size, **{**arguments, "character_coverage": coverage})
-
-
-def _count_characters(sentences, options) -> Counter:
-    """Counts characters about as SentencePiece does: normalized, and without spaces."""
-    form = None if options.normalization == "identity" else "NFKC"
-    counts: Counter = Counter()
-    for text in sentences:
-        text = unicodedata.normalize(form, text) if form else text
-        counts.update(text.casefold() if options.lowercase else text)
-    for character in [c for c in counts if c.isspace()]:
-        del counts[character]
-    return counts
+        kept = room
+        proto = train_sentencepiece(sentences, size, max_characters=kept, **arguments)
+    say(
+        f"tokenizer.vocabulary_size={size} has no room for every character, which would take "
+        f"{least}: the {kept} most frequent get pieces of their own, and the others are spelled as "
+        "bytes."
+    )
+    return proto
 
 
 def sizes(options) -> tuple[int, ...]:
