@@ -5,6 +5,8 @@ The sizes grow with the number of pairs from what was measured on Multi30k, whos
 """
 
 import math
+from collections import Counter
+from itertools import accumulate
 from typing import Any
 
 import ml_collections
@@ -91,8 +93,8 @@ def _vocabulary(config, pairs: list[Pair], words: list[int]) -> int | None:
     if options.path:
         return None
     count = sum(words) if options.shared else max(words)
-    pieces = max(100, 100 * round(8 * math.sqrt(count) / 100))
-    size = min(MAX_VOCABULARY, pieces + NUM_BYTES * options.byte_fallback)
+    pieces = round(8 * math.sqrt(count)) + _common_characters(pairs)
+    size = min(MAX_VOCABULARY, 100 * math.ceil((pieces + NUM_BYTES * options.byte_fallback) / 100))
     while count < TRIED_WORDS:
         options.vocabulary_size = size
         try:
@@ -103,6 +105,13 @@ def _vocabulary(config, pairs: list[Pair], words: list[int]) -> int | None:
                 raise
             size = error.most
     return size
+
+
+def _common_characters(pairs: list[Pair]) -> int:
+    """Counts the characters that make up 99.5 % of the text, of 100,000 pairs at most."""
+    counts = Counter("".join(text for pair in pairs[:100_000] for text in pair))
+    sums = accumulate(count for _, count in counts.most_common())
+    return 1 + sum(total < 0.995 * counts.total() for total in sums)
 
 
 def _model(count: int) -> dict[str, Any]:
@@ -116,9 +125,10 @@ def _training(config, count: int, words: int) -> dict[str, Any]:
     batch_tokens = config.train.batch_tokens
     if batch_tokens == AUTO:
         batch_tokens = 4096 if words > 20 * 4096 else 1024
+    epochs = round(min(100, max(10, 30 * math.sqrt(29_000 / count))))
     rate = 0.004 if batch_tokens >= 4096 else 0.002
     return {
         "batch_tokens": batch_tokens,
-        "epochs": round(min(100, max(10, 30 * math.sqrt(29_000 / count)))),
+        "epochs": None if config.train.steps else epochs,
         "learning_rate": rate if config.model.variant == "tiny" else 0.0007,
     }
