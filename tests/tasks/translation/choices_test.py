@@ -114,7 +114,9 @@ class StartTest:
 class NumbersTest:
     def write(self, folder, count):
         """Writes sentences of ever new words, whose number alone matters here."""
-        lines = [f"{number:x} word{number % 97} a b c d e f\t{number:o} g" for number in range(count)]
+        lines = [
+            f"{number:x} word{number % 97} a b c d e f\t{number:o} g" for number in range(count)
+        ]
         (folder / "a.tsv").write_text("\n".join(lines))
 
     def choose(self, folder, *overrides):

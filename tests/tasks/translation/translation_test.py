@@ -174,6 +174,24 @@ class DatasetsTest:
         dropped = len(SPLITS["train"]) - len(kept)
         assert 0 < dropped and f"max_length=7: {dropped} dropped" in capsys.readouterr().out
 
+    def test_corpora_are_mixed_by_their_weights(self, workdir):
+        config = make_config(workdir, **{"data.train": ("test.tsv", "validation.tsv")})
+        config.data.corpus_weights = (1, 3)
+        data = translation.datasets(config, str(workdir))
+        read = sorted(self.read(workdir, data.train(0).take(data.batches_per_epoch)))
+        assert read == sorted(SPLITS["test"] + 3 * SPLITS["validation"])
+
+    def test_pairs_that_are_in_train_too_are_counted_when_a_run_starts(
+        self, workdir, tmp_path, capsys
+    ):
+        config = make_config(workdir, **{"data.validation": "train.tsv", "data.test": "absent"})
+        for _ in range(2):
+            translation.datasets(config, str(tmp_path))
+        said = capsys.readouterr().out
+        count = len(SPLITS["train"])
+        assert said.count(f"{count} of {count} validation pairs are in train too, and the ") == 1
+        assert said.count("The test pairs cannot be read yet: Cannot read path=") == 1
+
     def test_replicas_divide_the_rows(self, workdir, config):
         data = translation.datasets(config, str(workdir), Shard(num_replicas=3))
         for batch in data.train(0).take(data.batches_per_epoch):
