@@ -6,14 +6,10 @@ start 2, end 3 and has no byte fallback, no normalization other than NFKC and no
 A tokenizer that was trained with keras-nlp is taken in by `SentencePieceTokenizer.from_keras_nlp`.
 """
 
-import bz2
-import gzip
 import io
-import lzma
 import os
 import re
 import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -28,12 +24,12 @@ except ImportError as error:
         'come with `pip install "kerasformer[pipelines]"`.'
     ) from error
 
+from kerasformer.text_files import read_lines as read_lines
+
 PAD_ID, START_ID, END_ID, UNKNOWN_ID = 0, 1, 2, 3
 KINDS = ("unigram", "bpe")
 NORMALIZATIONS = ("nmt_nfkc", "nfkc", "identity")
-OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 RARE = "\ue000"  # Stands for a character without a piece while a model is trained.
-NOT_READ = (".zst", ".zip", ".7z", ".lz4", ".tar", ".tgz")
 
 
 class VocabularySizeError(ValueError):
@@ -139,7 +135,8 @@ def train_sentencepiece_files(
     r"""Trains a SentencePiece model on text files, one sentence a line.
 
     Args:
-        paths: sequence of paths to UTF-8 text, plain or as one of `OPENERS`. Only `\n` ends a line.
+        paths: sequence of paths to UTF-8 text, plain or packed as `read_lines`
+            reads it. Only `\n` ends a line.
         vocabulary_size: int. As in `train_sentencepiece`.
         **options: the other arguments of `train_sentencepiece`.
 
@@ -153,37 +150,6 @@ def train_sentencepiece_files(
         raise ValueError(f"Expected a list of paths, received paths={paths!r}.")
     lines = (line for path in paths for line in read_lines(path))
     return train_sentencepiece(lines, vocabulary_size, **options)
-
-
-def read_lines(path: str | os.PathLike) -> Iterator[str]:
-    r"""Yields the lines of a UTF-8 text file, plain or ending as one of `OPENERS`, without ends.
-
-    Only `\n` and `\r\n` end a line: U+2028, U+0085 and their like are text. A byte order mark
-    at the start of the file is dropped.
-
-    Raises:
-        ValueError: if the file cannot be read, is packed in another way, or a line of it is not
-            UTF-8.
-    """
-    path = os.fspath(path)
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in NOT_READ:
-        raise ValueError(
-            f"Expected text that is plain or ends in {', '.join(OPENERS)}, received path={path!r}: "
-            "unpack it first."
-        )
-    try:
-        with OPENERS.get(suffix, open)(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                line = line.removesuffix(b"\n").removesuffix(b"\r")
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"Expected UTF-8 text, received other bytes in {path} line {number}."
-        ) from None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"Cannot read path={path!r}: {reason}.") from None
 
 
 class SentencePieceTokenizer(tf.Module):

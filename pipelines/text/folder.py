@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kerasformer.tokenizers import NOT_READ, OPENERS, read_lines
+from kerasformer.text_files import NOT_READ, OPENERS, read_lines
 from pipelines.data.sources import expanded
 from pipelines.text.languages import is_language
 from pipelines.text.tables import read_rows

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate, chain
 from typing import Any
 
-from kerasformer.tokenizers import read_lines
+from kerasformer.text_files import read_lines
 from pipelines.data.sources import below_folder, read_tfds, required
 from pipelines.demo_corpus import corpus
 from pipelines.text.cleaning import Corpus, Pair, held_out, source_key
@@ -30,7 +30,7 @@ def read_pairs(data, split: str) -> list[Pair]:
         data: ConfigDict. Its `format` says which other keys count:
             `"embedded"`: none, the corpus of `pipelines.demo_corpus`.
             `"files"`: `train`, `validation` and `test`, each a (source file, target file) below
-            `folder`, plain or packed as `kerasformer.tokenizers.read_lines` reads it; in a path `~`
+            `folder`, plain or packed as `kerasformer.text_files.read_lines` reads it; in a path `~`
             and environment variables are expanded.
             `"tsv"` and `"csv"`: `train`, `validation` and `test`, each one file below `folder`, and
             `columns`, the (source, target) columns counted from 0, or by their names in the first

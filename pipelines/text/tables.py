@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from kerasformer.tokenizers import read_lines
+from kerasformer.text_files import read_lines
 
 DELIMITERS = ",;\t"  # Spreadsheets write semicolons where the comma stands in numbers.
 
