@@ -109,11 +109,12 @@ def _files(paths: Sequence[Path], languages: Sequence[str], folder: str) -> dict
     present = {language for sides in texts.values() if len(sides) > 1 for language in sides}
     chosen = [language.casefold() for language in languages] or sorted(present)
     if len(chosen) != 2 or not set(chosen) <= present:
+        names = sorted(p.name for p in Path(expanded(folder)).iterdir())[:7]
         raise ValueError(
             f"Expected text files of two languages in data.folder={folder!r}, such as train.en and "
-            "train.de, or a table (TSV, CSV); received files of "
-            f"{', '.join(sorted(present)) or 'no pair of languages'} and "
-            f"data.languages={tuple(languages)}."
+            "train.de, or a table (TSV, CSV); received "
+            + (f"files of {', '.join(sorted(present))}" if present else f"{names}")
+            + f" and data.languages={tuple(languages)}."
         )
     pairs = []
     for corpus, sides in texts.items():

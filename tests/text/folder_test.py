@@ -61,8 +61,8 @@ class FilesTest:
     @pytest.mark.parametrize(
         ("names", "sentence"),
         [
-            ((), "no pair of languages"),
-            (("train.en",), "no pair of languages"),
+            ((), r"received \[\] and"),
+            (("train.en", "a.xlsx"), r"received \['a.xlsx', 'train.en'\] and"),
             (("train.en", "train.de", "test.en"), "'de' for each.*none beside test.en"),
         ],
     )

@@ -11,11 +11,11 @@ from typing import Any
 
 import ml_collections
 
-from kerasformer.tokenizers import VocabularySizeError
+from kerasformer.tokenizers import SentencePieceTokenizer, VocabularySizeError
 from pipelines.data.sources import expanded, required
 from pipelines.runs.config import read_config
 from pipelines.tasks.translation.data import training_pairs
-from pipelines.tasks.translation.vocabulary import NUM_BYTES, train_tokenizers
+from pipelines.tasks.translation.vocabulary import NUM_BYTES, read_foreign, train_tokenizers
 from pipelines.text.cleaning import Pair, source_key
 from pipelines.text.folder import find_pairs
 from pipelines.text.languages import count_words, read_languages
@@ -87,11 +87,11 @@ def _held_out(config) -> int:
     return max(1, min(MOST_HELD_OUT, max(count // 20, min(20, count // 5))))
 
 
-def _vocabulary(config, pairs: list[Pair], words: list[int]) -> int | None:
+def _vocabulary(config, pairs: list[Pair], words: list[int]) -> int:
     """Chooses pieces for the square root of the words, as their different ones grow by it too."""
     options = ml_collections.ConfigDict(config.tokenizer.to_dict(), type_safe=False)
     if options.path:
-        return None
+        return SentencePieceTokenizer(read_foreign(options)[0]).vocabulary_size
     count = sum(words) if options.shared else max(words)
     pieces = round(8 * math.sqrt(count)) + _common_characters(pairs)
     size = min(MAX_VOCABULARY, 100 * math.ceil((pieces + NUM_BYTES * options.byte_fallback) / 100))

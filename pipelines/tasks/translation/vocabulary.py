@@ -63,7 +63,7 @@ def make_tokenizers(config: ml_collections.ConfigDict, workdir: str, pairs: Sequ
         first = load_tokenizers(expanded(config.start.workdir))
         protos = [first.source.proto, first.target.proto][: 1 if first.are_shared else 2]
     elif config.tokenizer.path:
-        protos = [_read_foreign(path) for path in paths(config.tokenizer)]
+        protos = read_foreign(config.tokenizer)
     else:
         protos = train_tokenizers(config.tokenizer, pairs)
     for name, proto in reversed(list(zip(FILES, protos, strict=False))):
@@ -186,14 +186,18 @@ def texts(options, key: str) -> tuple[str, ...]:
     return tuple(value.split(",") if isinstance(value, str) else value)
 
 
-def _read_foreign(path: str) -> bytes:
-    """Reads a SentencePiece model, of whatever ids, and returns it with ours.
+def read_foreign(options) -> list[bytes]:
+    """Reads the SentencePiece models of `tokenizer.path`, of whatever ids, and gives them ours.
 
     Raises:
-        ValueError: naming the file.
+        ValueError: naming the file that is no model.
     """
-    try:
-        return SentencePieceTokenizer.from_foreign(Path(expanded(path)).read_bytes()).proto
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"Cannot read tokenizer.path={path!r}: {reason}.") from None
+    protos = []
+    for path in paths(options):
+        try:
+            content = Path(expanded(path)).read_bytes()
+            protos.append(SentencePieceTokenizer.from_foreign(content).proto)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"Cannot read tokenizer.path={path!r}: {reason}.") from None
+    return protos
