@@ -56,11 +56,11 @@ def find_pairs(folder: str, languages: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _tables(paths: Sequence[Path], languages: Sequence[str]) -> dict[str, Any]:
-    formats = {_format(path, is_alone=len(paths) == 1) for path in paths}
+    formats = {_format(path, is_alone=len(paths) == 1) or "" for path in paths}
+    format = min(formats)
     if len(formats) > 1:
-        names = ", ".join(path.name for path in paths)
-        raise ValueError(f"Expected tables of one kind, TSV or CSV, received {names}.")
-    (format,) = formats
+        received = ", ".join(path.name for path in paths)
+        raise ValueError(f"Expected tables of one kind, TSV or CSV, received {received}.")
     splits = _by_split((_split(_stem(path)), path) for path in paths)
     first = splits["train"][0] if "train" in splits else paths[0]
     columns, named = _columns(first, format, languages)

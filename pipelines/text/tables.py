@@ -53,10 +53,10 @@ def read_table(path: str, format: str, columns: Sequence[int | str]) -> list[tup
         ValueError: as `read_rows`; also if a column is missing. The sentence names the line.
     """
     rows = read_rows(path, format)
-    if all(isinstance(column, int) for column in columns):
-        source, target = columns
-    else:
-        source, target = _numbers(columns, next(rows, (1, []))[1], path)
+    numbers = [column for column in columns if isinstance(column, int)]
+    if len(numbers) < 2:
+        numbers = _numbers(columns, next(rows, (1, []))[1], path)
+    source, target = numbers
     pairs = []
     for number, fields in rows:
         if not 0 <= min(source, target) <= max(source, target) < len(fields):
