@@ -11,7 +11,7 @@ DEMO := runs/make_demo
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-browser test-torch lint format bazel build bench clean
+.PHONY: help install demo docs test test-slow test-browser test-torch lint format bazel build bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ $(VENV_TORCH)/.installed: setup.cfg constraints.txt
 
 test-torch: $(VENV_TORCH)/.installed  ## Test the library on torch, in .venv-torch, without TensorFlow
 	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python -m pytest $(TORCH_TESTS)
+
+docs: install  ## Make a site of the documentation and the API reference, in .build/site
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 lint: install  ## Check style, formatting and types
 	$(PYTHON) -m ruff check

@@ -278,6 +278,14 @@ class ReadmeTest:
                 assert (document.parent / link).exists(), f"{document.name}: {link}"
 
 
+def test_the_reference_has_each_public_module():
+    """A module that a package hands on is shown with the package."""
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs/reference").glob("*.md"))
+    faces = [name for name in os.listdir(ROOT / "kerasformer") if name[0] not in "_."]
+    for name in faces:
+        assert re.search(rf"^::: kerasformer\.{Path(name).stem}\b", pages, re.MULTILINE), name
+
+
 def commands_of(document):
     """Lists `(program, arguments)` of the commands in a document."""
     text = document.read_text("utf-8") if document.exists() else ""

@@ -76,7 +76,8 @@ def _unit(name: str) -> str:
     """Returns what the numbers of a record are counted in."""
     if name.endswith("_per_second"):
         return f"{name.removesuffix('_per_second')} a second"
-    for end, unit in (("loss", "nats"), ("accuracy", "share"), ("top1", "share"), ("top5", "share")):
-        if name.endswith(end):
-            return unit
+    if name.endswith("loss"):
+        return "nats"
+    if name.endswith(("accuracy", "top1", "top5")):
+        return "share"
     return name.removeprefix("validation_").replace("_", " ")
