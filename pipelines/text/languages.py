@@ -121,3 +121,17 @@ def is_language(text: str) -> bool:
     (True, True, False)
     """
     return re.split("[-_]", text.strip().casefold())[0] in {*CODES, *NAMES}
+
+
+def tokenizer_of_script(text: str) -> str | None:
+    """Chooses sacreBLEU's tokenizer by the script alone: `None` for one with spaces.
+
+    Example:
+
+    >>> [tokenizer_of_script(text) for text in ("一只狗", "犬がいる", "a dog 狗")]
+    ['zh', 'char', None]
+    """
+    counts = [len(re.findall(f"[{script}]", text)) for script in CHARACTERS_PER_WORD]
+    if 2 * sum(counts) <= sum(map(str.isalpha, text)):
+        return None
+    return "zh" if counts[0] > 0.9 * sum(counts) else "char"

@@ -18,7 +18,7 @@ from pipelines.tasks.translation.data import training_pairs
 from pipelines.tasks.translation.vocabulary import NUM_BYTES, read_foreign, train_tokenizers
 from pipelines.text.cleaning import Pair, source_key
 from pipelines.text.folder import find_pairs
-from pipelines.text.languages import count_words, read_languages
+from pipelines.text.languages import count_words, read_languages, tokenizer_of_script
 from pipelines.text.pairs import CUT_SPLITS, read_pairs
 
 AUTO = "auto"
@@ -49,6 +49,9 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     if config.data.get("held_out") == AUTO:
         _choose(config, chosen, "data", {"held_out": _held_out(config)})
     pairs, _ = training_pairs(config)
+    if not read_languages(config.data):
+        text = "".join(target for _, target in pairs[:1000])
+        _choose(config, chosen, "data", {"bleu_tokenizer": tokenizer_of_script(text)})
     words = [sum(map(count_words, side)) for side in zip(*pairs, strict=True)]
     if config.start.workdir:
         first = read_config(expanded(config.start.workdir))

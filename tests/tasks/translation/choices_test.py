@@ -159,6 +159,23 @@ class NumbersTest:
         before = config.to_json()
         assert translation.resolve(config).to_json() == before
 
+    @pytest.mark.parametrize(
+        ("overrides", "expected"),
+        [
+            ([], "zh"),
+            (["data.languages=en,x"], None),
+            (["data.bleu_tokenizer=13a"], "13a"),
+            (["data.columns=1,0"], None),
+        ],
+    )
+    def test_without_languages_the_script_decides_how_bleu_counts(
+        self, tmp_path, overrides, expected
+    ):
+        lines = map("\t".join, own_words.pairs("en", "zh", 70))
+        (tmp_path / "a.tsv").write_text("\n".join(lines))
+        config = self.choose(tmp_path, *overrides)
+        assert config.data.get("bleu_tokenizer") == expected
+
     @pytest.mark.parametrize("folder", ["", "absent"])
     def test_a_folder_that_is_not_there_is_one_sentence(self, tmp_path, folder):
         with pytest.raises(ValueError, match="data.folder"):
