@@ -39,6 +39,13 @@ class VocabularySizeError(ValueError):
         message: str. The sentence.
         least: int or `None`. The smallest vocabulary that has room for every character.
         most: int or `None`. The largest one that the sentences can fill.
+
+    Example:
+
+    >>> try:
+    ...     proto = train_sentencepiece(["der Hund schläft"], 5000)
+    ... except VocabularySizeError as error:
+    ...     proto = train_sentencepiece(["der Hund schläft"], error.most)
     """
 
     def __init__(self, message, least=None, most=None):
