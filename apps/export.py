@@ -2,11 +2,12 @@
 
 Each call writes the next version, `workdir/export/1`, `2`, ..., with a model card in it. With
 `--format=onnx` or `--format=litert` it is `workdir/export_onnx/1` or `workdir/export_litert/1`.
+A translator can be given another search than its config says, such as `--beam_size=1`.
 """
 
 from absl import flags
 
-from apps import program, tasks
+from apps import decode_flags, program, tasks
 from pipelines.runs import checkpoints, export
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
@@ -14,10 +15,12 @@ WEIGHTS = flags.DEFINE_enum(
     "weights", None, checkpoints.WEIGHTS, "Which weights; unset: as the config says."
 )
 FORMAT = flags.DEFINE_enum("format", "saved_model", export.FORMATS, "What is written.")
+decode_flags.define()
 
 
 def main(_):
-    path = export.export_run(tasks.find, WORKDIR.value, WEIGHTS.value, FORMAT.value)
+    flags_of_run = WORKDIR.value, WEIGHTS.value, FORMAT.value
+    path = export.export_run(tasks.find, *flags_of_run, decode_flags.given())
     print(f"Exported to {path}")
 
 

@@ -1,36 +1,54 @@
-"""Uses an exported model: `python -m apps.predict --model=runs/demo/export "A boy."`
+"""Uses a model: `python -m apps.predict --model=runs/demo/export "A boy."`
 
-A classifier names what is on the image files that are the arguments: see
-`pipelines/exported/pixels.py`.
+`--model` is the folder of an export, or of a run, which is then used as it would be exported;
+a translator of a run may search in other ways than its config says, such as `--beam_size=1`.
+
+A classifier names what is on images: files, folders, patterns such as "photos/*.jpg", or the paths
+in the lines of `--file` or of standard input. See `pipelines/exported/pixels.py`.
 
 A translator takes sentences: the arguments (behind `--` where they begin with a dash), or the lines
 of `--file`, or the lines of standard input. Each gets one line on standard output, an empty one an
-empty line; notes go to standard error. With `--nbest=N` each gets up to N lines `score<TAB>
-translation`, best first, and an empty line behind them.
+empty line. With `--nbest=N` each gets up to N lines `score<TAB>translation`, best first, and an
+empty line behind them. With `--score` it takes a source and a target, or lines `source<TAB>target`,
+and gives the log-probability of the target, in nats.
+
+Answers go to standard output, or to `--output=FILE`: text as above, TSV, CSV or JSON lines. An
+input that cannot be used is named on standard error; the others are answered, and the exit code is
+1.
 
 `--alignment=picture.png` also draws which source words were read for each word of the translation:
 of one sentence in picture.png, of several in picture-1.png, picture-2.png and so on.
 """
 
 import sys
+from pathlib import Path
 
 from absl import flags
 
-from apps import program
+from apps import decode_flags, program, tasks
 from pipelines.exported import pixels, words
-from pipelines.exported.models import Model
-from pipelines.exported.pictures import picture_paths
+from pipelines.exported.models import Model, versions
+from pipelines.runs import checkpoints, weights
 
 MODEL = flags.DEFINE_string(
     "model",
     None,
-    "Folder of an exported model, or of its numbered versions (the newest is used).",
+    "Folder of an exported model, of its numbered versions (the newest is used), or of a run.",
     required=True,
 )
-FILE = flags.DEFINE_string("file", None, "UTF-8 text file with a sentence in each line.")
+WEIGHTS = flags.DEFINE_enum(
+    "weights", None, checkpoints.WEIGHTS, "Which weights of a run; unset: as its config says."
+)
+FILE = flags.DEFINE_string(
+    "file", None, "Text file with a sentence, a pair for --score or the path of an image a line."
+)
+OUTPUT = flags.DEFINE_string(
+    "output", None, "File for the answers: .txt, .tsv, .csv or .jsonl; unset: standard output."
+)
 NBEST = flags.DEFINE_integer(
     "nbest", None, "Number of translations of each sentence, with scores.", lower_bound=1
 )
+SCORE = flags.DEFINE_bool("score", False, "Whether given translations are scored.")
 ALIGNMENT = flags.DEFINE_string("alignment", None, "Picture to draw: .png, .pdf or .svg.")
 ATTENTION = flags.DEFINE_string(
     "attention", None, "Picture to draw of where a classifier looked: .png, .pdf or .svg."
@@ -38,24 +56,44 @@ ATTENTION = flags.DEFINE_string(
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     32,
-    "Sentences that are translated, and then printed, at a time; those typed in go one by one.",
+    "Inputs that are answered, and then printed, at a time; those typed in go one by one.",
     lower_bound=1,
 )
+decode_flags.define()
 
 
 def main(argv):
     sys.stdout.reconfigure(encoding="utf-8")
-    model, arguments = Model(MODEL.value), argv[1:]
+    if SCORE.value and (NBEST.value or ALIGNMENT.value):
+        raise ValueError("Expected --score without --nbest and without --alignment.")
+    model, arguments = load(), argv[1:]
     if ATTENTION.value is None and "classify" not in model.signatures:
-        flags_of_words = FILE.value, NBEST.value, ALIGNMENT.value, BATCH_SIZE.value
-        words.translate(model, arguments, *flags_of_words)
-        return
-    model.require("classify", "attention")
-    for flag in (ALIGNMENT, FILE, NBEST):
-        if flag.value is not None:
+        options = NBEST.value, ALIGNMENT.value, SCORE.value, BATCH_SIZE.value, OUTPUT.value
+        return words.translate(model, arguments, FILE.value, words.Options(*options))
+    model.require("classify")
+    for flag in (ALIGNMENT, NBEST, SCORE):
+        if flag.value:
             raise ValueError(f"Expected --{flag.name} with a translator, received a classifier.")
-    pictures = ATTENTION.value and picture_paths("attention", ATTENTION.value, len(arguments))
-    pixels.predict(model.signatures, arguments, pictures)
+    options = ATTENTION.value, BATCH_SIZE.value, OUTPUT.value
+    return pixels.classify(model, arguments, FILE.value, *options)
+
+
+def load() -> Model:
+    """Loads the export, or the run with the search that the flags ask for."""
+    folder, changes = Path(MODEL.value), decode_flags.given()
+    if (folder / "config.json").is_file() and not versions(folder):
+        if NBEST.value:
+            changes.setdefault("decode.num_hypotheses", NBEST.value)
+        run = weights.load_run(tasks.find, MODEL.value, WEIGHTS.value, changes)
+        return Model(folder, run)
+    given = [key.partition(".")[2] for key in changes] + ["weights"] * WEIGHTS.present
+    if given:
+        raise ValueError(
+            f"Expected --{given[0]} with the folder of a run, because an export keeps what it was "
+            f"exported with, received --model={folder}: pass the run, or export it anew by "
+            f"apps.export with this flag."
+        )
+    return Model(folder)
 
 
 if __name__ == "__main__":

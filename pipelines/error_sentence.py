@@ -21,7 +21,8 @@ def sentence(error: BaseException) -> str:
         text = re.split(r"\n\s*\w+(?:Error|Exception): ", text)[-1]
     if isinstance(error, tf.errors.OpError):
         # A stack and graph nodes precede the message; the operation and the graph follow it.
-        text = error.message.rpartition("<stack traces unavailable>\n")[2].partition("\n")[0]
+        parts = re.split(r'<stack traces unavailable>\n|  File "[^\n]*\n\n', error.message)
+        text = parts[-1].partition("\n")[0]
         text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\].*", "", text)
         asserted = re.match(r"assertion failed: \[(.*?)\]", text)
         text = asserted[1] if asserted else text

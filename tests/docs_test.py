@@ -270,6 +270,13 @@ class ReadmeTest:
         for picture in ("alignment.png", "attention.png"):
             assert (demo / picture).stat().st_size > 1009
 
+    def test_what_the_pages_use_of_the_demo_is_what_it_writes(self):
+        written = set(re.findall(r"\$\(DEMO\)/(\w+)", (ROOT / "Makefile").read_text("utf-8")))
+        for document in DOCUMENTS:
+            used = re.findall(r"runs/make_demo/(\w+)", document.read_text("utf-8"))
+            assert set(used) <= written, document.name
+            assert document.name not in ("serving.md", "demo.md") or used
+
     def test_links_lead_to_files_and_no_figure_is_left_open(self):
         for document in DOCUMENTS:
             prose = FENCE.sub("", document.read_text("utf-8"))

@@ -27,6 +27,14 @@ class SentenceTest:
                 "Too few.",
             ),
             (
+                tf.errors.InvalidArgumentError(
+                    None,
+                    None,
+                    'At\n  File "a", line 7\n\n  File "b", line 3\n\nInvalid PNG\n\t [[n]]',
+                ),
+                "Invalid PNG",
+            ),
+            (
                 ValueError('in user code:\n\n  File "a.py", line 7\n\n    ValueError: Torn.'),
                 "Torn.",
             ),

@@ -9,6 +9,8 @@ TFDS_HINT = (
     '`pip install "kerasformer[pipelines]"`.'
 )
 
+WITHOUT_KEYS = ("embedded", "digits")  # formats that read no other key
+
 
 def required(data, key: str):
     """Returns a key of the config, or raises a `ValueError` when it is missing or empty."""
@@ -38,6 +40,21 @@ def below_folder(data, name: str) -> str:
     """Joins `data.folder` and a name, and expands both; a folder that is a file is that file."""
     folder = expanded(data.get("folder") or "")
     return folder if os.path.isfile(folder) else os.path.join(folder, expanded(name))
+
+
+def source_name(data, split: str) -> str:
+    """Names what a split is read from, by the keys that `data.format` reads alone.
+
+    Example:
+
+    >>> source_name({"format": "tfds", "name": "cifar10", "folder": "old", "test": "test"}, "test")
+    'cifar10 test'
+    """
+    data_format = data.get("format", "")
+    if data_format in WITHOUT_KEYS:
+        return data_format
+    values = [data.get("name" if data_format == "tfds" else "folder"), data.get(split)]
+    return " ".join(str(value) for value in values if value) or data_format
 
 
 def read_tfds(data, split: str, read):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
@@ -11,23 +12,24 @@ from pipelines.error_sentence import sentence
 
 
 class Model:
-    """A model as it was exported, called by its signatures.
+    """A model called by its signatures: as it was exported, or as it would be.
 
     Args:
         folder: path of the SavedModel, or of the folder of its numbered versions.
+        module: what the folder's run would export, or `None` to load the SavedModel.
 
     Raises:
         ValueError: when there is no SavedModel.
     """
 
-    def __init__(self, folder: str | os.PathLike):
-        folder = newest_version(Path(folder))
-        try:
-            self._loaded = tf.saved_model.load(str(folder))  # owns the variables
-        except Exception as error:  # a damaged file may raise anything, IndexError too
-            text = sentence(error)
-            raise ValueError(f"--model={folder} cannot be loaded: {text}") from error
-        self.folder, self.signatures = folder, self._loaded.signatures
+    def __init__(self, folder: str | os.PathLike, module: Any = None):
+        self.folder, self._owner = Path(folder), module  # of the variables
+        if module is None:
+            self.folder = newest_version(self.folder)
+            self._owner = _load(self.folder)
+            self.signatures = self._owner.signatures
+        else:
+            self.signatures = module.signatures()
 
     def require(self, *names: str) -> None:
         """Raises a `ValueError` unless the model has signatures of these names."""
@@ -38,10 +40,17 @@ class Model:
                 f"{missing}, received {sorted(self.signatures)}."
             )
 
-    def call(self, name: str, batch: list[str]) -> dict:
+    def call(self, name: str, **texts: list[str]) -> dict:
         """Calls a signature with sentences and returns its outputs as NumPy arrays."""
-        outputs = self.signatures[name](text=tf.constant(batch, tf.string))
-        return {key: output.numpy() for key, output in outputs.items()}
+        inputs = {key: tf.constant(batch, tf.string) for key, batch in texts.items()}
+        return {key: output.numpy() for key, output in self.signatures[name](**inputs).items()}
+
+
+def _load(folder: Path) -> Any:
+    try:
+        return tf.saved_model.load(str(folder))
+    except Exception as error:  # a damaged file may raise anything, IndexError too
+        raise ValueError(f"--model={folder} cannot be loaded: {sentence(error)}") from error
 
 
 def newest_version(folder: Path) -> Path:

@@ -1,52 +1,183 @@
 """What `apps.predict` does with a classifier: names what is on image files.
 
-Each file gets one line on standard output, `path<TAB>name probability<TAB>...`, most probable
-first. `--attention=picture.png` also draws where the model looked: for one image in picture.png,
-for several in picture-1.png, picture-2.png and so on.
+Each file gets one line, `path<TAB>name probability<TAB>...`, most probable first.
+`--attention=picture.png` also draws where the model looked: for one image in picture.png, for
+several in picture-1.png, picture-2.png and so on.
 """
 
-from collections.abc import Sequence
+import glob
+import io
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from kerasformer import explain
 from pipelines.error_sentence import sentence
-from pipelines.images.files import fault
+from pipelines.exported.answers import Faults, Write, bar, is_typed, written_to
+from pipelines.exported.models import Model
+from pipelines.exported.pictures import picture_paths
+from pipelines.images.files import SUFFIXES, fault
 
 
-def predict(signatures: dict, paths: Sequence[str], pictures: Sequence[Path] | None) -> None:
-    """Prints the classes of image files, and draws where the model looked.
+def classify(
+    model: Model,
+    arguments: Sequence[str],
+    file: str | None,
+    attention: str | None,
+    batch_size: int,
+    output: str | None,
+) -> int:
+    """Classifies what `apps.predict` was given.
 
     Args:
-        signatures: those of the exported classifier, by name.
-        paths: the files.
-        pictures: path of a picture for each file, or `None`.
+        model: a classifier.
+        arguments: image files, folders of such, or patterns such as `"photos/*.jpg"`; without any,
+            those in the lines of `file` or else of standard input are taken.
+        file: path of a text file, or `None`.
+        attention: path of the picture to draw, as in `picture_paths`, or `None`.
+        batch_size: int. How many images are classified at a time.
+        output: path of the file for the answers, or `None` for standard output.
 
-    Raises:
-        OSError: when a file cannot be read; nothing has been printed then.
-        ValueError: when there is no file, or one is no image that can be used, likewise.
+    Returns:
+        The exit code: 1 if an image could not be used, else 0.
     """
-    if not paths:
-        raise ValueError("Expected the paths of images as arguments, received none.")
-    files = [Path(path).read_bytes() for path in paths]
-    for path, contents in zip(paths, files, strict=True):
-        reason = fault(contents)
-        if reason and not reason.startswith("animated"):  # Of those the first frame is taken.
-            raise ValueError(f"{path} cannot be used: {reason}.")
-    images = [tf.constant([contents]) for contents in files]
-    answers = []
-    for path, image in zip(paths, images, strict=True):
-        try:
-            answers.append(signatures["classify"](image=image))
-        except tf.errors.InvalidArgumentError as error:
-            raise ValueError(f"{path} cannot be used: {sentence(error)}") from error
-    for index, (path, image, answer) in enumerate(zip(paths, images, answers, strict=True)):
-        names = [name.decode("utf-8") for name in answer["class_names"][0].numpy()]
-        shares = answer["probabilities"][0].numpy()
-        pairs = [f"{name} {share:.4f}" for name, share in zip(names, shares, strict=True)]
-        print(path, *pairs, sep="\t", flush=True)
-        if pictures:
-            seen = signatures["attention"](image=image)
-            pixels, weights = (seen[key][0].numpy() for key in ("pixels", "attention"))
-            explain.draw_grid_maps(pixels, weights, pictures[index], titles=names[:1])
+    if arguments and file is not None:
+        raise ValueError(
+            f"Expected images or --file, received both: {len(arguments)} and --file={file}."
+        )
+    faults, pictures = Faults(), None
+    batch_size = 1 if is_typed(arguments, file) else batch_size
+    paths: Iterable[str] = expand(arguments or _lines(file), faults)
+    if arguments or file is not None or attention is not None:
+        paths = list(paths)
+    if attention is not None:
+        model.require("attention")
+        pictures = picture_paths("attention", attention, len(paths))
+    with written_to(output) as write:
+        predict(model.signatures, paths, write, faults, pictures, batch_size, output)
+    return faults.exit_code
+
+
+def predict(
+    signatures: dict,
+    paths: Iterable[str],
+    write: Write,
+    faults: Faults,
+    pictures: Sequence[Path] | None = None,
+    batch_size: int = 32,
+    output: str | None = None,
+) -> None:
+    """Answers what is on image files, and draws where the model looked.
+
+    Args:
+        signatures: those of the classifier, by name.
+        paths: the files.
+        write: function that takes each answer, as `answers.written_to` yields it.
+        faults: takes each file that cannot be used, and the others go on.
+        pictures: path of a picture for each file, or `None`.
+        batch_size: int. How many images are classified at a time.
+        output: as in `classify`, because answers on a terminal leave no room for a bar.
+    """
+    numbered = enumerate(paths)
+    with bar(len(paths) if isinstance(paths, list) else None, output, "image") as shown:
+        while batch := list(itertools.islice(numbered, batch_size)):
+            usable = list(filter(None, (_read(*item, faults) for item in batch)))
+            for (index, path, contents), answer in _answers(signatures, usable, faults):
+                names, probabilities = answer
+                pairs = list(zip(names, probabilities, strict=True))
+                text = "\t".join([path, *(f"{name} {share:.4f}" for name, share in pairs)])
+                write(_row(path, pairs), text)
+                if pictures:
+                    seen = signatures["attention"](image=tf.constant([contents]))
+                    pixels, weights = (seen[key][0].numpy() for key in ("pixels", "attention"))
+                    explain.draw_grid_maps(pixels, weights, pictures[index], titles=names[:1])
+            shown.update(len(batch))
+
+
+def expand(names: Iterable[str], faults: Faults) -> Iterator[str]:
+    """Lists the files that names stand for: files, the images in folders, and patterns.
+
+    Args:
+        names: paths and patterns.
+        faults: takes each that stands for none.
+    """
+    for name in names:
+        if os.path.isdir(name):
+            found = sorted(str(path) for path in Path(name).rglob("*") if _is_image(path, name))
+            if not found:
+                faults.add(f"{name} holds no images: expected files of {', '.join(SUFFIXES)}.")
+            yield from found
+        elif glob.has_magic(name) and not os.path.exists(name):
+            found = sorted(filter(os.path.isfile, glob.glob(name, recursive=True)))
+            if not found:
+                faults.add(f"{name} matches no file.")
+            yield from found
+        else:
+            yield name
+
+
+def _is_image(path: Path, folder: str) -> bool:
+    parts = path.relative_to(folder).parts
+    is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not is_hidden and path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _lines(file: str | None) -> Iterator[str]:
+    """Reads a path from each line of a file, or of standard input."""
+    stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
+    with open(file, "rb") if file is not None else stdin as lines:
+        for line in lines:
+            name = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n"))
+            if name:
+                yield name
+
+
+def _read(index: int, path: str, faults: Faults) -> tuple[int, str, bytes] | None:
+    """Reads a file; one that cannot be used is a fault."""
+    try:
+        contents = Path(path).read_bytes()
+    except OSError as error:
+        faults.add(f"{path} cannot be used: {error.strerror}.")
+        return None
+    reason = fault(contents)
+    if reason and not reason.startswith("animated"):  # Of those the first frame is taken.
+        faults.add(f"{path} cannot be used: {reason}.")
+        return None
+    return index, path, contents
+
+
+def _answers(signatures: dict, items: list[tuple], faults: Faults) -> Iterator[tuple[tuple, Any]]:
+    """Classifies files at once, and if one of them cannot be decoded each half by itself.
+
+    Yields:
+        Pairs of an item, as `_read` returns it, and the names and probabilities of its classes.
+    """
+    if not items:
+        return
+    try:
+        answer = signatures["classify"](image=tf.constant([contents for *_, contents in items]))
+    except tf.errors.InvalidArgumentError as error:
+        if len(items) == 1:
+            faults.add(f"{items[0][1]} cannot be used: {sentence(error)}")
+            return
+        middle = len(items) // 2
+        yield from _answers(signatures, items[:middle], faults)
+        yield from _answers(signatures, items[middle:], faults)
+        return
+    rows = zip(answer["class_names"].numpy(), answer["probabilities"].numpy(), strict=True)
+    for item, (names, probabilities) in zip(items, rows, strict=True):
+        yield item, ([name.decode("utf-8") for name in names], probabilities)
+
+
+def _row(path: str, pairs: list) -> dict[str, Any]:
+    """Makes a row of an answer: the file, and its classes with their probabilities."""
+    row: dict[str, Any] = {"image": path}
+    for rank, (name, share) in enumerate(pairs, start=1):
+        suffix = "" if rank == 1 else f"_{rank}"
+        row |= {f"prediction{suffix}": name, f"probability{suffix}": round(float(share), 6)}
+    return row

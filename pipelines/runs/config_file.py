@@ -196,6 +196,8 @@ def check_types(
 
 
 def _as_type(name: str, value: Any, expected: Any, is_strict: bool) -> Any:
+    if isinstance(expected, str) and value is None:
+        return None  # As length_penalty may be; what reads the key refuses it elsewhere.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(expected, tuple) and isinstance(value, list):
         return tuple(value)

@@ -1,31 +1,48 @@
 """Scores of the model of a run."""
 
+import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
+from pipelines.data.sources import source_name
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.files import write_atomically, write_text
 from pipelines.runs.folder import opened
-from pipelines.runs.weights import load_model
+from pipelines.runs.weights import changed, load_model
+from pipelines.tables import require_writable, write_table
+
+USED = ("decode", "serve")  # the parts of a config that say how a model is used
+SIZES = ("batch_size", "num_hypotheses")  # keys of these that change no score
+LONGEST = 100  # characters of what is added to the name of a file
+SHOWN = 3  # scores in a summary
 
 
 def match(scores: Path, config, workdir: str, weights: str) -> bool:
-    """Tests whether a file of scores is of these weights and this test set."""
-    expected = description(config, workdir, weights, "test")
-    return expected.items() <= json.loads(scores.read_text()).items()
+    """Tests whether a file of scores is of these weights, this test set, and this way of using it.
+
+    What a file does not say, because an earlier version wrote it, counts as equal.
+    """
+    expected = json.loads(json.dumps(description(config, workdir, weights, "test")))
+    found = json.loads(scores.read_text())
+    return all(found.get(name, value) == value for name, value in expected.items())
 
 
 def description(config, workdir: str, weights: str, split: str) -> dict:
-    """Describes what scores are of: the split and its data, the weights and their step."""
-    data_config = config.get("data", {})
-    values = [data_config.get(key) for key in ("name", "folder", split)]
-    data = " ".join(str(value) for value in values if value)
-    data = data or data_config.get("format", config.task)
-    return {"split": split, "data": data, "weights": weights, "step": _last_step(workdir)}
+    """Describes what scores are of: the split and its data, the weights, their step, the use."""
+    data = source_name(config.get("data", {}), split) or config.task
+    used = {
+        part: {key: value for key, value in config[part].to_dict().items() if key not in SIZES}
+        for part in USED
+        if part in config
+    }
+    step = _last_step(workdir)
+    return {"split": split, "data": data, "weights": weights, "step": step, **used}
 
 
 def _last_step(workdir: str) -> int:
@@ -33,7 +50,13 @@ def _last_step(workdir: str) -> int:
 
 
 def evaluate_run(
-    find: Callable[[str], Any], workdir: str, weights: str | None, split: str
+    find: Callable[[str], Any],
+    workdir: str,
+    weights: str | None,
+    split: str,
+    changes: Mapping[str, Any] | None = None,
+    own_test: str = "",
+    output: str | None = None,
 ) -> tuple[dict, str]:
     """Reads the config of a run and evaluates its model, while no other process does so.
 
@@ -42,21 +65,58 @@ def evaluate_run(
         workdir: folder of the run.
         weights: as in `load_model`, or `None` for those that the config names.
         split: `"test"` or `"validation"`.
+        changes: values other than those of the config, as in `weights.changed`.
+        own_test: path of data to score instead of the test set, as the task's `own_test` reads it.
+        output: path of one more file for the predictions, as in `tables`.
 
     Returns:
         As `evaluate`.
 
     Raises:
-        ValueError: when another process evaluates the run, there is none, or as in `load_model`.
+        ValueError: when another process evaluates the run, there is none, a value or a path cannot
+            be, or as in `load_model`.
     """
+    if output:
+        require_writable("output", output)
     with opened(find, workdir, f".lock-evaluation-{split}", "evaluates") as (task, config):
-        return evaluate(task, config, workdir, weights or config.weights, split)
+        changes = dict(changes or {})
+        label = file_label(changes, own_test)
+        if own_test:
+            changes |= {f"data.{key}": x for key, x in task.own_test(config, own_test).items()}
+        config = changed(task, config, changes)
+        return evaluate(task, config, workdir, weights or config.weights, split, label, output)
+
+
+def file_label(changes: Mapping[str, Any], own_test: str) -> str:
+    """Names an evaluation that is not the run's own, for its files.
+
+    Example:
+
+    >>> file_label({"decode.beam_size": 1}, "my/test.en,my/test.de")
+    '-my-test.en-my-test.de-beam_size=1'
+    """
+    values = {key.partition(".")[2]: value for key, value in changes.items()}
+    shown = [f"{name}={value}" for name, value in values.items() if name not in SIZES]
+    text = " ".join([own_test, *shown])
+    label = re.sub(r"[^\w.=+]+", "-", text).strip("-")
+    if len(label) > LONGEST:
+        label = f"{label[: LONGEST - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"-{label}" if label else ""
 
 
 def evaluate(
-    task: Any, config: ml_collections.ConfigDict, workdir: str, weights: str, split: str
+    task: Any,
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    weights: str,
+    split: str,
+    label: str = "",
+    output: str | None = None,
 ) -> tuple[dict, str]:
-    """Scores the model of a run and writes `evaluation-<split>.json` and a table beside it.
+    """Scores the model of a run and writes scores, table, pictures and predictions.
+
+    They are `evaluation-<split><label>.json`, `.md`, `-<picture>.png` and `-predictions.tsv` in the
+    folder of the run.
 
     Args:
         task: `training.task.Task`, the run's.
@@ -64,19 +124,34 @@ def evaluate(
         workdir: folder of the run.
         weights: as in `load_model`.
         split: `"test"` or `"validation"`.
+        label: str. What the names of the files have behind the split.
+        output: path of one more file for the predictions.
 
     Returns:
-        Tuple of the scores and the task's table.
+        Tuple of the scores and a line on them that a person reads.
 
     Raises:
         ValueError: as in `load_model`.
     """
     module = task.serving(load_model(task.build, config, workdir, weights), config, workdir)
-    scores, table, pictures = task.evaluate(module, config, split)
-    scores = {**description(config, workdir, weights, split), **scores}
-    for name, figure in pictures.items():
-        path = Path(workdir) / f"evaluation-{split}-{name}.png"
-        write_atomically(path, figure.savefig)
-    write_text(Path(workdir) / f"evaluation-{split}.md", table)
-    write_text(Path(workdir) / f"evaluation-{split}.json", json.dumps(scores, indent=1))
-    return scores, table
+    evaluation = task.evaluate(module, config, split)
+    scores = {**description(config, workdir, weights, split), **evaluation.scores}
+    stem = str(Path(workdir) / f"evaluation-{split}{label}")
+    for name, figure in evaluation.figures.items():
+        write_atomically(f"{stem}-{name}.png", figure.savefig)
+    if evaluation.predictions:
+        rows = partial(write_table, rows=evaluation.predictions, key="prediction")
+        for path in filter(None, (f"{stem}-predictions.tsv", output)):
+            write_atomically(path, rows)
+    write_text(f"{stem}.md", evaluation.table)
+    write_text(f"{stem}.json", json.dumps(scores, indent=1))
+    return scores, _summary(evaluation, scores, stem)
+
+
+def _summary(evaluation: Any, scores: Mapping[str, Any], stem: str) -> str:
+    numbers = [(name, x) for name, x in evaluation.scores.items() if isinstance(x, float)]
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers[:SHOWN])
+    of_what = f"{scores['split']} ({scores['data']})"
+    weights = f"weights {scores['weights']} of step {scores['step']}"
+    files = [f"{stem}.md", f"{stem}-predictions.tsv"][: 2 if evaluation.predictions else 1]
+    return f"Scores on {of_what}, {weights}: {shown}. See {' and '.join(files)}."

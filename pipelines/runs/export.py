@@ -6,9 +6,11 @@ model card, `README.md`. A file is written only if its runtime answers as Tensor
 """
 
 import contextlib
+import datetime
+import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,31 @@ import tensorflow as tf
 
 from kerasformer.interop.litert import export_litert
 from kerasformer.interop.onnx import export_onnx
+from pipelines.data.sources import source_name
+from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.evaluation import match
 from pipelines.runs.files import write_text
 from pipelines.runs.folder import opened
-from pipelines.runs.weights import load_model
+from pipelines.runs.weights import changed, load_model
 
 RUNTIMES = {
     "onnx": ("ONNX", ".onnx", export_onnx),
     "litert": ("LiteRT", ".tflite", export_litert),
 }
 FORMATS = ("saved_model", *RUNTIMES)
+LICENCE = (
+    "The code that made this model is Kerasformer, under the Apache License 2.0. Whether the "
+    "weights may be passed on depends on the licences of the data."
+)
+OTHER_USE = "`docs/runtimes.md` of Kerasformer has code that uses these files."
 
 
 def export_run(
-    find: Callable[[str], Any], workdir: str, weights: str | None, format: str = "saved_model"
+    find: Callable[[str], Any],
+    workdir: str,
+    weights: str | None,
+    format: str = "saved_model",
+    changes: Mapping[str, Any] | None = None,
 ) -> Path:
     """Reads the config of a run and exports its model, while no other process does so.
 
@@ -39,6 +52,7 @@ def export_run(
         workdir: folder of the run.
         weights: as in `load_model`, or `None` for those that the config names.
         format: one of `FORMATS`.
+        changes: values other than those of the config, as in `weights.changed`.
 
     Returns:
         The folder of the new version.
@@ -47,6 +61,7 @@ def export_run(
         ValueError: when another process exports the run, there is none, or as in `export`.
     """
     with opened(find, workdir, f".lock-{_folder_name(format)}", "exports") as (task, config):
+        config = changed(task, config, changes or {})
         return export(task, config, workdir, weights or config.weights, format)
 
 
@@ -84,7 +99,11 @@ def export(
             tf.saved_model.save(module, str(folder), signatures=functions)
         else:
             title, functions = _write_files(task, module, folder, workdir, format)
-        card = model_card(title, functions, task.example(module, config), config, workdir, weights)
+        parts = dict(task.card(config, workdir))
+        if format != "saved_model":
+            parts["Use"] = OTHER_USE
+        parts["Example"] = task.example(module, config)
+        card = model_card(title, functions, parts, config, workdir, weights)
         write_text(folder / "README.md", card)
 
     module = task.serving(load_model(task.build, built, workdir, weights), built, workdir)
@@ -126,22 +145,53 @@ def _write_files(task, module, folder, workdir, format):
     return f"{runtime}, in float32, within {largest:.1e} of TensorFlow", functions
 
 
-def model_card(title: str, functions: dict, example: str, config, workdir, weights: str) -> str:
-    """Describes an exported model: what goes in and out, one example, scores, config."""
-    lines = [f"# {config.task}: {title}", "", f"Weights: {weights}.", "", "## Signatures", ""]
+def model_card(title: str, functions: dict, parts: dict, config, workdir, weights: str) -> str:
+    """Describes an exported model: its data, what goes in and out, use, scores, licence, config.
+
+    Args:
+        title: str. What was written.
+        functions: `tf.function` by name.
+        parts: Markdown by title, of the task.
+        config, workdir, weights: as in `export`.
+    """
+    newest = Checkpoints(Path(workdir) / "checkpoints").paths()[-1]
+    step, counts = _step_and_counts(newest)
+    today = datetime.date.today().isoformat()
+    made = (
+        f"Made on {today} from step {step} of a run of the task {config.task}, weights {weights}."
+    )
+    lines = [f"# {config.task}: {title}", "", made, "", "## Data", ""]
+    lines += [f"- {number:,} {name}" for name, number in counts.items()]
+    for split in ("train", "validation", "test"):
+        source = source_name(config.get("data", {}), split) or "not named in the config"
+        lines.append(f"- {split}: {source}")
+    for name, text in parts.items():
+        lines += ["", f"## {name}", "", text.strip()]
+    lines += ["", "## Signatures", ""]
     for name, function in functions.items():
-        concrete = function.get_concrete_function()
-        inputs = concrete.structured_input_signature[0]
-        lines += [f"`{name}`", ""]
-        lines += [f"- in `{spec.name}`: {spec.dtype.name} {spec.shape}" for spec in inputs]
-        lines += [
-            f"- out `{key}`: {spec.dtype.name} {spec.shape}"
-            for key, spec in concrete.structured_outputs.items()
-        ]
-        lines.append("")
-    lines += ["## Example", "", example]
+        lines += [*_signature(name, function), ""]
     scores = Path(workdir) / "evaluation-test.json"
     if scores.exists() and match(scores, config, workdir, weights):
         lines += ["## Scores on the test set", "", "```json", scores.read_text().strip(), "```", ""]
+    lines += ["## Licence", "", LICENCE, ""]
     lines += ["## Config", "", "```json", config.to_json(indent=1), "```", ""]
     return "\n".join(lines)
+
+
+def _signature(name: str, function: Any) -> list[str]:
+    """Lists what goes into a function and what comes out."""
+    concrete = function.get_concrete_function()
+    inputs = concrete.structured_input_signature[0]
+    outputs = concrete.structured_outputs.items()
+    return [
+        f"`{name}`",
+        "",
+        *(f"- in `{spec.name}`: {spec.dtype.name} {spec.shape}" for spec in inputs),
+        *(f"- out `{key}`: {spec.dtype.name} {spec.shape}" for key, spec in outputs),
+    ]
+
+
+def _step_and_counts(checkpoint: Path) -> tuple[int, dict[str, int]]:
+    """Reads the step of a checkpoint, and what its data counts, if its version wrote that."""
+    state = json.loads((checkpoint / "state.json").read_text())
+    return state["step"], state.get("counts", {})

@@ -76,10 +76,25 @@ def opened(
             not one of this version.
     """
     with locked(workdir, name, verb):
-        config = read_config(workdir)
-        task = find(config.task)
-        complete(config, task.default_config())
-        yield task, config
+        yield read_run(find, workdir)
+
+
+def read_run(
+    find: Callable[[str], Any], workdir: str | os.PathLike
+) -> tuple[Any, ml_collections.ConfigDict]:
+    """Reads the task of a run and its config, with the defaults of keys that it lacks.
+
+    Args:
+        find: function from a name to the `training.task.Task` of that name.
+        workdir: folder of the run.
+
+    Raises:
+        ValueError: when there is no run, or its config is not one of this version.
+    """
+    config = read_config(workdir)
+    task = find(config.task)
+    complete(config, task.default_config())
+    return task, config
 
 
 def _lock(path: Path, made: set[Path] | None) -> IO:

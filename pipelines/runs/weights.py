@@ -1,14 +1,70 @@
 """The weights of a run: what a checkpoint holds, and a model that has them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import ml_collections
 import numpy as np
+import tensorflow as tf
 
 from pipelines.runs.checkpoints import WEIGHTS, Checkpoints
-from pipelines.runs.folder import require_unchanged, saved_hashes
+from pipelines.runs.folder import read_run, require_unchanged, saved_hashes
+
+
+def load_run(
+    find: Callable[[str], Any],
+    workdir: str,
+    weights: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> tf.Module:
+    """Loads what a run would export.
+
+    Args:
+        find: function from a name to the `training.task.Task` of that name.
+        workdir: folder of the run.
+        weights: as in `load_model`, or `None` for those that the config names.
+        changes: values other than those of the config, as in `changed`.
+
+    Returns:
+        What `serving` of the task returns.
+
+    Raises:
+        ValueError: when there is no run, a value cannot be, or as in `load_model`.
+    """
+    task, config = read_run(find, workdir)
+    config = changed(task, config, changes or {})
+    model = load_model(task.build, config, workdir, weights or config.weights)
+    return task.serving(model, config, workdir)
+
+
+def changed(
+    task: Any, config: ml_collections.ConfigDict, changes: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """Returns the config of a run with other values, which its task has checked.
+
+    Args:
+        task: `training.task.Task`, the run's.
+        config: the config, which stays as it is.
+        changes: values by key, such as `"decode.beam_size"`.
+
+    Raises:
+        ValueError: for a part that the configs of the task do not have, or a value that cannot be.
+    """
+    if not changes:
+        return config
+    config = config.copy_and_resolve_references()
+    with config.ignore_type():
+        for key, value in changes.items():
+            part, _, name = key.partition(".")
+            if part not in config:
+                raise ValueError(
+                    f"Expected a run whose config has {key}, received one of {config.task}."
+                )
+            config[part][name] = value
+    task.check(config)
+    return config
 
 
 def load_model(

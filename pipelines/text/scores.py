@@ -145,12 +145,19 @@ def score(
     }
 
 
+def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
+    """Computes chrF of each sentence by itself, whose BLEU would be mostly noise."""
+    chrf = CHRF()
+    pairs = zip(hypotheses, references, strict=True)
+    return [chrf.sentence_score(hypothesis, [reference]).score for hypothesis, reference in pairs]
+
+
 def table(
     sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], count: int = 10
 ) -> str:
     """Writes the worst and the best sentences as Markdown that a terminal shows well too.
 
-    Sentences are ordered by their chrF, since BLEU of one sentence is mostly noise.
+    Sentences are ordered by their chrF.
 
     Args:
         sources: what was translated, one a sentence.
@@ -178,9 +185,8 @@ def table(
     _check(sources=sources, hypotheses=hypotheses, references=references)
     if count < 1:
         raise ValueError(f"Expected count to be at least 1, received count={count}.")
-    chrf = CHRF()
     texts = list(zip(sources, references, hypotheses, strict=True))
-    scores = [chrf.sentence_score(text[2], [text[1]]).score for text in texts]
+    scores = sentence_chrf(hypotheses, references)
     order = sorted(range(len(texts)), key=lambda index: scores[index])
     worst = order[:count]
     best = order[count:][-count:][::-1]

@@ -103,7 +103,7 @@ class _Loop:
         self.profile, self.is_profiling = profile or (), False
         metric = self.config.best_metric
         if saved is None:
-            self.state = State(metric, data.fingerprint, data.prepared)
+            self.state = State(metric, data.fingerprint, data.prepared, counts=data.counts)
         else:
             self.state = State.resumed(saved, metric, data)
             if self.workers.is_chief:

@@ -96,7 +96,8 @@ class Progress:
             print(
                 f"{state.step} steps in {state.seconds:.0f} s, {rate:.4g} {self.data.items} a "
                 f"second; best {metric} {state.best_value} at step {state.best_step}; "
-                f"time: {spent}."
+                f"time: {spent}.",
+                file=sys.stderr,
             )
         return {
             "steps": state.step,

@@ -38,6 +38,7 @@ class State:
         best_value, best_step: best validation, `None` before the first.
         stale: validations since the best one.
         first_loss: first loss that was logged.
+        counts: how many of what the data holds.
     """
 
     metric: str
@@ -55,13 +56,14 @@ class State:
     best_step: int = 0
     stale: int = 0
     first_loss: float | None = None
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def resumed(cls, saved: dict, metric: str, data: Data) -> "State":
         """Reads the state of a checkpoint, to resume, perhaps with another metric or other data."""
         period = Period(**_known(Period, saved.get("period", {})))
-        hashes = {"data": data.fingerprint, "prepared": data.prepared}
-        state = cls(**{**_known(cls, saved), **hashes, "period": period})
+        of_data = {"data": data.fingerprint, "prepared": data.prepared, "counts": data.counts}
+        state = cls(**{**_known(cls, saved), **of_data, "period": period})
         if state.metric != metric:  # The values of two metrics cannot be compared.
             state.metric, state.best_value, state.best_step, state.stale = metric, None, 0, 0
         return state

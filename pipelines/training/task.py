@@ -1,14 +1,14 @@
 """The contract between a task and the programs: all that the author of a task writes.
 
 A task is anything that has the names of `Task`: a package whose `__init__.py` hands them on (as
-`pipelines.tasks.translation` does) or an object. Five names have a default, the functions at the
+`pipelines.tasks.translation` does) or an object. Seven names have a default, the functions at the
 end of this file, which a task hands on as they are if it has nothing to do there: `resolve`,
-`begin`, `finish`, `after_step` and `validation_scorer`. A package hands one on by
-`from pipelines.training.task import after_step as after_step`. A new task is added to `TASKS` in
+`begin`, `finish`, `after_step`, `validation_scorer`, `own_test` and `card`. A package hands one on
+by `from pipelines.training.task import after_step as after_step`. A new task is added to `TASKS` in
 `apps/tasks.py`, and its folder to `ROOMS` in `BUILD`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -30,6 +30,7 @@ class Data(NamedTuple):
         fingerprint: a hash of each part of the data by its name, such as `"training pairs"`; a run
             does not resume with other data.
         prepared: a hash of each file of `Task.PREPARED`, which the training adds.
+        counts: how many of what there are, such as `{"training pairs": 29000}`, for the model card.
     """
 
     train: Callable[[int], tf.data.Dataset]
@@ -38,6 +39,24 @@ class Data(NamedTuple):
     items: str
     fingerprint: Mapping[str, str | int] = {}
     prepared: Mapping[str, str] = {}
+    counts: Mapping[str, int] = {}
+
+
+class Evaluation(NamedTuple):
+    """What a task's `evaluate` returns.
+
+    Attributes:
+        scores: a dict that JSON can hold.
+        table: examples or classes, in Markdown.
+        figures: matplotlib figures by name.
+        predictions: a dict of plain values for each item of the split, in its order: what was read,
+            its reference, the prediction and how sure or how good it is. All have the same keys.
+    """
+
+    scores: dict[str, Any]
+    table: str
+    figures: Mapping[str, Any] = {}
+    predictions: Sequence[Mapping[str, Any]] = ()
 
 
 class Task(Protocol):
@@ -184,18 +203,33 @@ class Task(Protocol):
             other runtimes, `runtime_functions(format) -> dict` of pairs `(tf.function, samples)`.
         """
 
-    def evaluate(
-        self, module: Any, config: ml_collections.ConfigDict, split: str
-    ) -> tuple[dict[str, Any], str, Mapping[str, Any]]:
-        """Scores what `serving` returns on `"test"` or `"validation"`.
-
-        Returns:
-            Tuple of the scores (a dict that JSON can hold), a table of examples or classes in
-            Markdown, and matplotlib figures by name.
-        """
+    def evaluate(self, module: Any, config: ml_collections.ConfigDict, split: str) -> Evaluation:
+        """Scores what `serving` returns on `"test"` or `"validation"`."""
 
     def example(self, module: Any, config: ml_collections.ConfigDict) -> str:
         """Runs one example through what `serving` returns, as Markdown for the model card."""
+
+    def own_test(self, config: ml_collections.ConfigDict, path: str) -> Mapping[str, Any]:
+        """Says how data that a user names is read as the test set; by default it cannot be.
+
+        Args:
+            config: the resolved config.
+            path: what the user gave: a file, a folder, or files with commas between them.
+
+        Returns:
+            Dict of keys of `config.data` with the values that read it.
+
+        Raises:
+            ValueError: when the task cannot read this.
+        """
+
+    def card(self, config: ml_collections.ConfigDict, workdir: str) -> Mapping[str, str]:
+        """Writes what the task knows for the model card of an export; by default nothing.
+
+        Returns:
+            Dict of Markdown by title: what the model is for, what it does to its input, code that
+            uses the SavedModel beside it.
+        """
 
     def show_batch(
         self,
@@ -243,6 +277,16 @@ def finish(sums: Mapping[str, Any]) -> Mapping[str, float]:
 def after_step(model: keras.Model, config: ml_collections.ConfigDict) -> None:
     """Leaves the model as the optimizer made it: the default of `Task.after_step`."""
     return  # AutoGraph cannot read a function of a docstring alone.
+
+
+def own_test(config: ml_collections.ConfigDict, path: str) -> Mapping[str, Any]:
+    """Reads no data of a user: the default of `Task.own_test`."""
+    raise ValueError(f"Expected a task that reads own data, received {path} with {config.task}.")
+
+
+def card(config: ml_collections.ConfigDict, workdir: str) -> Mapping[str, str]:
+    """Adds nothing to the model card: the default of `Task.card`."""
+    return {}
 
 
 def validation_scorer(

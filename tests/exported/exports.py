@@ -7,6 +7,7 @@ import tensorflow as tf
 from kerasformer.models import Seq2SeqTransformer, VisionTransformer
 from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
 from pipelines.tasks.classification.classifier import Classifier
+from pipelines.tasks.translation.decode import DEFAULTS
 from pipelines.tasks.translation.translator import Translator
 
 LINES = ["The boy sees a dog.", "A girl washes cows.", "Der Junge sieht.", "Ein Hund wäscht Kühe."]
@@ -22,13 +23,11 @@ def make_translator(max_source_length=127):
     model.build()
     decode = ml_collections.ConfigDict(
         {
+            **DEFAULTS,
             "max_source_length": max_source_length,
             "max_ratio": 1.0,
             "max_extra": 3,
             "beam_size": HYPOTHESES,
-            "num_hypotheses": HYPOTHESES,
-            "length_penalty": "wu",
-            "alpha": 0.6,
         }
     )
     return Translator(model, tokenizer, decode)

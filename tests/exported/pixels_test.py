@@ -3,6 +3,8 @@
 The classifier is small and untrained; what its answers must be is asked of it in this process.
 """
 
+import csv
+import re
 from pathlib import Path
 
 import keras
@@ -13,7 +15,8 @@ import tensorflow as tf
 from PIL import Image
 
 from kerasformer.models import VisionTransformer
-from pipelines.exported.pixels import predict
+from pipelines.exported import pixels
+from pipelines.exported.answers import Faults, written_to
 from pipelines.tasks.classification.classifier import Classifier
 from tests import programs
 
@@ -39,6 +42,14 @@ def signatures(exported):
     return tf.saved_model.load(str(exported / "1")).signatures
 
 
+def predict(signatures, paths, pictures=None, **options):
+    """Answers on standard output; returns the exit code."""
+    faults = Faults()
+    with written_to(None) as write:
+        pixels.predict(signatures, paths, write, faults, pictures, **options)
+    return faults.exit_code
+
+
 @pytest.fixture
 def files(tmp_path):
     """Writes three pictures of different kinds and sizes."""
@@ -52,7 +63,7 @@ def files(tmp_path):
 
 class PredictTest:
     def test_each_file_has_its_line_best_class_first(self, signatures, files, capsys):
-        predict(signatures, files, pictures=None)
+        predict(signatures, files)
         lines = capsys.readouterr().out.splitlines()
         for path, line in zip(files, lines, strict=True):
             found = signatures["classify"](image=tf.constant([Path(path).read_bytes()]))
@@ -71,62 +82,84 @@ class PredictTest:
         assert all(min(matplotlib.image.imread(path).shape[:2]) > 100 for path in pictures)
         assert len({path.read_bytes() for path in pictures}) == 3
 
-    @pytest.mark.parametrize(
-        ("contents", "fault"),
-        [(b"", "empty"), (b"GIF89a is not enough", "no image"), (b"text", "no image")],
-    )
-    def test_a_bad_file_is_named_before_anything_is_printed(
-        self, signatures, files, tmp_path, capsys, contents, fault
-    ):
-        (tmp_path / "bad.png").write_bytes(contents)
-        with pytest.raises(ValueError, match=rf"bad\.png cannot be used: {fault}"):
-            predict(signatures, [*files, str(tmp_path / "bad.png")], pictures=None)
-        assert capsys.readouterr().out == ""
-
-    def test_a_file_that_is_cut_off_is_named_before_anything_is_printed(
-        self, signatures, files, tmp_path, capsys
-    ):
-        (tmp_path / "cut.png").write_bytes(Path(files[0]).read_bytes()[:-40])
-        with pytest.raises(ValueError, match=r"cut\.png cannot be used: \w+") as caught:
-            predict(signatures, [*files, str(tmp_path / "cut.png")], pictures=None)
-        assert "Graph" not in str(caught.value) and capsys.readouterr().out == ""
+    def test_bad_files_are_named_and_the_others_go_on(self, signatures, files, tmp_path, capsys):
+        predict(signatures, files)
+        expected = capsys.readouterr().out
+        bad = {
+            "empty": b"",
+            "gif": b"GIF89a is not enough",
+            "cut": Path(files[0]).read_bytes()[:-40],
+        }
+        paths = [str(tmp_path / f"{name}.png") for name in bad]
+        for path, contents in zip(paths, bad.values(), strict=True):
+            Path(path).write_bytes(contents)
+        mixed = [paths[0], files[0], str(tmp_path / "none.png"), *paths[1:], *files[1:]]
+        for batch_size in (2, 32):
+            assert predict(signatures, mixed, batch_size=batch_size) == 1
+            out, err = capsys.readouterr()
+            assert out == expected and "Graph" not in err
+            for name, reason in [("empty", "empty"), ("gif", "no image"), ("none", "No such file")]:
+                assert f"error: {tmp_path}/{name}.png cannot be used: {reason}" in err
+            assert re.search(r"error: \S+cut\.png cannot be used: \w+", err)
+            assert err.count("\n") == 4
 
     def test_of_an_animated_gif_the_first_frame_is_taken(self, signatures, tmp_path, capsys):
         frames = [Image.new("RGB", (10, 8), color) for color in ("red", "blue")]
         path = str(tmp_path / "a.gif")
         frames[0].save(path, save_all=True, append_images=frames[1:])
         frames[0].save(tmp_path / "b.gif")
-        predict(signatures, [path, str(tmp_path / "b.gif")], pictures=None)
+        predict(signatures, [path, str(tmp_path / "b.gif")])
         first, second = capsys.readouterr().out.splitlines()
         assert first.split("\t")[1:] == second.split("\t")[1:]
 
-    def test_no_file_is_refused(self, signatures):
-        with pytest.raises(ValueError, match="paths of images as arguments, received none"):
-            predict(signatures, [], pictures=None)
+    def test_folders_and_patterns_stand_for_their_images(self, files, tmp_path, capsys):
+        for name in ("sub/.hidden.png", "sub/Thumbs.db", "__MACOSX/a.png", "sub/D.PNG"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"")
+        faults, odd = Faults(), str(tmp_path / "a[1].png")
+        Path(odd).write_bytes(b"")
+        found = list(pixels.expand([str(tmp_path), f"{tmp_path}/*.b*", odd, "none.png"], faults))
+        in_folder = [odd, *files, str(tmp_path / "sub/D.PNG")]
+        assert sorted(found[:5]) == sorted(in_folder) and found[5:] == [files[2], odd, "none.png"]
+        (tmp_path / "new").mkdir()
+        assert not list(pixels.expand([str(tmp_path / "new"), f"{tmp_path}/*.doc"], faults))
+        assert faults.count == 2 and "matches no file" in capsys.readouterr().err
 
 
 class ProgramTest:
     def test_files_are_classified_and_drawn(self, exported, signatures, files, tmp_path, capsys):
         picture = tmp_path / "seen.png"
         (done,) = programs.run(["predict", f"--model={exported}", *files, f"--attention={picture}"])
-        predict(signatures, files, pictures=None)
+        predict(signatures, files)
         assert (done.returncode, done.stdout) == (0, capsys.readouterr().out), done.stderr
         drawn = sorted(path.name for path in tmp_path.glob("seen*"))
         assert drawn == ["seen-1.png", "seen-2.png", "seen-3.png"]
 
+    def test_a_list_is_classified_into_a_table(self, exported, signatures, files, tmp_path, capsys):
+        (tmp_path / "list.txt").write_text("\n".join([files[0], "", "no.png", *files[1:]]) + "\n")
+        table = tmp_path / "answers.csv"
+        command = ["predict", f"--model={exported}", f"--file={tmp_path}/list.txt"]
+        (done,) = programs.run([*command, f"--output={table}"])
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "error: no.png cannot be used: No such file or directory.\n"
+        predict(signatures, files)
+        lines = capsys.readouterr().out.splitlines()
+        with open(table, newline="") as file:
+            for row, line in zip(csv.DictReader(file), lines, strict=True):
+                assert line.startswith(f"{row['image']}\t{row['prediction']} ")
+                assert float(row["probability"]) >= float(row["probability_3"])
+        assert not table.with_suffix(".csv.part").exists()
+
     def test_what_cannot_be_is_one_line_of_error(self, exported, files, tmp_path):
-        missing = tmp_path / "no.png"
         predict = ["predict", f"--model={exported}"]
         refused = {
-            "--alignment with a translator, received a classifier": [files[0], "--alignment=a.png"],
-            "--file with a translator, received a classifier": [files[0], "--file=a.txt"],
-            "--nbest with a translator, received a classifier": [files[0], "--nbest=3"],
+            "Expected --alignment with a translator": ["--alignment=a.png"],
+            "Expected --nbest with a translator, received a classifier.": ["--nbest=3"],
+            "Expected --output to end in one of": ["--output=a.xls"],
+            "Expected --top_k with the folder of a run": ["--top_k=3"],
+            "Expected images or --file, received both": ["--file=a.txt"],
         }
-        commands = [[*predict, *arguments] for arguments in refused.values()]
-        *done_commands, lost = programs.run(*commands, [*predict, missing])
-        for done, text in zip(done_commands, refused, strict=True):
+        commands = [[*predict, files[0], *arguments] for arguments in refused.values()]
+        for done, text in zip(programs.run(*commands), refused, strict=True):
             assert (done.returncode, done.stdout) == (1, "")
-            assert done.stderr.splitlines() == [f"error: Expected {text}."]
-        assert (lost.returncode, lost.stdout) == (1, "")
-        (line,) = lost.stderr.splitlines()
-        assert line.startswith("error: ") and "no.png" in line
+            assert done.stderr.startswith(f"error: {text}") and done.stderr.count("\n") == 1

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from pipelines.error_sentence import sentence
 from pipelines.exported import words
+from pipelines.exported.answers import Faults, listed, written_to
 from pipelines.exported.models import Model, newest_version
 from pipelines.exported.pictures import picture_paths
 from tests import ROOT, programs
@@ -55,16 +56,28 @@ def model(exported):
 
 def expected_lines(model, texts):
     """Asks for one sentence at a time, so that a batch must equal its sentences."""
-    answers = [model.call("translate", [text])["translation"][0] for text in texts]
+    answers = [model.call("translate", text=[text])["translation"][0] for text in texts]
     assert [not answer for answer in answers] == [not text.strip() for text in texts]
-    return [words.one_line(answer) for answer in answers]
+    return [words.spell(answer) for answer in answers]
 
 
-def notes(model, texts):
-    """Writes the notes on what is cut off, as are most translations without training."""
-    cut = [model.call("translate", [text])["truncated"][0] for text in texts]
-    text = "note: sentence {}, or its translation, was too long and is cut off.\n"
-    return "".join(text.format(n) for n, is_cut in enumerate(cut, 1) if is_cut)
+def answer(model, texts, pictures=None, **options):
+    """Answers on standard output; returns the exit code."""
+    faults = Faults()
+    with written_to(None) as write:
+        words.predict(model, texts, write, faults, words.Options(**options), pictures)
+    return faults.exit_code
+
+
+def notes(model, texts, what):
+    """Writes the note on what is cut off, as are most translations without training."""
+    cut = [model.call("translate", text=[text])["truncated"][0] for text in texts]
+    numbers = [number for number, is_cut in enumerate(cut, 1) if is_cut]
+    are = "sentences, or their translations, were"
+    if len(numbers) == 1:
+        are = "sentence, or its translation, was"
+    text = f"{len(numbers)} {are} too long and cut off: {listed(numbers, what)}."
+    return f"note: {text}\n" if numbers else ""
 
 
 def start(*arguments, **environment):
@@ -85,40 +98,42 @@ class OutputTest:
         texts = [LINES[0], "", *HARD, "  ", LINES[1], ""]
         expected = [*expected_lines(model, texts), ""]
         for batch_size in (1, 3, 32):
-            words.predict(model, texts, batch_size=batch_size)
+            answer(model, texts, batch_size=batch_size)
             assert capsys.readouterr().out.split("\n") == expected
 
     def test_no_sentences_give_no_lines(self, model, capsys):
-        words.predict(model, [])
+        answer(model, [])
         assert capsys.readouterr() == ("", "")
 
-    def test_a_cut_sentence_is_noted_by_its_number(self, model, capsys):
-        words.predict(model, ["", " ", "", LONG, ""], batch_size=2)
+    def test_cut_sentences_are_noted_once_by_their_numbers(self, model, capsys):
+        answer(model, ["", LONG, "", LONG, "", "", LONG], batch_size=2)
         out, err = capsys.readouterr()
-        assert out.count("\n") == 5
-        assert err == "note: sentence 4, or its translation, was too long and is cut off.\n"
+        assert out.count("\n") == 7
+        are = "3 sentences, or their translations, were too long and cut off"
+        assert err == f"note: {are}: lines 2, 4 and 7.\n"
+        assert listed(range(1, 24), "line").endswith(", 19, 20 and 3 more")
 
     @pytest.mark.parametrize("count", [1, 2, HYPOTHESES])
     def test_nbest_gives_scores_and_translations_best_first(self, model, capsys, count):
-        words.predict(model, [LINES[0], "", LINES[1]], nbest=count)
+        answer(model, [LINES[0], "", LINES[1]], nbest=count)
         first, empty, second, end = capsys.readouterr().out.split("\n\n")
         assert (empty.split("\t")[1], end) == ("", "")
         for text, block in zip(LINES, (first, second), strict=False):
-            answer = model.call("translate_nbest", [text])
+            found = model.call("translate_nbest", text=[text])
             rows = [line.split("\t") for line in block.split("\n")]
             scores = [float(score) for score, _ in rows]
-            np.testing.assert_allclose(scores, answer["scores"][0, :count], atol=1e-3)
+            np.testing.assert_allclose(scores, found["scores"][0, :count], atol=1e-3)
             assert scores == sorted(scores, reverse=True)
-            texts = [words.one_line(text) for text in answer["translations"][0, :count]]
+            texts = [words.spell(text) for text in found["translations"][0, :count]]
             assert [translation for _, translation in rows] == texts
 
     def test_more_hypotheses_than_there_are_are_counted(self, model, capsys):
         with pytest.raises(ValueError, match="at most 3.*received --nbest=5"):
-            words.predict(model, LINES, nbest=5)
+            answer(model, LINES, nbest=5)
         assert capsys.readouterr().out == ""
 
     def test_a_line_break_in_a_translation_does_not_break_the_line(self):
-        assert words.one_line("a\r\nb\u2028ü".encode()) == "a  b\u2028ü"
+        assert words.spell("a\r\nb\u2028ü".encode()) == "a  b\u2028ü"
 
     def test_batches_come_as_soon_as_they_are_full(self):
         given = iter("abcdefg")
@@ -128,11 +143,23 @@ class OutputTest:
         assert list(batches) == [["e", "f", "g"]]
 
 
+class ScoreTest:
+    def test_pairs_have_log_probabilities_and_what_is_no_pair_is_named(self, model, capsys):
+        source, target = LINES[0], LINES[2]
+        pairs = [f"{source}\t{target}", "", "no pair", f"{source}\t"]
+        assert answer(model, pairs, scores_pairs=True) == 1
+        out, err = capsys.readouterr()
+        found = model.call("score", source=[source] * 2, target=[target, ""])
+        first, second = (f"{value:.4f}" for value in found["log_probability"])
+        assert out.splitlines() == [first, "", "", second]
+        assert "one tab between them in line 3, received 0 tabs" in err
+
+
 class PictureTest:
     def test_several_have_numbers_and_an_empty_one_has_a_note(self, model, tmp_path, capsys):
         texts = [LINES[0], "", *HARD]
         pictures = picture_paths("alignment", tmp_path / "a.png", len(texts))
-        words.predict(model, texts, nbest=2, pictures=pictures, batch_size=2)
+        answer(model, texts, pictures, nbest=2, batch_size=2)
         drawn = {f"a-{i + 1}.png" for i in range(len(texts)) if texts[i]}
         assert set(os.listdir(tmp_path)) == drawn
         assert matplotlib.image.imread(pictures[0]).shape[1] > 100
@@ -184,33 +211,36 @@ class InputTest:
     def test_lines_end_in_any_of_the_usual_ways(self, tmp_path):
         path = tmp_path / "lines.txt"
         path.write_bytes("\ufeffä b \r\n\n\u2028 c\x0b\nd".encode())
-        assert list(words.sentences([], str(path), None)) == ["ä b ", "", "\u2028 c\x0b", "d"]
+        found = words.sentences([], str(path), None, Faults())
+        assert list(found) == ["ä b ", "", "\u2028 c\x0b", "d"]
 
-    def test_a_file_is_read_to_its_end_before_anything_is_printed(self, tmp_path):
-        path = tmp_path / "lines.txt"
-        path.write_bytes(b"fine\nfine\ncaf\xe9 noir\n")
-        with pytest.raises(ValueError, match=f"{path}, line 3 is not UTF-8"):
-            words.sentences([], str(path), None)
+    def test_a_line_that_is_not_utf8_is_named_and_the_others_go_on(self, tmp_path, capsys):
+        path, faults = tmp_path / "lines.txt", Faults()
+        path.write_bytes(b"fine\ncaf\xe9 noir\nfine\n\xe9\n")
+        assert list(words.sentences([], str(path), None, faults)) == ["fine", "", "fine", ""]
+        first, second = capsys.readouterr().err.splitlines()
+        assert first.startswith(f"error: {path}, line 2 is not UTF-8") and "line 4" in second
+        assert faults.exit_code == 1
 
-    def test_arguments_are_utf8_too(self):
+    def test_arguments_are_utf8_too(self, capsys):
         arguments = ["Kühe", os.fsdecode(b"caf\xe9")]
-        with pytest.raises(ValueError, match="argument 2 is not UTF-8"):
-            list(words.sentences(arguments, None, None))
+        assert list(words.sentences(arguments, None, None, Faults())) == ["Kühe", ""]
+        assert "argument 2 is not UTF-8" in capsys.readouterr().err
 
     def test_arguments_and_a_file_contradict_each_other(self, tmp_path):
         with pytest.raises(ValueError, match="received both"):
-            words.sentences(["a"], "file.txt", None)
+            words.sentences(["a"], "file.txt", None, Faults())
 
     def test_a_missing_file_is_one_clear_sentence(self, tmp_path):
         with pytest.raises(FileNotFoundError) as caught:
-            words.sentences([], str(tmp_path / "none.txt"), None)
+            words.sentences([], str(tmp_path / "none.txt"), None, Faults())
         assert sentence(caught.value) == f"{tmp_path}/none.txt: No such file or directory"
 
 
 class ProgramTest:
     """Each of these starts the program, which takes seconds: few, and much in each."""
 
-    def test_standard_input_is_answered_batch_by_batch_up_to_a_bad_line(self, exported, model):
+    def test_standard_input_is_answered_batch_by_batch_past_a_bad_line(self, exported, model):
         lines = [LINES[3], "", LINES[0]]
         # Latin 1 would stop it, were standard output not always UTF-8.
         with start(f"--model={exported}", "--batch_size=1", PYTHONIOENCODING="latin-1") as process:
@@ -218,11 +248,12 @@ class ProgramTest:
                 process.stdin.write(f"{line}\n".encode())
                 process.stdin.flush()
                 assert process.stdout.readline().decode() == f"{answer}\n"
-            out, err = process.communicate(b"caf\xe9\nfine\n")
-        assert (process.returncode, out) == (1, b"")
-        error = err.decode().removeprefix(notes(model, lines))
+            out, err = process.communicate(f"caf\xe9\n{LINES[1]}\n".encode("latin-1"))
+        assert process.returncode == 1
+        assert out.decode().splitlines() == expected_lines(model, ["", LINES[1]])
+        error, _, rest = err.decode().partition("\n")
         assert error.startswith("error: standard input, line 4 is not UTF-8")
-        assert error.count("\n") == 1
+        assert rest == notes(model, [*lines, "", LINES[1]], "line")
 
     @pytest.mark.parametrize(("end", "code"), [("pipe", 141), ("interrupt", 130)])
     def test_a_closed_pipe_and_an_interrupt_end_it_quietly(self, exported, tmp_path, end, code):
@@ -249,7 +280,7 @@ class ProgramTest:
         picture = tmp_path / "a.png"
         command = ["predict", f"--model={exported}", *LINES[:2], f"--alignment={picture}"]
         (done,) = programs.run(command)
-        assert (done.returncode, done.stderr) == (0, notes(model, LINES[:2]))
+        assert (done.returncode, done.stderr) == (0, notes(model, LINES[:2], "argument"))
         assert done.stdout.split("\n") == [*expected_lines(model, LINES[:2]), ""]
         assert sorted(os.listdir(tmp_path)) == ["a-1.png", "a-2.png"]
 

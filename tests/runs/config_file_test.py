@@ -117,6 +117,7 @@ class CheckTypesTest:
             ("data.train", "a.tsv", "a.tsv"),
             ("model.image_size", (24, 40), (24, 40)),
             ("train.warmup_steps", "5%", "5%"),
+            ("decode.length_penalty", None, None),
         ],
     )
     def test_values_that_mean_the_same_are_taken(self, key, value, expected):
@@ -134,7 +135,7 @@ class CheckTypesTest:
             ("train.batch_tokens", True, "a whole number"),
             ("train.learning_rate", "0.1", "a number"),
             ("train.jit_compile", 1, "True or False"),
-            ("train.schedule", None, "text"),
+            ("train.schedule", 7, "text"),
             ("data.is_tokenized", "no", "True or False"),
             ("data.max_words", "many", "a number|a whole number"),
             ("decode", 7, "an object of keys"),

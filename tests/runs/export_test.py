@@ -1,8 +1,11 @@
 """Exports: which weights, which version, what lies in the folder, and who can load it."""
 
+import csv
+import datetime
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +23,7 @@ from pipelines.runs.weights import load_model
 from pipelines.tasks import translation
 from pipelines.tasks.translation.evaluation import translate
 from pipelines.training import loop
+from pipelines.training.task import Evaluation
 from tests import ROOT, programs
 
 STEPS = (2, 3, 5)
@@ -54,12 +58,16 @@ class Scoring:
     def serving(self, model, config, workdir):
         return Scorer(model)
 
+    def card(self, config, workdir):
+        return {"Input": "Rows of three numbers."}
+
     def example(self, module, config):
         return f"- output: {module.score(ROWS)['scores'].shape}\n"
 
     def evaluate(self, module, config, split):
         scores = {"mean": float(tf.reduce_mean(module.score(ROWS)["scores"]))}
-        return scores, f"Table of {split}.\n", {"empty": Figure()}
+        predictions = [{"row": 7, "prediction": "a\nb"}, {"row": 11, "prediction": 'c\t"d"'}]
+        return Evaluation(scores, f"Table of {split}.\n", {"empty": Figure()}, predictions)
 
 
 class FailingScoring(Scoring):
@@ -172,14 +180,24 @@ class ExportTest:
         }
 
     def test_the_card_says_what_goes_in_what_comes_out_and_how_good_it_is(self, workdir):
-        scores, table = evaluation.evaluate(Scoring(), make_config(), str(workdir), "last", "test")
+        scores, summary = evaluation.evaluate(
+            Scoring(), make_config(), str(workdir), "last", "test"
+        )
         assert json.loads((workdir / "evaluation-test.json").read_text()) == scores
-        assert (workdir / "evaluation-test.md").read_text() == table == "Table of test.\n"
+        assert (workdir / "evaluation-test.md").read_text() == "Table of test.\n"
         assert (workdir / "evaluation-test-empty.png").exists()
+        with open(workdir / "evaluation-test-predictions.tsv", newline="") as file:
+            rows = list(csv.reader(file, delimiter="\t"))
+        assert rows == [["row", "prediction"], ["7", "a\nb"], ["11", 'c\t"d"']]
+        mean = f"mean {scores['mean']:.4g}"
+        assert f"weights last of step 5: {mean}. See {workdir}/evaluation-test.md and" in summary
         card = (self.export(workdir) / "README.md").read_text()
+        today = datetime.date.today()
         for line in (
             "# scoring: SavedModel",
-            "Weights: last.",
+            f"Made on {today} from step 5 of a run of the task scoring, weights last.",
+            "- test: rows",
+            "Rows of three numbers.",
             "`serving_default`",
             "- in `rows`: float32 (None, 3)",
             "- out `scores`: float32 (None, 1)",
@@ -188,6 +206,15 @@ class ExportTest:
             ' "task": "scoring",',
         ):
             assert line in card.splitlines()
+
+    def test_the_card_has_no_scores_of_another_way_to_use_the_model(self, workdir):
+        config = make_config()
+        config.decode = {"beam_size": 3, "batch_size": 7}
+        evaluation.evaluate(Scoring(), config, str(workdir), "last", "test")
+        for changes, has_scores in [({"batch_size": 1}, True), ({"beam_size": 1}, False)]:
+            config.decode.update(changes)
+            path = export.export(Scoring(), config, str(workdir), "last")
+            assert ("## Scores" in (path / "README.md").read_text()) == has_scores
 
     def test_an_export_that_fails_leaves_nothing_behind(self, workdir):
         self.export(workdir)
@@ -220,13 +247,15 @@ loaded = tf.saved_model.load(sys.argv[1])
 sentences = tf.constant(json.loads(sys.argv[2]))
 answers = {name: {} for name in loaded.signatures}
 for name, signature in loaded.signatures.items():
-    for key, value in signature(text=sentences).items():
+    inputs = {key: sentences for key in signature.structured_input_signature[1]}
+    for key, value in signature(**inputs).items():
         value = value.numpy()
         value = np.char.decode(value.astype(bytes), "utf-8") if value.dtype == object else value
         answers[name][key] = value.tolist()
 ours = [name for name in sys.modules if name.split(".")[0] in ("kerasformer", "pipelines", "apps")]
 print(json.dumps({"answers": answers, "imported": ours}))
 """
+SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +300,31 @@ class TranslatorTest:
         expected = translate(module, list(self.SENTENCES), config)
         assert done.stdout.splitlines() == expected and "⁇" not in expected[0]
 
+    def test_own_pairs_and_another_search_have_scores_and_answers_of_their_own(self, run, tmp_path):
+        for name, lines in (("my.de", "ein Hund\nzwei Hunde\n"), ("my.en", "a dog\ntwo dogs\n")):
+            (tmp_path / name).write_text(lines)
+        shutil.copytree(run, tmp_path / "run")
+        own = ["--test=my.de,my.en", "--beam_size=1", "--output=own.jsonl"]
+        predict = ["predict", "--model=run", "--temperature=0.01", "--num_hypotheses=1"]
+        scored, answered = programs.run(
+            ["evaluate", "--workdir=run", *own],
+            [*predict, "--file=my.de", "--prefix=two", "--output=own.txt"],
+            folder=tmp_path,
+        )
+        assert scored.returncode == answered.returncode == 0, scored.stderr + answered.stderr
+        scores = json.loads(scored.stdout)
+        assert (scores["data"], scores["sentences"]) == ("['my.de', 'my.en']", 2)
+        assert scores["decode"]["beam_size"] == 1 and "beam_size=1.md" in scored.stderr
+        files = [path.name for path in (tmp_path / "run").glob("evaluation*")]
+        endings = (".json", ".md", "-predictions.tsv")
+        assert sorted(files) == sorted(
+            f"evaluation-test-my.de-my.en-beam_size=1{ending}" for ending in endings
+        )
+        lines = (tmp_path / "own.jsonl").read_text().splitlines()
+        assert [json.loads(line)["source"] for line in lines] == ["ein Hund", "zwei Hunde"]
+        lines = (tmp_path / "own.txt").read_text().splitlines()
+        assert len(lines) == 2 and all(line.startswith("two") for line in lines)
+
     def test_what_cannot_be_exported_says_so_in_one_line_and_leaves_nothing(self, run):
         before = sorted(run.rglob("*"))
         (done,) = programs.run(["export", f"--workdir={run}", "--format=litert"])
@@ -281,17 +335,24 @@ class TranslatorTest:
     def test_a_process_with_tensorflow_alone_gives_the_same_strings(self, run, tmp_path):
         config = read_config(run)  # as the program reads it
         path = export.export(translation, config, str(run), "average")
-        command = [sys.executable, "-c", ANSWER, str(path), json.dumps(self.SENTENCES)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        card = (path / "README.md").read_text()
+        for line in ("- 3 training pairs", f"- test: {run.parent} pairs.tsv", "- reference: a dog"):
+            assert line in card.splitlines()
+        code = SNIPPET.search(card)[1] + ANSWER
+        command = [sys.executable, "-c", code, str(path), json.dumps(self.SENTENCES)]
+        done = subprocess.run(command, cwd=path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
-        found = json.loads(done.stdout.splitlines()[-1])
+        of_card, answers = done.stdout.splitlines()
+        assert f"- output: {of_card}" in card.splitlines()
+        found = json.loads(answers)
         assert found["imported"] == []
 
         model = load_model(translation.build, config, str(run), "average")
         module = translation.serving(model, config, str(run))
         assert found["answers"].keys() == module.signatures().keys()
         for name, function in module.signatures().items():
-            expected = function(tf.constant(self.SENTENCES))
+            inputs = function.get_concrete_function().structured_input_signature[0]
+            expected = function(*[tf.constant(self.SENTENCES)] * len(inputs))
             assert found["answers"][name].keys() == expected.keys()
             for key, value in expected.items():
                 answer = np.array(found["answers"][name][key])

@@ -18,7 +18,7 @@ from apps import tasks
 from pipelines.images.labelled import read_images
 from pipelines.runs.files import write_text
 from pipelines.training import settings
-from pipelines.training.task import Data, begin, validation_scorer
+from pipelines.training.task import Data, Evaluation, begin, card, own_test, validation_scorer
 
 METRICS = ("loss", "red_loss", "green_loss", "blue_loss")
 DEFAULTS = {
@@ -132,7 +132,7 @@ def serving(model, config, workdir):
 def evaluate(module, config, split):
     pixels = read_images(config.data, split).pixels
     error = squares(tf.cast(pixels, tf.float32), module.predict(pixels)["colour"])
-    return {"error": float(tf.reduce_mean(error) ** 0.5)}, "| a table |", {}
+    return Evaluation({"error": float(tf.reduce_mean(error) ** 0.5)}, "| a table |")
 
 
 def example(module, config):
@@ -143,7 +143,12 @@ def show_batch(batches, config, workdir, picture):
     return f"Colours: {next(iter(batches))['images'].numpy().mean(axis=(1, 2))}"
 
 
-__all__ = ["begin", "validation_scorer"]  # These are the defaults of the contract.
+__all__ = [
+    "begin",
+    "card",
+    "own_test",
+    "validation_scorer",
+]  # These are the defaults of the contract.
 
 
 if __name__ == "__main__":

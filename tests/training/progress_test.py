@@ -109,7 +109,7 @@ class TerminalTest:
             monkeypatch.setattr(sys, "stderr", terminal)
             with make(tmp_path) as progress:
                 progress.report(make_state(), RECORD)
-                assert capsys.readouterr().out == ""
+                assert capsys.readouterr().err == ""
                 time.sleep(0.2)  # The bar is drawn ten times a second at the most.
                 progress.update(3)
                 shown = read_all(reader)
@@ -120,7 +120,7 @@ class TerminalTest:
         assert re.search(r" 75%.* 9/12 \[\d\d:\d\d<\d\d:\d\d", last)
         assert re.search(r"loss=1\.5, tokens_per_second=123\.4, memory=\d+\.\d\dGiB\]", last)
         # A validation stays on a line of its own above the bar.
-        assert "validation_loss=1.25" in capsys.readouterr().out
+        assert "validation_loss=1.25" in capsys.readouterr().err
         assert "\n" not in shown and after.count("\n") == 1
 
 
@@ -158,7 +158,7 @@ class SummaryTest:
         rest = {"steps": 6, "seconds": 20.0, "best_step": 4, "validation_loss": 1.25}
         rest |= {"tokens_per_second": 50.5}
         assert {name: value for name, value in summary.items() if name not in shares} == rest
-        assert capsys.readouterr().out == (
+        assert capsys.readouterr().err == (
             "6 steps in 20 s, 50.5 tokens a second; best validation_loss 1.25 at step 4; "
             "time: 10.0% input, 15.0% validation, 2.5% checkpoint, 72.5% compute.\n"
         )

@@ -10,8 +10,10 @@ from pipelines.tasks.classification.config import check as check
 from pipelines.tasks.classification.config import default_config as default_config
 from pipelines.tasks.classification.data import datasets as datasets
 from pipelines.tasks.classification.data import show_batch as show_batch
+from pipelines.tasks.classification.evaluation import card as card
 from pipelines.tasks.classification.evaluation import evaluate as evaluate
 from pipelines.tasks.classification.evaluation import example as example
+from pipelines.tasks.classification.evaluation import own_test as own_test
 from pipelines.tasks.classification.evaluation import serving as serving
 from pipelines.tasks.classification.objective import begin as begin
 from pipelines.tasks.classification.objective import build as build

@@ -62,6 +62,10 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             "set of training images": images.fingerprint(),
             "set of validation images": validation.fingerprint(),
         },
+        counts={
+            "training images": len(images.labels),
+            "validation images": len(validation.labels),
+        },
     )
 
 

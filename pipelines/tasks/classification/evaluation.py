@@ -1,16 +1,35 @@
 """What is exported of a classifier, and how it is scored."""
 
+from pathlib import Path
+
 import keras
 import ml_collections
+import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from pipelines.images import scores as image_scores
 from pipelines.images.augmentation import resize_and_crop
 from pipelines.images.batches import evaluation_dataset
-from pipelines.images.description import read_description
+from pipelines.images.description import read_description, require_same_images
+from pipelines.images.labelled import Images, read_images
 from pipelines.tasks.classification.classifier import Classifier
 from pipelines.tasks.classification.config import image_size
 from pipelines.tasks.classification.data import read_split
+from pipelines.training.task import Evaluation
+
+LISTED = 100  # classes that a model card names
+USE = """In the folder of this file, with `pip install tensorflow` and a picture of yours:
+
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load(".")
+answer = model.signatures["classify"](image=tf.io.read_file("picture.jpg")[None])
+names, probabilities = (answer[key][0].numpy() for key in ("class_names", "probabilities"))
+for name, probability in zip(names, probabilities):
+    print(name.decode(), round(float(probability), 4))
+```"""
 
 
 def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> Classifier:
@@ -31,7 +50,7 @@ def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     )
 
 
-def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
+def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) -> Evaluation:
     """Classifies a split and scores it.
 
     Args:
@@ -40,10 +59,11 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
         split: `"test"` or `"validation"`.
 
     Returns:
-        Tuple of the scores (a dict that JSON can hold), a table of the classes, and pictures by
-        name: the confusion matrix and the worst mistakes.
+        Scores, a table of the classes, pictures of the confusion matrix and of the worst mistakes,
+        and for each image its file or number, its class, the one that was predicted, and the
+        probabilities of both.
     """
-    images = read_split(config, module.description, split)
+    images = _images(config, module.description, split)
     mean, deviation = module.normalization
     batches = evaluation_dataset(
         images,
@@ -53,6 +73,7 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
         deviation,
         config.serve.crop,
     )
+    batches = tqdm(batches, disable=None, leave=False, unit="batch")  # On a terminal alone.
     probabilities = image_scores.predict(module.model, batches, len(images.labels))
     predictions = (probabilities, images.labels, images.class_names)
     scores = image_scores.score(*predictions)
@@ -62,4 +83,71 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str):
         "confusion": image_scores.draw_confusion(*predictions),
         "mistakes": image_scores.draw_mistakes(pixels, worst, *predictions),
     }
-    return scores, image_scores.table(scores), pictures
+    return Evaluation(scores, image_scores.table(scores), pictures, _rows(images, probabilities))
+
+
+def _images(config, description: dict, split: str) -> Images:
+    """Reads a split for an evaluation, which need not have images of every class.
+
+    Labels follow the names of the classes. Names that are numbers stand for the labels themselves.
+    """
+    data = config.data.copy_and_resolve_references()
+    data.update(channels=description["channels"])
+    images = read_images(data, split)
+    names = description["class_names"]
+    numbers = [str(label) for label in range(len(names))]
+    known = numbers if set(images.class_names) <= set(numbers) else names
+    if set(images.class_names) <= set(known):
+        labels = np.array([known.index(name) for name in images.class_names], np.int32)
+        images = images._replace(labels=labels[images.labels], class_names=tuple(names))
+    require_same_images(images, description, split)
+    return images
+
+
+def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
+    """Says how a folder with a folder for each class, or an `.npz`, is read as the test set."""
+    given = Path(path.partition("[")[0])
+    if given.suffix.lower() == ".npz" or given.is_dir():
+        data_format = "folder" if given.is_dir() else "npz"
+        return {"format": data_format, "folder": "", "train": path, "test": path, "classes": ()}
+    raise ValueError(
+        f"Expected a folder with a folder for each class, or an .npz, received --test={path}."
+    )
+
+
+def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
+    """Writes the task's part of the model card: classes, input, and code."""
+    description, (height, width) = read_description(workdir), image_size(config)
+    names, crop = description["class_names"], config.serve.crop
+    part = "the largest part" if crop == 1 else f"{crop:.1%} of each side of the largest part"
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    colors = "gray" if description["channels"] == 1 else "RGB"
+    mean, deviation = (
+        ", ".join(f"{value:.4g}" for value in description[key]) for key in ("mean", "deviation")
+    )
+    return {
+        "Classes": f"{len(names):,}: {', '.join(names[:LISTED])}{more}.",
+        "Input": (
+            f"An image file, decoded to {colors}. From its middle, {part} with the proportions of "
+            f"the model is resized to {height} x {width} pixels. "
+            f"Levels from 0 to 255 lose the mean {mean} and are divided by {deviation}."
+        ),
+        "Use": USE,
+    }
+
+
+def _rows(images, probabilities: np.ndarray) -> list[dict]:
+    """Lists what was predicted of each image."""
+    are_files, names = images.pixels.dtype.kind == "U", images.class_names
+    return [
+        {
+            "image": str(images.pixels[index]) if are_files else index,
+            "reference": names[label],
+            "prediction": names[best],
+            "probability": round(float(row[best]), 6),
+            "probability_of_reference": round(float(row[label]), 6),
+        }
+        for index, (label, best, row) in enumerate(
+            zip(images.labels, probabilities.argmax(axis=1), probabilities, strict=True)
+        )
+    ]

@@ -11,8 +11,10 @@ from pipelines.tasks.translation.config import check as check
 from pipelines.tasks.translation.config import default_config as default_config
 from pipelines.tasks.translation.data import datasets as datasets
 from pipelines.tasks.translation.data import show_batch as show_batch
+from pipelines.tasks.translation.evaluation import card as card
 from pipelines.tasks.translation.evaluation import evaluate as evaluate
 from pipelines.tasks.translation.evaluation import example as example
+from pipelines.tasks.translation.evaluation import own_test as own_test
 from pipelines.tasks.translation.evaluation import serving as serving
 from pipelines.tasks.translation.evaluation import validation_scorer as validation_scorer
 from pipelines.tasks.translation.objective import begin as begin

@@ -1,18 +1,14 @@
 """What a translation config holds, and what is refused."""
 
 import copy
-import math
 from typing import Any
 
 import ml_collections
-from keras import ops
 
-from kerasformer import decoding
 from kerasformer.models.transformer import VARIANTS
-from kerasformer.tokenizers import KINDS, START_ID
-from pipelines.runs.config import check_choices, check_keys, check_ranges
-from pipelines.tasks.translation import vocabulary
-from pipelines.tasks.translation.translator import search_arguments
+from kerasformer.tokenizers import KINDS
+from pipelines.runs.config import check_choices, check_keys
+from pipelines.tasks.translation import decode, vocabulary
 from pipelines.text.languages import bleu_tokenizer
 from pipelines.text.pairs import KEYS
 from pipelines.text.scores import check_tokenizer
@@ -59,16 +55,7 @@ DEFAULTS: dict[str, Any] = {
         "max_length": 256,  # Tokens of either side; longer pairs are dropped and counted.
         "label_smoothing": 0.1,
     },
-    "decode": {
-        "beam_size": 4,
-        "num_hypotheses": 4,
-        "length_penalty": "wu",
-        "alpha": 0.6,
-        "max_source_length": 256,  # Tokens of a sentence that are read; the rest is cut off.
-        "max_ratio": 1.5,  # A translation has at most max_ratio * source + extra tokens.
-        "max_extra": 10,
-        "batch_size": 32,
-    },
+    "decode": decode.DEFAULTS,  # How translations are searched for.
 }
 
 
@@ -105,15 +92,4 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"train.max_length={config.train.max_length} and "
             f"train.batch_tokens={config.train.batch_tokens}."
         )
-    least = {"max_source_length": 2, "max_ratio": 0, "max_extra": 0, "batch_size": 1}
-    decode = config.decode
-    check_ranges({f"decode.{key}": (decode[key], least[key], math.inf) for key in least})
-    # The search checks its own arguments, here in one step over seven tokens.
-    decoding.beam_search(
-        lambda ids, state, context: (ops.zeros((*ids.shape, 7)), state),
-        (),
-        (),
-        [START_ID],
-        max_length=1,
-        **search_arguments(config.decode),
-    )
+    decode.check(config.decode)

@@ -65,6 +65,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             "set of training pairs": _fingerprint(pairs),
             "set of validation pairs": _fingerprint(validation_pairs),
         },
+        counts={"training pairs": len(pairs), "validation pairs": len(validation_pairs)},
     )
 
 

@@ -5,16 +5,13 @@ Letters: `B` sentences, `S` source tokens, `T` target tokens, `n` hypotheses.
 
 import tensorflow as tf
 
-from kerasformer import decoding, explain
+from kerasformer import explain
 from kerasformer.tokenizers import END_ID, START_ID
 from pipelines.tasks.translation import id_translator
+from pipelines.tasks.translation.decode import search
 
 TEXT = tf.TensorSpec((None,), tf.string, name="text")
-
-
-def search_arguments(decode) -> dict:
-    """Selects, of the `decode` part of a config, what `decoding.beam_search` takes."""
-    return {key: decode[key] for key in ("beam_size", "num_hypotheses", "length_penalty", "alpha")}
+SOURCE, TARGET = (tf.TensorSpec((None,), tf.string, name=name) for name in ("source", "target"))
 
 
 class Translator(tf.Module):
@@ -49,7 +46,7 @@ class Translator(tf.Module):
             length penalty) and `truncated` bool `(B,)`.
         """
         source, truncated = self._read(text)
-        best = self._search(source)
+        best = self._search(source, 1)
         return {
             "translation": self.target_tokenizer.detokenize(best.token_ids[:, 0]),
             "score": best.scores[:, 0],
@@ -90,7 +87,7 @@ class Translator(tf.Module):
             `(B, T, S)`, whose rows of real tokens sum to one.
         """
         source, _ = self._read(text)
-        token_ids = self._search(source).token_ids[:, 0]
+        token_ids = self._search(source, 1).token_ids[:, 0]
         lengths = tf.reduce_sum(tf.cast(token_ids != 0, tf.int32), axis=1)
         token_ids = token_ids[:, : tf.maximum(tf.reduce_max(lengths), 1)]
         start = tf.fill((tf.shape(source)[0], 1), START_ID)
@@ -107,6 +104,32 @@ class Translator(tf.Module):
             "alignment": alignment * tf.cast(token_ids != 0, tf.float32)[:, :, None],
         }
 
+    @tf.function(input_signature=[SOURCE, TARGET])
+    def score(self, source, target):
+        """Computes how probable given translations are.
+
+        Args:
+            source: string tensor `(B,)`.
+            target: string tensor `(B,)`, a translation of each.
+
+        Returns:
+            Dict of `log_probability` float32 `(B,)`, in nats, of the tokens of the target and its
+            end token; their number, `tokens` int32 `(B,)`; and `truncated` bool `(B,)`, whether
+            the end of the source was not read.
+        """
+        source, truncated = self._read(source)
+        labels = self._end(self.target_tokenizer.tokenize(target))
+        start = tf.fill((tf.shape(labels)[0], 1), START_ID)
+        inputs = {"source": source, "target": tf.concat([start, labels], axis=1)[:, :-1]}
+        logits = self.model(inputs, training=False)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        real = labels != 0
+        return {
+            "log_probability": -tf.reduce_sum(tf.where(real, losses, 0.0), axis=1),
+            "tokens": tf.reduce_sum(tf.cast(real, tf.int32), axis=1),
+            "truncated": truncated,
+        }
+
     def signatures(self) -> dict:
         """Returns the functions to export under their names."""
         return {
@@ -114,6 +137,7 @@ class Translator(tf.Module):
             "translate": self.translate,
             "translate_nbest": self.translate_nbest,
             "align": self.align,
+            "score": self.score,
         }
 
     def runtime_functions(self, format: str) -> dict:
@@ -139,11 +163,15 @@ class Translator(tf.Module):
         ids = self.tokenizer.tokenize(text)
         limit = self._decode.max_source_length - 1
         truncated = ids.row_lengths() > limit
-        ids = ids[:, :limit]
-        end = tf.fill((ids.nrows(), 1), END_ID)
-        return tf.concat([ids, end], axis=1).to_tensor(), truncated
+        return self._end(ids[:, :limit]), truncated
 
-    def _search(self, source):
+    def _end(self, ids):
+        """Puts the end token behind each row, and pads ids to a tensor."""
+        end = tf.fill((ids.nrows(), 1), END_ID)
+        return tf.concat([ids, end], axis=1).to_tensor()
+
+    def _search(self, source, count=None):
+        """Searches for translations, or draws `count` of them; see `decode.search`."""
         decode = self._decode
         lengths = tf.reduce_sum(tf.cast(source != 0, tf.int32), axis=1)
         limits = tf.cast(decode.max_ratio * tf.cast(lengths, tf.float32), tf.int32)
@@ -151,13 +179,13 @@ class Translator(tf.Module):
         # A tensor, so that the search drops sentences that have ended; at least 1, because the
         # maximum of an empty batch is the smallest int32.
         max_length = tf.maximum(tf.reduce_max(limits), 1)
-        hypotheses = decoding.beam_search(
-            *self.model.start_decoding(source, max_length),
-            tf.fill((tf.shape(source)[0],), START_ID),
-            max_length,
-            length_limit=limits,
-            **search_arguments(decode),
-        )
+        start_ids = tf.fill((tf.shape(source)[0],), START_ID)
+        begin = (*self.model.start_decoding(source, max_length), start_ids, max_length)
+        rules = {"length_limit": limits}
+        if decode.prefix:
+            prefix = self.target_tokenizer.tokenize(tf.constant([decode.prefix]))
+            rules["prefix"] = tf.tile(prefix.to_tensor(), (tf.shape(source)[0], 1))
+        hypotheses = search(decode, count, begin, rules)
         has_words = lengths > 1  # The end token is always there.
         token_ids = tf.where(has_words[:, None, None], hypotheses.token_ids, 0)
         scores = tf.where(has_words[:, None], hypotheses.scores, 0.0)

@@ -1,6 +1,8 @@
 """The classification task end to end: it learns to name the colour of a square."""
 
+import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -8,6 +10,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
 
 from pipelines.data.shards import Shard
 from pipelines.images.description import read_description
@@ -189,11 +192,16 @@ class LossTest:
 
 class LearningTest:
     def test_it_names_the_colours_of_squares_it_has_not_seen(self, workdir, data):
-        scores, table = evaluation.evaluate(
+        scores, _ = evaluation.evaluate(
             classification, make_config(data), str(workdir), "last", "test"
         )
         assert scores["top1"] > 0.9 and scores["top5"] == 1.0 and scores["images"] == 53
-        assert all(name in table for name in COLOURS)
+        assert all(name in (workdir / "evaluation-test.md").read_text() for name in COLOURS)
+        with open(workdir / "evaluation-test-predictions.tsv", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        assert [row["image"] for row in rows] == [str(index) for index in range(53)]
+        right = np.mean([row["reference"] == row["prediction"] for row in rows])
+        assert right == pytest.approx(scores["top1"])
         pictures = {path.name for path in workdir.glob("evaluation-test-*.png")}
         assert pictures == {"evaluation-test-confusion.png", "evaluation-test-mistakes.png"}
 
@@ -233,17 +241,44 @@ class RuntimesTest:
 
 
 class SameClassesTest:
-    @pytest.mark.parametrize("use", [("evaluate", "test"), ("example",)])
-    def test_other_classes_than_the_run_has_are_refused(self, workdir, data, tmp_path, use):
+    def test_other_classes_than_the_run_has_are_refused(self, workdir, data, tmp_path):
         pixels, labels = squares(53, seed=3)
-        for split in ("validation", "test"):
-            arrays = {"images": pixels, "labels": labels, "class_names": list(COLOURS)[::-1]}
-            np.savez(tmp_path / f"{split}.npz", **arrays)
+        for split, names in (
+            ("validation", list(COLOURS)[::-1]),
+            ("test", ["red", "pink", "blue"]),
+        ):
+            np.savez(tmp_path / f"{split}.npz", images=pixels, labels=labels, class_names=names)
         config = make_config(data)
         module = classification.serving(load(workdir, config), config, str(workdir))
         config.data.folder = str(tmp_path)
         with pytest.raises(ValueError, match="classes and channels of the run.*'red'.*'green'"):
-            getattr(classification, use[0])(module, config, *use[1:])
+            classification.example(module, config)
+        with pytest.raises(ValueError, match="classes and channels of the run.*'red'.*'pink'"):
+            classification.evaluate(module, config, "test")
+
+    def test_own_images_are_scored_by_the_names_of_their_classes(self, workdir, data, tmp_path):
+        pixels, labels = squares(53, seed=3)
+        some, folder = labels > 0, tmp_path / "own"
+        for index in np.flatnonzero(some):
+            path = folder / list(COLOURS)[labels[index]] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[index]).save(path)
+        names = list(COLOURS)[:0:-1]
+        np.savez(
+            tmp_path / "a.npz", images=pixels[some], labels=2 - labels[some], class_names=names
+        )
+        np.savez(tmp_path / "b.npz", images=pixels[some], labels=labels[some])
+        config, found = make_config(data), []
+        module = classification.serving(load(workdir, config), config, str(workdir))
+        for path in (folder, tmp_path / "a.npz", tmp_path / "b.npz"):
+            config.data.update(classification.own_test(config, str(path)))
+            found.append(classification.evaluate(module, config, "test"))
+        for scores, *_ in found:
+            assert scores["images"] == some.sum() and scores["top1"] > 0.9
+            assert scores["nll"] == pytest.approx(found[0].scores["nll"], rel=1e-5)
+            assert scores["per_class"] == found[0].scores["per_class"]
+        with pytest.raises(ValueError, match=r"Expected a folder .*--test=a\.txt"):
+            classification.own_test(config, "a.txt")
 
 
 @pytest.fixture(scope="module")
@@ -287,13 +322,21 @@ class OtherRunTest:
         scores = classification.evaluate(module, make_config(data), "test")[0]
         assert scores["top1"] > 0.9  # Who learns the labels is wrong.
 
-    def test_a_student_is_saved_and_exported_without_its_teacher(self, student):
+    def test_a_student_is_saved_and_exported_without_its_teacher(
+        self, student, monkeypatch, capsys
+    ):
         workdir, config = student
         arrays, _ = Checkpoints(workdir / "checkpoints").load_newest()
         model = load(workdir, config)
         assert sum(name.startswith("model/") for name in arrays) == len(model.variables)
-        export.export(classification, config, str(workdir), "last")
-        assert (workdir / "export/1/saved_model.pb").exists()
+        path = export.export(classification, config, str(workdir), "last")
+        # The code of the card runs in the folder of the card.
+        Image.fromarray(squares(3, seed=7)[0][2]).save(path / "picture.jpg")
+        card = (path / "README.md").read_text()
+        assert "- 301 training images" in card and "3: blue, green, red." in card
+        monkeypatch.chdir(path)
+        exec(re.search(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)[1], {})
+        assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(COLOURS)
 
     def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(self, workdir, data, tmp_path):
         config = make_config(data, **{"teacher.model": str(workdir), "teacher.kind": "hard"})

@@ -69,7 +69,7 @@ class ChineseTest:
         config.decode.update(beam_size=1, num_hypotheses=1)
         model = load_model(translation.build, config, run, "last")
         module = translation.serving(model, config, run)
-        scores = translation.evaluate(module, config, "test")[0]
+        scores = translation.evaluate(module, config, "test").scores
         assert scores["sentences"] == 7 and "tok:zh" in scores["signature"]
 
     def test_the_same_command_resumes_and_another_direction_is_refused(self, chinese):

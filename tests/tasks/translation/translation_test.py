@@ -12,6 +12,7 @@ from pipelines.data.shards import Shard
 from pipelines.runs.weights import load_model
 from pipelines.tasks import translation
 from pipelines.tasks.translation import evaluation
+from pipelines.tasks.translation.translator import Translator
 from pipelines.tasks.translation.vocabulary import load_tokenizers
 from pipelines.text.pairs import read_pairs
 from pipelines.training import loop
@@ -79,7 +80,14 @@ def call(function, *sentences):
 class CheckTest:
     @pytest.mark.parametrize(
         ("key", "value"),
-        [("num_hypotheses", 7), ("beam_size", 0), ("length_penalty", "short"), ("max_ratio", -1.0)],
+        [
+            ("num_hypotheses", 7),
+            ("beam_size", 0),
+            ("length_penalty", "short"),
+            ("max_ratio", -1.0),
+            ("top_k", 3),
+            ("temperature", -0.5),
+        ],
     )
     def test_a_search_that_cannot_be_is_refused_before_anything_is_written(
         self, tmp_path, key, value
@@ -229,9 +237,12 @@ class BuildTest:
 class LearningTest:
     def test_it_translates_sentences_that_it_has_not_seen(self, module, config):
         assert not set(SPLITS["test"]) & set(SPLITS["train"])
-        scores, table, _ = translation.evaluate(module, config, "test")
+        scores, table, _, predictions = translation.evaluate(module, config, "test")
         assert scores["bleu"] > 70 and scores["sentences"] == len(SPLITS["test"])
         assert "Worst sentences" in table and SPLITS["test"][0][0] in table
+        assert [(row["source"], row["reference"]) for row in predictions] == SPLITS["test"]
+        right = [row["chrf"] == 100 for row in predictions]
+        assert right == [row["reference"] == row["prediction"] for row in predictions]
 
     def test_the_score_for_the_best_checkpoint_is_the_bleu_of_a_greedy_search(
         self, workdir, module, config
@@ -310,15 +321,52 @@ class TranslateTest:
         logits = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         log_prob = logits[np.arange(target.shape[1]), target[0]].sum()
         penalty = decoding.length_penalty(target.shape[1], config.decode.alpha, "wu")
-        score = call(module.translate, "drei eins fünf")["score"][0]
-        assert score == pytest.approx(log_prob / float(penalty), rel=1e-4)
+        best = call(module.translate, "drei eins fünf")
+        assert best["score"][0] == pytest.approx(log_prob / float(penalty), rel=1e-4)
+        # What `score` says of a pair, beside one that is longer.
+        pairs = ["drei eins fünf", "eins eins eins eins"], [best["translation"][0], "two " * 9]
+        found = module.score(*map(tf.constant, pairs))
+        assert found["log_probability"][0].numpy() == pytest.approx(log_prob, rel=1e-4)
+        assert found["tokens"][0] == target.shape[1] < found["tokens"][1]
+
+
+class DecodeTest:
+    SENTENCES = ["eins zwei drei", "", "acht"]
+
+    def search(self, module, config, **decode):
+        """Calls `translate_nbest` with another search."""
+        changed = config.copy_and_resolve_references()
+        changed.decode.update(decode)
+        translation.check(changed)
+        other = Translator(module.model, module.tokenizer, changed.decode)
+        return call(other.translate_nbest, *self.SENTENCES)["translations"]
+
+    def test_a_translation_begins_with_the_prefix_and_keeps_the_rules(self, module, config):
+        rules = {"prefix": "five five", "min_length": 9, "no_repeat_ngram": 3, "beam_size": 3}
+        found = self.search(module, config, **rules)
+        assert found.shape == (3, 3) and set(found[1]) == {b""}
+        for text in [*found[0], *found[2]]:
+            ids = module.tokenizer.encode([text])[0]
+            triples = list(zip(ids, ids[1:], ids[2:], strict=False))
+            assert text.startswith(b"five five")
+            assert len(ids) >= 9 and len(set(triples)) == len(triples)
+
+    def test_what_is_drawn_follows_the_temperature(self, module, config):
+        cold, greedy = (
+            self.search(module, config, num_hypotheses=1, **options)
+            for options in ({"temperature": 1e-4}, {"beam_size": 1})
+        )
+        assert cold.tolist() == greedy.tolist()
+        options = {"temperature": 5.0, "top_k": 7, "num_hypotheses": 13}
+        drawn = self.search(module, config, **options)
+        assert drawn.shape == (3, 13) and len(set(drawn[2])) > 7
 
 
 class NbestTest:
     def test_the_first_is_the_translation_and_the_others_follow_by_score(self, module, config):
         sentences = [source for source, _ in SPLITS["test"]][:3]
         best, found = call(module.translate, *sentences), call(module.translate_nbest, *sentences)
-        assert found["translations"].shape == (3, config.decode.num_hypotheses)
+        assert found["translations"].shape == (3, 4)
         assert found["translations"][:, 0].tolist() == best["translation"].tolist()
         np.testing.assert_allclose(found["scores"][:, 0], best["score"], rtol=1e-6)
         assert (np.diff(found["scores"], axis=1) <= 0).all()

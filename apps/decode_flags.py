@@ -1,0 +1,39 @@
+"""The flags of a search, by the names of the keys of `config.decode`."""
+
+from typing import Any
+
+from absl import flags
+
+from pipelines.tasks.translation.decode import KEYS, Key
+
+NAMES = tuple(name for name in KEYS if name != "batch_size")  # It changes no answer.
+
+
+class Parser(flags.ArgumentParser):
+    """Reads a value of one of the types of a key; `None` where that is one of them."""
+
+    def __init__(self, key: Key):
+        self.key, self.syntactic_help = key, f"default: {key.default!r}"
+
+    def parse(self, argument: Any) -> Any:
+        kind = self.key.types[0]
+        if argument is None or (argument == "None" and type(None) in self.key.types):
+            return None
+        try:
+            return kind(argument)
+        except ValueError:
+            raise ValueError(f"expected {kind.__name__}, received {argument!r}") from None
+
+
+def define() -> None:
+    """Defines the flags."""
+    for name in NAMES:
+        flags.DEFINE(Parser(KEYS[name]), name, None, KEYS[name].help)
+
+
+def given() -> dict[str, Any]:
+    """Returns the flags that were given, as values by key of the config."""
+    values = {name: flags.FLAGS[name].value for name in NAMES if flags.FLAGS[name].present}
+    if "beam_size" in values:  # That of the config may be more than these beams.
+        values.setdefault("num_hypotheses", None)
+    return {f"decode.{name}": value for name, value in values.items()}

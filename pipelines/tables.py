@@ -1,0 +1,82 @@
+"""Rows of plain values as a file: text, TSV, CSV or JSON lines, by its ending."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+ENDINGS = (".txt", ".tsv", ".csv", ".jsonl")
+
+
+def require_writable(flag: str, path: str | os.PathLike) -> None:
+    """Refuses a file that `Table` cannot write, before any work is done.
+
+    Args:
+        flag: str. The flag that gave the path, for errors.
+        path: the file.
+
+    Raises:
+        ValueError: for another ending, or a folder that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"Expected --{flag} to end in one of {ENDINGS}, received --{flag}={path}.")
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--{flag}={path} cannot be written there.")
+
+
+class Table:
+    """Writes rows to a file, each as soon as it is there.
+
+    A `.tsv` or `.csv` has a header, the keys of the first row; the `csv` module quotes what needs
+    it. A `.jsonl` has an object a line, a `.txt` the lines that come with the rows.
+
+    Args:
+        file: open text file, opened with `newline=""`.
+        ending: one of `ENDINGS`.
+    """
+
+    def __init__(self, file: TextIO, ending: str):
+        self._file, self._ending = file, ending.lower()
+        self._writer: Any = None
+
+    def write(self, row: Mapping[str, Any], text: str) -> None:
+        """Writes a row.
+
+        Args:
+            row: plain values by key, the same keys in each row.
+            text: str. The row as it stands in a `.txt`, without the end of the line.
+        """
+        if self._ending == ".txt":
+            self._file.write(f"{text}\n")
+        elif self._ending == ".jsonl":
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        else:
+            if self._writer is None:
+                separator = "\t" if self._ending == ".tsv" else ","
+                self._writer = csv.DictWriter(
+                    self._file, list(row), delimiter=separator, lineterminator="\n"
+                )
+                self._writer.writeheader()
+            self._writer.writerow(row)
+
+
+def write_table(name: str, rows: Iterable[Mapping[str, Any]], key: str) -> None:
+    """Writes a whole file of rows.
+
+    Args:
+        name: path of the file, with one of `ENDINGS`.
+        rows: dicts of the same keys.
+        key: str. The key whose values are the lines of a `.txt`.
+    """
+    with open(name, "w", encoding="utf-8", newline="") as file:
+        table = Table(file, Path(name).suffix)
+        for row in rows:
+            table.write(row, one_line(str(row[key])))
+
+
+def one_line(text: str) -> str:
+    """Replaces line breaks, which would make several lines of a text."""
+    return text.replace("\r", " ").replace("\n", " ")
