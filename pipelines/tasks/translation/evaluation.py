@@ -124,8 +124,9 @@ def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     """Writes the task's part of the model card: languages, input, output, and code."""
     tokenizer, decode = config.tokenizer, config.decode
     languages = read_languages(config.data)
-    sizes = [f"{each.vocabulary_size:,} pieces" for each in load_tokenizers(workdir)]
-    pieces = sizes[0] if tokenizer.shared else "{} and, of the target, {}".format(*sizes)
+    tokenizers = load_tokenizers(workdir)
+    sizes = [f"{each.vocabulary_size:,} pieces" for each in tokenizers]
+    pieces = sizes[0] if tokenizers.are_shared else "{} and, of the target, {}".format(*sizes)
     sentence, _ = read_pairs(config.data, "validation")[0]
     words = "as it is written"
     if config.data.is_tokenized:
