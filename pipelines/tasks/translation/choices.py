@@ -22,6 +22,9 @@ from pipelines.text.languages import count_words, read_languages, tokenizer_of_s
 from pipelines.text.pairs import CUT_SPLITS, read_pairs
 
 AUTO = "auto"
+# The values that may be "auto" beside those of `data`, all of which may where `data.format` is.
+KEYS = [("data", "held_out"), ("tokenizer", "vocabulary_size"), ("model", "variant")]
+KEYS += [("train", key) for key in ("batch_tokens", "epochs", "learning_rate")]
 MOST_HELD_OUT = 1000  # Sentences of a validation set, or a test set, that is cut from the others.
 MAX_VOCABULARY = 32_000
 TRIED_WORDS = 1_000_000  # Of so many words, any text fills the vocabulary that is chosen.
@@ -39,17 +42,18 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Raises:
         ValueError: when there is an `"auto"` and the pairs cannot be read.
     """
-    if not any(AUTO in map(str, part.values()) for part in _parts(config)):
+    own = config.data.get("format") == AUTO
+    if not own and not any(config[part].get(key) == AUTO for part, key in KEYS):
         return config
     chosen: dict[str, Any] = {}
-    if config.data.get("format") == AUTO:
-        languages = () if config.data.languages == AUTO else read_languages(config.data)
-        found = find_pairs(required(config.data, "folder"), languages)
-        _choose(config, chosen, "data", found)
-    if config.data.get("held_out") == AUTO:
+    if own:
+        given = config.data.get("languages", AUTO)
+        languages = () if given == AUTO else read_languages(config.data)
+        _choose(config, chosen, "data", find_pairs(required(config.data, "folder"), languages))
+    if own or config.data.get("held_out") == AUTO:
         _choose(config, chosen, "data", {"held_out": _held_out(config)})
     pairs, _ = training_pairs(config)
-    if not read_languages(config.data):
+    if own and not read_languages(config.data):
         text = "".join(target for _, target in pairs[:1000])
         _choose(config, chosen, "data", {"bleu_tokenizer": tokenizer_of_script(text)})
     words = [sum(map(count_words, side)) for side in zip(*pairs, strict=True)]
@@ -65,10 +69,6 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     values = ", ".join(f"{key}={value!r}" for key, value in chosen.items())
     print(f"Chosen for {len(pairs):,} training pairs: {values}", flush=True)
     return config
-
-
-def _parts(config):
-    return [part for part in config.values() if isinstance(part, ml_collections.ConfigDict)]
 
 
 def _choose(config, chosen: dict[str, Any], name: str, values: dict[str, Any]) -> None:

@@ -155,7 +155,7 @@ class NumbersTest:
 
     def test_a_config_without_auto_is_not_touched_and_its_data_not_read(self):
         config = translation.default_config()
-        config.data.format = "absent"
+        config.data.format, config.train.precision = "absent", "auto"
         before = config.to_json()
         assert translation.resolve(config).to_json() == before
 
