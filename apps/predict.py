@@ -63,7 +63,7 @@ decode_flags.define()
 
 
 def main(argv):
-    sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     if SCORE.value and (NBEST.value or ALIGNMENT.value):
         raise ValueError("Expected --score without --nbest and without --alignment.")
     model, arguments = load(), argv[1:]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipelines.tables import Table, require_writable
+from pipelines.row_files import RowFile, open_rows, require_writable
 
 Write = Callable[[dict, str], None]
 LISTED = 20  # numbers that a note lists; it counts the rest
@@ -37,7 +37,7 @@ def written_to(output: str | None) -> Iterator[Write]:
     """Yields the function that writes an answer, given as a row and as text.
 
     Args:
-        output: path of a file, by whose ending `tables.Table` writes; `None` for standard output.
+        output: path of a file, written as `row_files` does; `None` for standard output.
             Rows go to the path with `.part` behind it, which gets the name of the file at the end.
             What was written is still there if the work ends early.
 
@@ -49,8 +49,8 @@ def written_to(output: str | None) -> Iterator[Write]:
         return
     require_writable("output", output)
     part = f"{output}.part"
-    with open(part, "w", encoding="utf-8", newline="") as file:
-        yield Table(file, Path(output).suffix).write
+    with open_rows(part) as file:
+        yield RowFile(file, Path(output).suffix).write
     os.replace(part, output)
 
 

@@ -53,10 +53,11 @@ def classify(
     faults, pictures = Faults(), None
     batch_size = 1 if is_typed(arguments, file) else batch_size
     paths: Iterable[str] = expand(arguments or _lines(file), faults)
-    if arguments or file is not None or attention is not None:
-        paths = list(paths)
+    if arguments or file is not None:
+        paths = list(paths)  # Their number is then known to the bar.
     if attention is not None:
         model.require("attention")
+        paths = list(paths)
         pictures = picture_paths("attention", attention, len(paths))
     with written_to(output) as write:
         predict(model.signatures, paths, write, faults, pictures, batch_size, output)

@@ -14,7 +14,7 @@ from kerasformer import explain
 from pipelines.exported.answers import Faults, Write, bar, is_typed, note, note_cut, written_to
 from pipelines.exported.models import Model
 from pipelines.exported.pictures import picture_paths
-from pipelines.tables import one_line
+from pipelines.row_files import one_line
 
 
 class Options(NamedTuple):
@@ -109,7 +109,7 @@ def predict(
                 truncated = several(model, batch, options.nbest, write)
             else:
                 truncated = best(model, batch, write)
-            cut += [number + index + 1 for index in np.flatnonzero(truncated)]
+            cut += (number + 1 + np.flatnonzero(truncated)).tolist()
             if typed:
                 note_cut(cut, what)
                 cut.clear()
@@ -225,8 +225,8 @@ def score(
             write(row, "")
             continue
         log_probability, tokens = answers[index]
-        row = {"source": pair[0], "target": pair[1], "log_probability": rounded(log_probability)}
-        write({**row, "tokens": int(tokens)}, f"{log_probability:.4f}")
+        numbers = {"log_probability": rounded(log_probability), "tokens": int(tokens)}
+        write({"source": pair[0], "target": pair[1], **numbers}, f"{log_probability:.4f}")
     return truncated
 
 

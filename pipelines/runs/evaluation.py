@@ -11,11 +11,11 @@ from typing import Any
 import ml_collections
 
 from pipelines.data.sources import source_name
+from pipelines.row_files import require_writable, write_rows
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.files import write_atomically, write_text
 from pipelines.runs.folder import opened
 from pipelines.runs.weights import changed, load_model
-from pipelines.tables import require_writable, write_table
 
 USED = ("decode", "serve")  # the parts of a config that say how a model is used
 SIZES = ("batch_size", "num_hypotheses")  # keys of these that change no score
@@ -67,7 +67,7 @@ def evaluate_run(
         split: `"test"` or `"validation"`.
         changes: values other than those of the config, as in `weights.changed`.
         own_test: path of data to score instead of the test set, as the task's `own_test` reads it.
-        output: path of one more file for the predictions, as in `tables`.
+        output: path of one more file for the predictions, as in `row_files`.
 
     Returns:
         As `evaluate`.
@@ -140,7 +140,7 @@ def evaluate(
     for name, figure in evaluation.figures.items():
         write_atomically(f"{stem}-{name}.png", figure.savefig)
     if evaluation.predictions:
-        rows = partial(write_table, rows=evaluation.predictions, key="prediction")
+        rows = partial(write_rows, rows=evaluation.predictions, key="prediction")
         for path in filter(None, (f"{stem}-predictions.tsv", output)):
             write_atomically(path, rows)
     write_text(f"{stem}.md", evaluation.table)

@@ -305,10 +305,10 @@ class TranslatorTest:
             (tmp_path / name).write_text(lines)
         shutil.copytree(run, tmp_path / "run")
         own = ["--test=my.de,my.en", "--beam_size=1", "--output=own.jsonl"]
-        predict = ["predict", "--model=run", "--temperature=0.01", "--num_hypotheses=1"]
+        shutil.copy(run.parent / "pairs.tsv", tmp_path)
         scored, answered = programs.run(
             ["evaluate", "--workdir=run", *own],
-            [*predict, "--file=my.de", "--prefix=two", "--output=own.txt"],
+            ["predict", "--model=run", "--score", "--file=pairs.tsv", "--output=own.txt"],
             folder=tmp_path,
         )
         assert scored.returncode == answered.returncode == 0, scored.stderr + answered.stderr
@@ -323,7 +323,7 @@ class TranslatorTest:
         lines = (tmp_path / "own.jsonl").read_text().splitlines()
         assert [json.loads(line)["source"] for line in lines] == ["ein Hund", "zwei Hunde"]
         lines = (tmp_path / "own.txt").read_text().splitlines()
-        assert len(lines) == 2 and all(line.startswith("two") for line in lines)
+        assert len(lines) == 3 and all(float(line) < 0 for line in lines)
 
     def test_what_cannot_be_exported_says_so_in_one_line_and_leaves_nothing(self, run):
         before = sorted(run.rglob("*"))

@@ -138,7 +138,8 @@ def search(
     """
     rules = rules | {key: decode[key] for key in ("min_length", "no_repeat_ngram")}
     if not decode.temperature:
-        return decoding.beam_search(*begin, **search_arguments(decode), **rules)
+        rules |= search_arguments(decode)
+        return decoding.beam_search(*begin, **rules)
     return decoding.sample(
         *begin,
         seed=decode.seed,

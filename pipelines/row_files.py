@@ -11,7 +11,7 @@ ENDINGS = (".txt", ".tsv", ".csv", ".jsonl")
 
 
 def require_writable(flag: str, path: str | os.PathLike) -> None:
-    """Refuses a file that `Table` cannot write, before any work is done.
+    """Refuses a file that `RowFile` cannot write, before any work is done.
 
     Args:
         flag: str. The flag that gave the path, for errors.
@@ -27,14 +27,19 @@ def require_writable(flag: str, path: str | os.PathLike) -> None:
         raise ValueError(f"--{flag}={path} cannot be written there.")
 
 
-class Table:
+def open_rows(name: str) -> TextIO:
+    """Opens a file for `RowFile`; the names of files, which need not be UTF-8, stay as they are."""
+    return open(name, "w", encoding="utf-8", errors="surrogateescape", newline="")
+
+
+class RowFile:
     """Writes rows to a file, each as soon as it is there.
 
     A `.tsv` or `.csv` has a header, the keys of the first row; the `csv` module quotes what needs
     it. A `.jsonl` has an object a line, a `.txt` the lines that come with the rows.
 
     Args:
-        file: open text file, opened with `newline=""`.
+        file: what `open_rows` returns.
         ending: one of `ENDINGS`.
     """
 
@@ -63,7 +68,7 @@ class Table:
             self._writer.writerow(row)
 
 
-def write_table(name: str, rows: Iterable[Mapping[str, Any]], key: str) -> None:
+def write_rows(name: str, rows: Iterable[Mapping[str, Any]], key: str) -> None:
     """Writes a whole file of rows.
 
     Args:
@@ -71,10 +76,10 @@ def write_table(name: str, rows: Iterable[Mapping[str, Any]], key: str) -> None:
         rows: dicts of the same keys.
         key: str. The key whose values are the lines of a `.txt`.
     """
-    with open(name, "w", encoding="utf-8", newline="") as file:
-        table = Table(file, Path(name).suffix)
+    with open_rows(name) as file:
+        row_file = RowFile(file, Path(name).suffix)
         for row in rows:
-            table.write(row, one_line(str(row[key])))
+            row_file.write(row, one_line(str(row[key])))
 
 
 def one_line(text: str) -> str:
