@@ -13,12 +13,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-KANA = "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"
-# Thai, Lao, Tibetan, Burmese with its two extensions, Khmer.
-ABUGIDAS = "\u0e00-\u0fff\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f\u1780-\u17ff"
+from kerasformer.explain.words import ABUGIDAS, HAN, KANA, UNSPACED
+
 CHARACTERS_PER_WORD = {HAN: 1.5, KANA: 4.0, ABUGIDAS: 6.0}
-UNSPACED = re.compile(f"[{HAN}{KANA}{ABUGIDAS}]+")
 # A run of such characters, and the punctuation of the Far East and wide forms within and behind it.
 RUN = re.compile(f"{UNSPACED.pattern}[{HAN}{KANA}{ABUGIDAS}\u3000-\u303f\uff00-\uff65]*")
 
