@@ -18,6 +18,7 @@ def get_config():
     config.data.folder = ""
     for key in ("train", "validation", "test", "columns", "languages", "held_out"):
         config.data[key] = AUTO
+    config.tokenizer.kind = "bpe"  # Unigram finds few pieces in little text.
     config.tokenizer.vocabulary_size = AUTO
     config.model.variant = AUTO
     for key in ("epochs", "batch_tokens", "learning_rate"):
