@@ -134,14 +134,14 @@ def parse(text: str, old: object = None) -> Any:
         text: a number, `None`, `True`, `False`, a list or tuple, or any other text. Text with
             commas is a tuple, unless it is in quotes of its own.
         old: the value that it replaces. In the place of text, numbers and truth values stay text;
-            but not in the place of `"auto"`, which stands for a value of any type.
+            not in that of `"auto"`, which stands for a value of any kind.
 
     Example:
 
     >>> parse("0.3"), parse("(24, 40)"), parse("none"), parse("train.tsv"), parse("a,b")
     (0.3, (24, 40), None, 'train.tsv', ('a', 'b'))
-    >>> parse("2024", old="photos"), parse("2024", old="auto")
-    ('2024', 2024)
+    >>> parse("2024", old="photos"), parse("128", old="auto")
+    ('2024', 128)
     """
     if text.lower() in WORDS:
         value: Any = WORDS[text.lower()]
