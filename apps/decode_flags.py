@@ -1,4 +1,7 @@
-"""The flags of a search, by the names of the keys of `config.decode`."""
+"""The flags of a search, by the names of the keys of `config.decode`.
+
+A program shows them in its `--help` by `flags.adopt_module_key_flags(decode_flags)`.
+"""
 
 from typing import Any
 
@@ -13,7 +16,8 @@ class Parser(flags.ArgumentParser):
     """Reads a value of one of the types of a key; `None` where that is one of them."""
 
     def __init__(self, key: Key):
-        self.key, self.syntactic_help = key, f"default: {key.default!r}"
+        self.key = key
+        self.syntactic_help = f"(unset: as the config says; its default: {key.default!r})"
 
     def parse(self, argument: Any) -> Any:
         kind = self.key.types[0]
@@ -25,10 +29,8 @@ class Parser(flags.ArgumentParser):
             raise ValueError(f"expected {kind.__name__}, received {argument!r}") from None
 
 
-def define() -> None:
-    """Defines the flags."""
-    for name in NAMES:
-        flags.DEFINE(Parser(KEYS[name]), name, None, KEYS[name].help)
+for _name in NAMES:
+    flags.DEFINE(Parser(KEYS[_name]), _name, None, KEYS[_name].help)
 
 
 def given() -> dict[str, Any]:

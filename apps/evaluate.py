@@ -27,7 +27,7 @@ WEIGHTS = flags.DEFINE_enum(
 OUTPUT = flags.DEFINE_string(
     "output", None, "One more file for the predictions: .txt, .tsv, .csv or .jsonl."
 )
-decode_flags.define()
+flags.adopt_module_key_flags(decode_flags)
 
 
 def main(argv):

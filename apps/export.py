@@ -15,7 +15,7 @@ WEIGHTS = flags.DEFINE_enum(
     "weights", None, checkpoints.WEIGHTS, "Which weights; unset: as the config says."
 )
 FORMAT = flags.DEFINE_enum("format", "saved_model", export.FORMATS, "What is written.")
-decode_flags.define()
+flags.adopt_module_key_flags(decode_flags)
 
 
 def main(_):

@@ -59,7 +59,7 @@ BATCH_SIZE = flags.DEFINE_integer(
     "Inputs that are answered, and then printed, at a time; those typed in go one by one.",
     lower_bound=1,
 )
-decode_flags.define()
+flags.adopt_module_key_flags(decode_flags)
 
 
 def main(argv):

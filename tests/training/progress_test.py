@@ -109,7 +109,7 @@ class TerminalTest:
             monkeypatch.setattr(sys, "stderr", terminal)
             with make(tmp_path) as progress:
                 progress.report(make_state(), RECORD)
-                assert capsys.readouterr().err == ""
+                assert capsys.readouterr().out == ""
                 time.sleep(0.2)  # The bar is drawn ten times a second at the most.
                 progress.update(3)
                 shown = read_all(reader)
@@ -120,7 +120,7 @@ class TerminalTest:
         assert re.search(r" 75%.* 9/12 \[\d\d:\d\d<\d\d:\d\d", last)
         assert re.search(r"loss=1\.5, tokens_per_second=123\.4, memory=\d+\.\d\dGiB\]", last)
         # A validation stays on a line of its own above the bar.
-        assert "validation_loss=1.25" in capsys.readouterr().err
+        assert "validation_loss=1.25" in capsys.readouterr().out
         assert "\n" not in shown and after.count("\n") == 1
 
 
