@@ -86,6 +86,11 @@ def check(decode: ml_collections.ConfigDict) -> None:
                 f"Expected decode.temperature above 0 with decode.{name}={decode[name]}, "
                 f"received decode.temperature={decode.temperature}."
             )
+    if 1 <= decode.beam_size < num_hypotheses(decode):
+        raise ValueError(
+            "Expected decode.beam_size to be at least the hypotheses that are returned, received "
+            f"decode.beam_size={decode.beam_size} and num_hypotheses={num_hypotheses(decode)}."
+        )
     # The search checks its own arguments, here in one step over seven tokens.
     decoding.beam_search(
         lambda ids, state, context: (ops.zeros((*ids.shape, 7)), state),
