@@ -6,11 +6,11 @@ start 2, end 3 and has no byte fallback, no normalization other than NFKC and no
 A tokenizer that was trained with keras-nlp is taken in by `SentencePieceTokenizer.from_keras_nlp`.
 """
 
-import gzip
 import io
 import os
 import re
-import zlib
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 try:
@@ -24,9 +24,34 @@ except ImportError as error:
         'come with `pip install "kerasformer[pipelines]"`.'
     ) from error
 
+from kerasformer.text_files import read_lines as read_lines
+
 PAD_ID, START_ID, END_ID, UNKNOWN_ID = 0, 1, 2, 3
 KINDS = ("unigram", "bpe")
 NORMALIZATIONS = ("nmt_nfkc", "nfkc", "identity")
+RARE = "\ue000"  # Stands for a character without a piece while a model is trained.
+
+
+class VocabularySizeError(ValueError):
+    """Tells that sentences cannot fill a vocabulary, or do not fit into it.
+
+    Args:
+        message: str. The sentence.
+        least: int or `None`. The smallest vocabulary that has room for every character.
+        most: int or `None`. The largest one that the sentences can fill.
+
+    Example:
+
+    >>> try:
+    ...     proto = train_sentencepiece(["der Hund schläft"], 5000)
+    ... except VocabularySizeError as error:
+    ...     proto = train_sentencepiece(["der Hund schläft"], error.most)
+    """
+
+    def __init__(self, message, least=None, most=None):
+        super().__init__(message)
+        self.least = least
+        self.most = most
 
 
 def train_sentencepiece(
@@ -37,6 +62,8 @@ def train_sentencepiece(
     normalization: str = "nmt_nfkc",
     byte_fallback: bool = True,
     character_coverage: float = 1.0,
+    user_defined_symbols: Sequence[str] = (),
+    max_characters: int | None = None,
 ) -> bytes:
     """Trains a SentencePiece model; the same sentences always give the same bytes.
 
@@ -50,15 +77,20 @@ def train_sentencepiece(
             `"nfkc"` or `"identity"`.
         byte_fallback: bool. Spells characters outside the vocabulary as their UTF-8 bytes, so
             that nothing is ever unknown.
-        character_coverage: float in (0, 1]. Share of the characters read that get a piece of
+        character_coverage: float from 0.98 to 1. Share of the characters read that get a piece of
             their own; below 1 for languages with thousands of characters, or noisy text.
+        user_defined_symbols: sequence of str, such as `("<2de>",)`. Each is one piece wherever it
+            stands in a text, and never a part of another.
+        max_characters: int or `None`. The most characters that get a piece of their own, where
+            the vocabulary is too small for the coverage; all sentences are in memory then.
 
     Returns:
         Bytes, the serialized model that `SentencePieceTokenizer` takes.
 
     Raises:
-        ValueError: if the sentences hold no text, if they cannot fill or cannot fit into
-            `vocabulary_size`, or if an argument is out of range.
+        VocabularySizeError: a `ValueError`, if the sentences cannot fill or cannot fit into
+            `vocabulary_size`.
+        ValueError: if the sentences hold no text, or if an argument is out of range.
 
     Example:
 
@@ -72,7 +104,12 @@ def train_sentencepiece(
         - [Sennrich et al., 2016](https://arxiv.org/abs/1508.07909) (BPE)
     """
     _check_options(vocabulary_size, kind, lowercase, normalization, character_coverage)
-    model, problems = io.BytesIO(), []
+    _check_symbols(user_defined_symbols)
+    model, problems, options = io.BytesIO(), [], {}
+    if max_characters is not None:
+        form = None if normalization == "identity" else "NFKC"
+        sentences = _without_rare_characters(sentences, max_characters, form, lowercase)
+        options["pretokenization_delimiter"] = RARE
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=_watched(sentences, problems),
@@ -82,6 +119,7 @@ def train_sentencepiece(
             normalization_rule_name=normalization + ("_cf" if lowercase else ""),
             byte_fallback=byte_fallback,
             character_coverage=character_coverage,
+            user_defined_symbols=list(user_defined_symbols),
             pad_id=PAD_ID,
             bos_id=START_ID,
             eos_id=END_ID,
@@ -89,12 +127,13 @@ def train_sentencepiece(
             max_sentence_length=1 << 16,
             num_threads=4,  # fixed, because sums over other threads could give another model
             minloglevel=2,
+            **options,
         )
     except RuntimeError as error:
         if problems:  # raised by the iterable; the trainer passes on its message alone
             raise problems[0] from None
-        raise ValueError(_training_error(str(error), vocabulary_size)) from None
-    return model.getvalue()
+        raise _training_error(str(error), vocabulary_size) from None
+    return _without_delimiter(model.getvalue()) if options else model.getvalue()
 
 
 def train_sentencepiece_files(
@@ -103,7 +142,8 @@ def train_sentencepiece_files(
     r"""Trains a SentencePiece model on text files, one sentence a line.
 
     Args:
-        paths: sequence of paths to UTF-8 text, plain or ending in `.gz`. Only `\n` ends a line.
+        paths: sequence of paths to UTF-8 text, plain or packed as `read_lines`
+            reads it. Only `\n` ends a line.
         vocabulary_size: int. As in `train_sentencepiece`.
         **options: the other arguments of `train_sentencepiece`.
 
@@ -117,30 +157,6 @@ def train_sentencepiece_files(
         raise ValueError(f"Expected a list of paths, received paths={paths!r}.")
     lines = (line for path in paths for line in read_lines(path))
     return train_sentencepiece(lines, vocabulary_size, **options)
-
-
-def read_lines(path: str | os.PathLike) -> Iterator[str]:
-    r"""Yields the lines of a UTF-8 text file, plain or ending in `.gz`, without their ends.
-
-    Only `\n` and `\r\n` end a line: U+2028, U+0085 and their like are text. A byte order mark
-    at the start of the file is dropped.
-
-    Raises:
-        ValueError: if the file cannot be read, or a line of it is not UTF-8.
-    """
-    path = os.fspath(path)
-    try:
-        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                line = line.removesuffix(b"\n").removesuffix(b"\r")
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"Expected UTF-8 text, received other bytes in {path} line {number}."
-        ) from None
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"Cannot read path={path!r}: {reason}.") from None
 
 
 class SentencePieceTokenizer(tf.Module):
@@ -194,13 +210,23 @@ class SentencePieceTokenizer(tf.Module):
             raise ValueError(f"Cannot read a tokenizer from path={str(path)!r}: {error}") from None
 
     @classmethod
-    def from_keras_nlp(cls, tokenizer) -> "SentencePieceTokenizer":
-        """Takes over the model of a keras-nlp or keras-hub `SentencePieceTokenizer`.
+    def from_foreign(cls, proto: bytes) -> "SentencePieceTokenizer":
+        """Takes over a SentencePiece model with other ids, such as one that another tool trained.
 
-        Its pad, start, end and unknown piece move to the ids 0 to 3; the others follow in order.
+        Its pad, start, end and unknown piece move to the ids 0 to 3, and those of pad, start and
+        end that it lacks are added there; the others follow in order.
 
         Raises:
-            ValueError: if the tokenizer has no model, or its model lacks one of the four pieces.
+            ValueError: if `proto` is no SentencePiece model.
+        """
+        return cls(_with_special_ids_first(proto))
+
+    @classmethod
+    def from_keras_nlp(cls, tokenizer) -> "SentencePieceTokenizer":
+        """Takes over the model of a keras-nlp or keras-hub one, as `from_foreign` does.
+
+        Raises:
+            ValueError: if the tokenizer has no model.
         """
         proto = getattr(tokenizer, "proto", None)
         if not isinstance(proto, bytes):
@@ -208,7 +234,7 @@ class SentencePieceTokenizer(tf.Module):
                 "Expected a keras-nlp SentencePieceTokenizer that has a vocabulary, "
                 f"received tokenizer={tokenizer!r}."
             )
-        return cls(_with_special_ids_first(proto))
+        return cls.from_foreign(proto)
 
     def encode(self, texts: Sequence[str | bytes]) -> list[list[int]]:
         """Splits texts into token ids, one list a text."""
@@ -260,12 +286,31 @@ def _check_options(vocabulary_size, kind, lowercase, normalization, character_co
         raise ValueError(
             f"Expected another normalization with {lowercase=}, received {normalization=}."
         )
-    if not 0 < character_coverage <= 1:
+    if not 0.98 <= character_coverage <= 1:  # SentencePiece takes no other.
         raise ValueError(
-            f"Expected character_coverage above 0, at most 1, received {character_coverage=}."
+            f"Expected character_coverage from 0.98 to 1, received {character_coverage=}."
         )
     if vocabulary_size <= UNKNOWN_ID:
         raise ValueError(f"Expected vocabulary_size above 3, received {vocabulary_size=}.")
+
+
+def _without_rare_characters(sentences, count, form, lowercase) -> Iterator[str]:
+    """Yields sentences, normalized, in which a mark that no piece crosses replaces characters."""
+    texts = [sentence if isinstance(sentence, str) else sentence.decode() for sentence in sentences]
+    if form:
+        texts = [unicodedata.normalize(form, text) for text in texts]
+    if lowercase:
+        texts = [text.casefold() for text in texts]
+    counts = Counter(character for text in texts for character in text if not character.isspace())
+    rare = {ord(character): RARE for character, _ in counts.most_common()[count:]}
+    yield from (text.translate(rare) for text in texts)
+
+
+def _without_delimiter(proto: bytes) -> bytes:
+    """Returns a model that does not know the mark, which only its training needed."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    model.trainer_spec.ClearField("pretokenization_delimiter")
+    return model.SerializeToString()
 
 
 def _watched(sentences: Iterable[str], problems: list[Exception]) -> Iterator[bytes]:
@@ -291,22 +336,33 @@ def _utf8(text: str | bytes) -> bytes:
         ) from None
 
 
-def _training_error(message: str, vocabulary_size: int) -> str:
+def _check_symbols(symbols):
+    special = {"<pad>", "<s>", "</s>", "<unk>", ""}
+    if (
+        isinstance(symbols, str)
+        or not all(isinstance(symbol, str) for symbol in symbols)
+        or len(special | set(symbols)) < len(special) + len(symbols)
+    ):
+        raise ValueError(
+            "Expected user_defined_symbols that are different texts and none of <pad>, <s>, </s> "
+            f"and <unk>, received user_defined_symbols={symbols!r}."
+        )
+
+
+def _training_error(message: str, vocabulary_size: int) -> ValueError:
     largest = re.search(r"too high.*<= (\d+)", message)
     if largest:
-        return (
-            f"Expected vocabulary_size to be at most {largest[1]}, all that the sentences can "
-            f"fill, received {vocabulary_size=}."
-        )
+        sentence = f"to be at most {largest[1]}, all that the sentences can fill"
+        sentence = f"Expected vocabulary_size {sentence}, received {vocabulary_size=}."
+        return VocabularySizeError(sentence, most=int(largest[1]))
     smallest = re.search(r"smaller than required_chars\. \d+ vs (\d+)", message)
     if smallest:
-        return (
-            f"Expected vocabulary_size to be at least {smallest[1]}, enough for every character "
-            f"of the sentences, received {vocabulary_size=}."
-        )
+        sentence = f"to be at least {smallest[1]}, enough for every character of the sentences"
+        sentence = f"Expected vocabulary_size {sentence}, received {vocabulary_size=}."
+        return VocabularySizeError(sentence, least=int(smallest[1]))
     if "sentences_.empty()" in message or "all_chars_count" in message:
-        return "Expected sentences to train a vocabulary on, received no text at all."
-    return f"Cannot train with vocabulary_size={vocabulary_size}: {message}"
+        return ValueError("Expected sentences to train a vocabulary on, received no text at all.")
+    return ValueError(f"Cannot train with vocabulary_size={vocabulary_size}: {message}")
 
 
 def _processor(proto: bytes) -> sentencepiece.SentencePieceProcessor:
@@ -324,14 +380,19 @@ def _special_ids(processor: sentencepiece.SentencePieceProcessor) -> tuple[int, 
 
 def _with_special_ids_first(proto: bytes) -> bytes:
     """Moves the pieces for pad, start, end and unknown to the ids 0, 1, 2 and 3."""
-    first = _special_ids(_processor(proto))
-    if min(first) < 0:
-        raise ValueError(
-            "Expected a SentencePiece model with a pad, a start, an end and an unknown piece, "
-            "received one with the ids pad {}, start {}, end {}, unknown {}.".format(*first)
-        )
+    first = list(_special_ids(_processor(proto)))
+    if tuple(first) == (PAD_ID, START_ID, END_ID, UNKNOWN_ID):
+        return proto
     model = sentencepiece_model_pb2.ModelProto.FromString(proto)
     pieces = list(model.pieces)
+    # One that is no such piece has the id -1. That of unknown is in every model.
+    for number, text in enumerate(("<pad>", "<s>", "</s>")):
+        if first[number] < 0:
+            texts = [piece.piece for piece in pieces]
+            if text not in texts:
+                pieces.append(sentencepiece_model_pb2.ModelProto.SentencePiece(piece=text))
+            first[number] = [*texts, text].index(text)
+            pieces[first[number]].type = sentencepiece_model_pb2.ModelProto.SentencePiece.CONTROL
     order = [*first, *(i for i in range(len(pieces)) if i not in first)]
     # Protobuf cannot move elements of a repeated field; merging a message of ours appends copies.
     moved = sentencepiece_model_pb2.ModelProto(pieces=[pieces[i] for i in order])
@@ -339,4 +400,5 @@ def _with_special_ids_first(proto: bytes) -> bytes:
     model.MergeFrom(moved)
     spec = model.trainer_spec
     spec.pad_id, spec.bos_id, spec.eos_id, spec.unk_id = PAD_ID, START_ID, END_ID, UNKNOWN_ID
+    spec.pad_piece, spec.bos_piece, spec.eos_piece = (pieces[i].piece for i in first[:3])
     return model.SerializeToString()

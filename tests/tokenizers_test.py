@@ -236,6 +236,7 @@ class TrainingTest:
             ({"normalization": "nfc"}, "normalization='nfc'"),
             ({"normalization": "identity", "lowercase": True}, "lowercase=True"),
             ({"character_coverage": 0.0}, "character_coverage=0.0"),
+            ({"character_coverage": 0.97}, "character_coverage=0.97"),
             ({"vocabulary_size": 3}, "vocabulary_size=3"),
         ],
     )

@@ -8,11 +8,18 @@ import numpy as np
 SPECIAL = ("", "<pad>", "<s>", "</s>")
 UNKNOWN = "<unk>"
 BYTE = re.compile("<0x([0-9A-F]{2})>")
+# The letters of scripts that write no spaces between words; the last are Thai, Lao, Tibetan,
+# Burmese with its two extensions, and Khmer.
+HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+KANA = "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"
+ABUGIDAS = "\u0e00-\u0fff\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f\u1780-\u17ff"
+UNSPACED = re.compile(f"[{HAN}{KANA}{ABUGIDAS}]")
 
 
 def merge_pieces(pieces: Sequence[str], marker: str = "▁") -> tuple[list[str], list[list[int]]]:
     """Joins the subword pieces of a sentence to words.
 
+    Where a script writes no spaces, as in Chinese and Thai, each piece is a word.
     Byte pieces such as `<0xE2>` become the characters that they spell, and an unknown piece
     becomes `⁇`. Start, end and padding (`<pad>` or an empty string) are part of no word.
 
@@ -27,6 +34,8 @@ def merge_pieces(pieces: Sequence[str], marker: str = "▁") -> tuple[list[str],
 
     >>> merge_pieces(["▁Stra", "ße", "n", "▁<", "<0xE2>", "<0x82>", "<0xAC>", "</s>"])
     (['Straßen', '<€'], [[0, 1, 2], [3, 4, 5, 6]])
+    >>> merge_pieces(["▁", "我", "喜欢", "茶", "。"])
+    (['我', '喜欢', '茶。'], [[0, 1], [2], [3, 4]])
     """
     spelled, groups = [], []
     for index, piece in enumerate(pieces):
@@ -35,7 +44,8 @@ def merge_pieces(pieces: Sequence[str], marker: str = "▁") -> tuple[list[str],
         byte = BYTE.fullmatch(piece)
         text = "⁇" if piece == UNKNOWN else piece.replace(marker, " ")
         # A marker that stands alone belongs to the word after it.
-        if not spelled or (piece.startswith(marker) and spelled[-1].strip()):
+        begins = piece.startswith(marker) or UNSPACED.match(text)
+        if not spelled or (begins and spelled[-1].strip()):
             spelled.append(b"")
             groups.append([])
         spelled[-1] += bytes.fromhex(byte[1]) if byte else text.encode("utf-8", "replace")

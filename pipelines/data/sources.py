@@ -37,8 +37,9 @@ def expanded(path: str) -> str:
 
 
 def below_folder(data, name: str) -> str:
-    """Joins `data.folder` and a name, and expands both."""
-    return expanded(os.path.join(data.get("folder") or "", name))
+    """Joins `data.folder` and a name, and expands both; a folder that is a file is that file."""
+    folder = expanded(data.get("folder") or "")
+    return folder if os.path.isfile(folder) else os.path.join(folder, expanded(name))
 
 
 def source_name(data, split: str) -> str:

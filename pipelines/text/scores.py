@@ -1,8 +1,9 @@
 """Scores of translations, and a table of the sentences that went worst and best.
 
-BLEU is reported on both scales of the field. sacreBLEU (13a, cased) compares detokenised text and
-is what translation papers report; BLEU of tokenised lower-cased text is what papers on Multi30k
-report, and several points higher. The two must never be compared with each other.
+BLEU is reported on both scales of the field. sacreBLEU (cased; 13a, or the tokenizer of the target
+language) compares detokenised text and is what translation papers report; BLEU of tokenised
+lower-cased text is what papers on Multi30k report, and several points higher. The two must never
+be compared with each other.
 """
 
 import unicodedata
@@ -14,22 +15,55 @@ from sacrebleu.significance import PairedTest
 
 TABLE_HEAD = ("| chrF | text | |", "| ---: | :--- | :--- |")
 BREAKS = ("Cc", "Zl", "Zp")  # Unicode categories: control characters, line and paragraph ends.
+EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}  # Of sacreBLEU, which its tokenizers need.
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str], is_tokenized: bool) -> BLEUScore:
+def check_tokenizer(name: str) -> None:
+    """Makes sure that one of sacreBLEU's tokenizers can be used.
+
+    Raises:
+        ValueError: if there is none of this name, or what it needs cannot be loaded.
+        ImportError: if its packages are missing.
+    """
+    if name not in BLEU.TOKENIZERS:
+        raise ValueError(
+            f"Expected data.bleu_tokenizer to be one of {', '.join(BLEU.TOKENIZERS)}, "
+            f"received data.bleu_tokenizer={name!r}."
+        )
+    try:
+        BLEU(tokenize=name)
+    except RuntimeError as error:
+        raise ImportError(
+            f'BLEU with the tokenizer {name} needs `pip install "sacrebleu[{EXTRAS.get(name)}]"`; '
+            'data.bleu_tokenizer="char" needs nothing.'
+        ) from error
+    except (OSError, SystemExit) as error:
+        raise ValueError(
+            f"sacreBLEU cannot download or read the model of its tokenizer {name}: {error}."
+        ) from error
+
+
+def bleu(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    is_tokenized: bool,
+    tokenizer: str = "13a",
+) -> BLEUScore:
     """Computes BLEU on the scale on which text of its kind is compared.
 
     Args:
         hypotheses: translations, one a sentence.
         references: right translations, one a sentence.
         is_tokenized: whether spaces split off the words already. Then BLEU takes the words as
-            they are, lower-cased; else sacreBLEU splits them by its rules "13a", cased.
+            they are, lower-cased; else sacreBLEU splits them by its rules, cased.
+        tokenizer: name of these rules, as `languages.bleu_tokenizer` chooses it.
 
     Returns:
         Score object of sacreBLEU, with `score`, `precisions`, `bp`, `sys_len` and `ref_len`.
 
     Raises:
-        ValueError: for no sentences, or another number of hypotheses than of references.
+        ValueError: for no sentences, another number of hypotheses than of references, or a
+            tokenizer that cannot be used.
 
     Example:
 
@@ -41,7 +75,8 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], is_tokenized: boo
         - [Post, 2018](https://arxiv.org/abs/1804.08771), sacreBLEU
     """
     _check(hypotheses=hypotheses, references=references)
-    metric = _bleu_of_lowercase_words(is_tokenized) if is_tokenized else BLEU()
+    check_tokenizer(tokenizer)
+    metric = _bleu_of_lowercase_words() if is_tokenized else BLEU(tokenize=tokenizer)
     return metric.corpus_score(hypotheses, [references])
 
 
@@ -50,6 +85,7 @@ def score(
     references: Sequence[str],
     is_tokenized: bool,
     bootstrap: int = 1000,
+    tokenizer: str = "13a",
 ) -> dict:
     """Computes BLEU on both scales and chrF, with 95 % confidence intervals.
 
@@ -59,6 +95,7 @@ def score(
         is_tokenized: whether spaces split off the words already.
         bootstrap: how many resamples of the sentences the intervals come from; the seed is
             sacreBLEU's own and stands in the signatures. At most 1 gives intervals of no width.
+        tokenizer: sacreBLEU's rules for words, which stand in the signatures, as in `bleu`.
 
     Returns:
         Dict that JSON can hold. `bleu` and `chrf` are cased; `bleu_lowercase_tokenized` is of the
@@ -68,7 +105,7 @@ def score(
         `length_ratio` belong to `bleu`; `sentences` counts the sentences.
 
     Raises:
-        ValueError: for no sentences, or another number of hypotheses than of references.
+        ValueError: as `bleu`.
 
     Example:
 
@@ -80,12 +117,16 @@ def score(
         - [Popović, 2015](https://aclanthology.org/W15-3049), chrF
     """
     _check(hypotheses=hypotheses, references=references)
+    check_tokenizer(tokenizer)
     # Tokenised text is no mistake here, so `force` keeps sacreBLEU from warning of it.
-    cased_score = BLEU(force=is_tokenized).corpus_score(hypotheses, [references])
-    words = _bleu_of_lowercase_words(is_tokenized)
+    cased = BLEU(force=is_tokenized, tokenize=tokenizer)
+    cased_score = cased.corpus_score(hypotheses, [references])
+    words = _bleu_of_lowercase_words("none" if is_tokenized else tokenizer)
     words_score = words.corpus_score(hypotheses, [references])
     data = hypotheses, references, bootstrap
-    bleu_score, bleu_interval, signature = _bootstrapped(BLEU(force=True), *data)
+    bleu_score, bleu_interval, signature = _bootstrapped(
+        BLEU(force=True, tokenize=tokenizer), *data
+    )
     chrf_score, chrf_interval, chrf_signature = _bootstrapped(CHRF(), *data)
     return {
         "bleu": bleu_score,
@@ -176,8 +217,8 @@ def _cell(text):
     return plain.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _bleu_of_lowercase_words(is_tokenized):
-    return BLEU(lowercase=True, tokenize="none" if is_tokenized else "13a", force=True)
+def _bleu_of_lowercase_words(tokenizer="none"):
+    return BLEU(lowercase=True, tokenize=tokenizer, force=True)
 
 
 def _bootstrapped(metric, hypotheses, references, bootstrap):

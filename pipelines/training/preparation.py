@@ -50,6 +50,9 @@ def choose(
         ValueError: when the task cannot choose.
     """
 
+    config = config.copy_and_resolve_references()
+    complete(config, task.default_config())
+
     def in_chief():
         if has_begun(workdir):
             stored = read_config(workdir)

@@ -206,7 +206,14 @@ class MergePiecesTest:
         assert explain.merge_pieces([]) == ([], [])
 
     def test_text_without_a_first_marker_is_one_word(self):
-        assert explain.merge_pieces(["日", "本"]) == (["日本"], [[0, 1]])
+        assert explain.merge_pieces(["a", "ß"]) == (["aß"], [[0, 1]])
+
+    def test_each_piece_is_a_word_where_a_script_writes_no_spaces(self):
+        pieces = ["▁", "日本", "で", "x", "y", "。", "▁ไทย", "ครู", "<0xE6>", "<0x97>", "<0xA5>"]
+        words, groups = explain.merge_pieces(pieces)
+        assert words == ["日本", "でxy。", "ไทย", "ครู日"]
+        assert groups == [[0, 1], [2, 3, 4, 5], [6], [7, 8, 9, 10]]
+        assert explain.merge_pieces(["▁한국", "어"])[0] == ["한국어"]
 
 
 class WordAlignmentTest:

@@ -1,7 +1,10 @@
-"""Tests of reading and cleaning sentence pairs: every format, and every way to get it wrong."""
+"""Tests of reading sentence pairs: every format, and every way to get it wrong."""
 
+import bz2
 import gzip
 import json
+import lzma
+import re
 import subprocess
 import sys
 
@@ -9,7 +12,8 @@ import ml_collections
 import pytest
 
 from pipelines.demo_corpus import corpus
-from pipelines.text.pairs import clean, read_pairs
+from pipelines.text.pairs import read_corpora, read_pairs
+from tests import own_words
 
 SOURCE = ["ein Hund", "zwei\u2028Vögel\x85", "", "drei\u000bKatzen", "שלום 👩‍👩‍👧"]
 TARGET = ["a dog", "two birds", "nothing", "three cats", "hello"]
@@ -42,11 +46,33 @@ class FilesTest:
         self.write(tmp_path, *sides)
         assert read_pairs(files(tmp_path), "train") == PAIRS
 
-    def test_packed_files_are_read(self, tmp_path):
-        for name, side in (("b.de.gz", SOURCE), ("b.en.gz", TARGET)):
-            (tmp_path / name).write_bytes(gzip.compress("\n".join(side).encode()))
-        data = files(tmp_path, test=("b.de.gz", "b.en.gz"))
-        assert read_pairs(data, "test") == PAIRS
+    @pytest.mark.parametrize("module", [gzip, lzma, bz2])
+    def test_packed_files_are_read(self, tmp_path, module):
+        suffix = {gzip: ".gz", lzma: ".xz", bz2: ".BZ2"}[module]
+        names = (f"b.de{suffix}", f"b.en{suffix}")
+        for name, side in zip(names, (SOURCE, TARGET), strict=True):
+            (tmp_path / name).write_bytes(module.compress("\n".join(side).encode()))
+        assert read_pairs(files(tmp_path, test=names), "test") == PAIRS
+        (tmp_path / names[0]).write_bytes(b"not packed at all")
+        with pytest.raises(ValueError, match=f"Cannot read path='.*{names[0]}'"):
+            read_pairs(files(tmp_path, test=names), "test")
+
+    def test_files_that_are_packed_otherwise_are_refused(self, tmp_path):
+        self.write(tmp_path, b"eins", b"one")
+        with pytest.raises(ValueError, match=r"\.gz, \.xz, \.bz2.*b\.de\.zst': unpack"):
+            read_pairs(files(tmp_path, test=("b.de.zst", "a.en")), "test")
+
+    @pytest.mark.parametrize(
+        "names", ["a.de,a.en,b.de, b.en", (("a.de", "a.en"), ("b.de", "b.en")), "nested"]
+    )
+    def test_several_corpora_are_read_in_turn(self, tmp_path, names):
+        self.write(tmp_path, b"1\n2\n", b"one\ntwo\n")
+        (tmp_path / "b.de").write_text("3")
+        (tmp_path / "b.en").write_text("three")
+        names = [["a.de", "a.en"], ["b.de", "b.en"]] if names == "nested" else names
+        data = files(tmp_path, train=names)
+        assert read_corpora(data, "train") == [[("1", "one"), ("2", "two")], [("3", "three")]]
+        assert read_pairs(data, "train") == [("1", "one"), ("2", "two"), ("3", "three")]
 
     def test_variables_and_home_are_expanded(self, tmp_path, monkeypatch):
         self.write(tmp_path, b"eins", b"one")
@@ -72,8 +98,21 @@ class FilesTest:
 
     def test_unequal_lengths_name_both_files_and_counts(self, tmp_path):
         self.write(tmp_path, b"1\n2\n3\n", b"1\n2\n\n\n\n")
-        with pytest.raises(ValueError, match=r"3 in \S+a\.de and 5 in \S+a\.en"):
+        with pytest.raises(ValueError, match=r"3 in \S+a\.de and 5 in \S+a\.en: .* of \S+a\.en"):
             read_pairs(files(tmp_path), "train")
+
+    @pytest.mark.parametrize("line", [0, 70, 146])
+    @pytest.mark.parametrize("side", [0, 1])
+    def test_where_files_go_out_of_step_is_about_where_a_line_is_too_many(
+        self, tmp_path, line, side
+    ):
+        sides = [list(x) for x in zip(*corpus.splits()["train"][:147], strict=True)]
+        sides[side].insert(line, "A line that nobody has translated until today")
+        self.write(tmp_path, *("\n".join(x).encode() for x in sides))
+        with pytest.raises(ValueError, match="out of step") as error:
+            read_pairs(files(tmp_path), "train")
+        guess = int(re.search(r"about line (\d+) on", str(error.value))[1])
+        assert abs(guess - (line + 1)) <= 3
 
     @pytest.mark.parametrize("broken", [b"caf\xe9", b"\xed\xa0\x80", b"\xc3"])
     def test_bytes_that_are_not_utf8_are_named_with_their_line(self, tmp_path, broken):
@@ -95,13 +134,57 @@ class FilesTest:
         with pytest.raises(ValueError, match="data.validation"):
             read_pairs(files(tmp_path), "validation")
 
+    @pytest.mark.parametrize("names", [7, ("a.de", 7), [[]], " ,a.en"])
+    def test_what_names_no_files_is_refused(self, tmp_path, names):
+        with pytest.raises(ValueError, match="data.test to name files"):
+            read_pairs(files(tmp_path, test=names), "test")
+
     @pytest.mark.parametrize("names", ["a.de", ("a.de",), ("a.de", "a.en", "a.fr")])
     def test_other_than_two_files_are_refused(self, tmp_path, names):
         with pytest.raises(ValueError, match="source file, target file"):
             read_pairs(files(tmp_path, test=names), "test")
 
 
+class HeldOutTest:
+    def test_splits_that_are_not_there_are_cut_from_training(self, tmp_path):
+        own_words.arabic(tmp_path)
+        names = {"train": "pairs.tsv", "columns": (1, 2), "held_out": 11, "test": None}
+        data = tsv(tmp_path, **names)
+        parts = {split: set(read_pairs(data, split)) for split in ("train", "validation", "test")}
+        assert [len(pairs) for pairs in parts.values()] == [147 - 22, 11, 11]
+        assert len(set().union(*parts.values())) == 147
+        lines = (tmp_path / "pairs.tsv").read_text().splitlines()
+        twice = [*lines[::-1], lines[0], "7\t\tno source", *lines]
+        (tmp_path / "pairs.tsv").write_text("\n".join(twice))
+        assert set(read_pairs(data, "test")) == parts["test"]
+        assert len(read_pairs(data, "validation")) == 11  # Each pair once.
+        (tmp_path / "mine.tsv").write_text("1\teins\tone\n")
+        data.test = "mine.tsv"
+        assert read_pairs(data, "test") == [("eins", "one")]
+        assert set(read_pairs(data, "train")) == parts["train"] | parts["test"] | {
+            ("", "no source")
+        }
+
+
 class TsvTest:
+    @pytest.mark.parametrize("names", ["a.tsv,b.tsv", ("a.tsv", "b.tsv"), ["a.tsv", "b.tsv"]])
+    @pytest.mark.parametrize("columns", [("de", "en"), ["de", "en"], "de,en"])
+    def test_several_tables_are_read_by_the_names_of_columns(self, tmp_path, names, columns):
+        (tmp_path / "a.tsv").write_text("en\tde\none\teins\n")
+        (tmp_path / "b.tsv").write_text("de\ten\nzwei\ttwo\n")
+        data = tsv(tmp_path, train=names, columns=columns)
+        assert read_corpora(data, "train") == [[("eins", "one")], [("zwei", "two")]]
+
+    def test_a_name_with_a_comma_is_that_of_a_file_that_is_there(self, tmp_path):
+        (tmp_path / "a,b.tsv").write_text("eins\tone\n")
+        assert read_pairs(tsv(tmp_path, train="a,b.tsv", columns="0,1"), "train") == [
+            ("eins", "one")
+        ]
+
+    def test_the_folder_may_be_the_table_itself(self, tmp_path):
+        (tmp_path / "a.tsv").write_text("eins\tone\n")
+        assert read_pairs(tsv(tmp_path / "a.tsv"), "train") == [("eins", "one")]
+
     def test_columns_are_chosen_by_number(self, tmp_path):
         lines = [f"{i}\t{target}\t{source}" for i, (source, target) in enumerate(PAIRS)]
         (tmp_path / "a.tsv").write_bytes("\r\n".join(lines).encode())
@@ -132,7 +215,7 @@ class EmbeddedTest:
 
 
 class FormatTest:
-    @pytest.mark.parametrize("name", ["csv", None, ""])
+    @pytest.mark.parametrize("name", ["xlsx", None, ""])
     def test_an_unknown_format_is_refused(self, name):
         with pytest.raises(ValueError, match="data.format"):
             read_pairs(ml_collections.ConfigDict({"format": name}), "train")
@@ -208,42 +291,3 @@ class TfdsTest:
         monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
         with pytest.raises(ImportError, match=r'pip install "kerasformer\[pipelines\]"'):
             read_pairs(self.data(prepared), "train")
-
-
-class CleanTest:
-    def test_each_pair_is_counted_once_by_its_first_reason(self):
-        good = [("ein Hund", "a dog"), ("ein Hund", "a hound"), ("zwei Hunde", "a dog")]
-        empty = [("", "a"), (" \u3000\t", "a"), ("a", "\n"), ("", "")]
-        too_long = [("a " * 13, "b " * 12), ("a", "b " * 10007)]
-        ratio = [("a", "b c d e"), ("a b c d e f g", "b c")]
-        pairs = [*good, *empty, *too_long, *ratio, good[1], ratio[0], good[1]]
-        kept, counts = clean(pairs, max_words=11, max_ratio=3)
-        assert kept == good
-        assert counts == {
-            "read": 14,
-            "empty": 4,
-            "too_long": 2,
-            "ratio": 3,
-            "duplicate": 2,
-            "kept": 3,
-        }
-
-    def test_limits_are_allowed_themselves(self):
-        pairs = [("a " * 11, "b " * 11), ("a", "b c d")]
-        assert clean(pairs, max_words=11, max_ratio=3)[0] == pairs
-
-    def test_every_check_can_be_left_out(self):
-        pairs = [("a " * 10007, "b")] * 2
-        kept, counts = clean(pairs, max_words=None, max_ratio=None, deduplicate=False)
-        assert kept == pairs
-        assert counts["kept"] == counts["read"] == 2
-
-    def test_nothing_is_changed(self):
-        pairs = [("  Ein \u200b Hund ", "A\u2028dog\n")]
-        assert clean(iter(pairs)) == (pairs, clean(pairs)[1])
-        assert pairs == [("  Ein \u200b Hund ", "A\u2028dog\n")]
-
-    @pytest.mark.parametrize("pairs", [[], [("", "")], [("a", "b " * 1009)]])
-    def test_nothing_left_is_an_error_with_the_counts(self, pairs):
-        with pytest.raises(ValueError, match=f"no sentence pairs left: read={len(pairs)}"):
-            clean(pairs)

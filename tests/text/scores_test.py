@@ -5,8 +5,9 @@ import math
 import random
 
 import pytest
+from sacrebleu.tokenizers import tokenizer_ja_mecab, tokenizer_spm
 
-from pipelines.text.scores import bleu, score, table
+from pipelines.text.scores import bleu, check_tokenizer, score, table
 
 # Matches and n-grams of the hypotheses, for n = 1 to 4, "the" clipped to one match:
 # 4/5 2/4 1/3 0/2 in the first sentence, 4/4 3/3 2/2 1/1 in the second.
@@ -44,6 +45,33 @@ class BleuTest:
         hypotheses, references = ["wir gehen nun heim."], ["wir gehen nun heim ."]
         assert bleu(hypotheses, references, is_tokenized=False).score == pytest.approx(100)
         assert bleu(hypotheses, references, is_tokenized=True).score < 70
+
+
+class TokenizerTest:
+    def test_chinese_is_split_into_characters_and_the_signature_says_so(self):
+        hypotheses, references = ["老师今天看报。"], ["老师今天看书。"]
+        spaced = [[" ".join(text[0])] for text in (hypotheses, references)]
+        found = bleu(hypotheses, references, False, tokenizer="zh").score
+        assert found == pytest.approx(bleu(*spaced, is_tokenized=True).score) and found > 40
+        assert bleu(hypotheses, references, is_tokenized=False).score < 10
+        scores = score(hypotheses, references, False, bootstrap=0, tokenizer="zh")
+        assert scores["bleu"] == scores["bleu_lowercase_tokenized"] == round(found, 2)
+        assert "tok:zh" in scores["signature"]
+
+    @pytest.mark.parametrize(
+        ("name", "error", "sentence"),
+        [
+            ("words", ValueError, "one of none, zh, 13a.*data.bleu_tokenizer='words'"),
+            ("ja-mecab", ImportError, r'pip install "sacrebleu\[ja\]".*"char" needs nothing'),
+            ("flores200", ValueError, "cannot download or read the model.*flores200: .*Errno"),
+        ],
+    )
+    def test_what_cannot_be_used_is_one_sentence(self, name, error, sentence, monkeypatch):
+        monkeypatch.setattr(tokenizer_ja_mecab, "MeCab", None)
+        monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", "/dev/null/absent")
+        with pytest.raises(error, match=sentence) as caught:
+            check_tokenizer(name)
+        assert "\n" not in str(caught.value)
 
 
 class ScoreTest:

@@ -1,5 +1,6 @@
 """The translation task: sentence pairs in, a model that turns strings into strings out."""
 
+from pipelines.tasks.translation.choices import resolve as resolve
 from pipelines.tasks.translation.config import DEFAULTS as DEFAULTS
 from pipelines.tasks.translation.config import FIXED_KEYS as FIXED_KEYS
 from pipelines.tasks.translation.config import FREE_KEYS as FREE_KEYS
@@ -16,10 +17,9 @@ from pipelines.tasks.translation.evaluation import example as example
 from pipelines.tasks.translation.evaluation import own_test as own_test
 from pipelines.tasks.translation.evaluation import serving as serving
 from pipelines.tasks.translation.evaluation import validation_scorer as validation_scorer
+from pipelines.tasks.translation.objective import begin as begin
 from pipelines.tasks.translation.objective import build as build
 from pipelines.tasks.translation.objective import loss as loss
 from pipelines.tasks.translation.objective import metrics as metrics
 from pipelines.training.task import after_step as after_step
-from pipelines.training.task import begin as begin
 from pipelines.training.task import finish as finish
-from pipelines.training.task import resolve as resolve

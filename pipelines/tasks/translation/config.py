@@ -8,15 +8,22 @@ import ml_collections
 from kerasformer.models.transformer import VARIANTS
 from kerasformer.tokenizers import KINDS
 from pipelines.runs.config import check_choices, check_keys
-from pipelines.tasks.translation import decode
+from pipelines.tasks.translation import decode, vocabulary
+from pipelines.text.languages import bleu_tokenizer
 from pipelines.text.pairs import KEYS
+from pipelines.text.scores import check_tokenizer
 from pipelines.training import settings
 
 METRICS: tuple[str, ...] = ("loss", "accuracy", "bleu")
-PREPARED: tuple[str, ...] = ("tokenizer.model",)
-FIXED_KEYS: tuple[str, ...] = ("data", "tokenizer", "model")
-FREE_KEYS: tuple[str, ...] = ("data.test", "decode")
-LOCAL_KEYS: tuple[str, ...] = ("data.folder", "data.data_dir", "data.download")
+PREPARED: tuple[str, ...] = vocabulary.FILES
+FIXED_KEYS: tuple[str, ...] = ("data", "tokenizer", "model", "start")
+FREE_KEYS: tuple[str, ...] = ("data.test", "data.bleu_tokenizer", "decode")
+LOCAL_KEYS: tuple[str, ...] = (
+    "data.folder",
+    "data.data_dir",
+    "data.download",
+    "start.workdir",
+)
 DEFAULTS: dict[str, Any] = {
     "task": "translation",
     "seed": 1,
@@ -31,11 +38,17 @@ DEFAULTS: dict[str, Any] = {
     "tokenizer": {
         "kind": "unigram",
         "vocabulary_size": 8000,
+        "target_vocabulary_size": None,  # Where it is not shared, and another.
         "lowercase": False,
         "normalization": "nmt_nfkc",
         "byte_fallback": True,
+        "character_coverage": None,  # All that there is room for, with byte_fallback; else 1.
+        "user_defined_symbols": None,  # Texts that are one piece each.
+        "shared": True,  # Or one vocabulary for each language.
+        "path": None,  # A SentencePiece model to take instead (two of them if not shared).
     },
     "model": {"variant": "base"},
+    "start": {"workdir": ""},  # A run whose weights and tokenizers this one begins with.
     "train": {
         **settings.DEFAULTS,
         "batch_tokens": 4096,  # Of the longer side of a batch, padding counted.
@@ -71,6 +84,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         }
     )
     check_keys(config.data, KEYS)
+    vocabulary.check(config)
+    check_tokenizer(bleu_tokenizer(config.data))
     if config.train.max_length > config.train.batch_tokens:
         raise ValueError(
             "Expected the longest pair to fit into a batch, received "

@@ -4,16 +4,19 @@ Letters: `B` sentences, `S` source tokens, `T` target tokens.
 """
 
 import hashlib
-from pathlib import Path
 
 import ml_collections
 import tensorflow as tf
 
-from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
 from pipelines.data.shards import WHOLE_BATCH, Shard
-from pipelines.runs.files import write_atomically
+from pipelines.tasks.translation.vocabulary import (
+    have_tokenizers,
+    load_tokenizers,
+    make_tokenizers,
+)
 from pipelines.text.batches import TokenizedPairs, batches_per_epoch, dataset
-from pipelines.text.pairs import clean, read_pairs
+from pipelines.text.cleaning import Pair, clean, count_leaks, mix
+from pipelines.text.pairs import read_corpora, read_pairs
 from pipelines.training.task import Data
 
 SHOWN_PAIRS = 5  # of the first batch, by a dry run
@@ -24,26 +27,23 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
 
     Args:
         config: the resolved config.
-        workdir: folder of the run; unless `tokenizer.model` is there, it is trained and written.
+        workdir: folder of the run; unless its tokenizers are there, they are made and written,
+            and pairs of validation and test that are in train are counted.
         shard: part of each batch that is made here; the replicas divide its rows.
 
     Returns:
         The datasets, of dicts of int tensors `source` `(B, S)`, `target` `(B, T)` (behind the
         start token) and `labels` `(B, T)` (with the end token).
     """
-    pairs, counts = clean(
-        read_pairs(config.data, "train"),
-        config.data.max_words,
-        config.data.max_ratio,
-        config.data.deduplicate,
-    )
+    pairs, counts = training_pairs(config)
     validation_pairs = read_pairs(config.data, "validation")
     print("Training pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
-    if not (Path(workdir) / "tokenizer.model").exists():
-        _train_tokenizer(config, workdir, pairs)
-    tokenizer = load_tokenizer(workdir)
-    train = TokenizedPairs.from_texts(pairs, tokenizer, tokenizer, config.train.max_length)
-    validation = TokenizedPairs.from_texts(validation_pairs, tokenizer, tokenizer)
+    if not have_tokenizers(workdir):
+        _print_leaks(config, pairs, validation_pairs)
+        make_tokenizers(config, workdir, pairs)
+    tokenizers = load_tokenizers(workdir)
+    train = TokenizedPairs.from_texts(pairs, *tokenizers, config.train.max_length)
+    validation = TokenizedPairs.from_texts(validation_pairs, *tokenizers)
     if train.dropped:
         print(f"Pairs over train.max_length={config.train.max_length}: {train.dropped} dropped.")
     batches = {"batch_tokens": config.train.batch_tokens, "num_replicas": shard.num_replicas}
@@ -76,23 +76,46 @@ def _fingerprint(pairs):
     return digest.hexdigest()
 
 
-def _train_tokenizer(config, workdir, pairs):
-    proto = train_sentencepiece(
-        (sentence for pair in pairs for sentence in pair), **config.tokenizer.to_dict()
-    )
-    write_atomically(Path(workdir) / "tokenizer.model", lambda name: Path(name).write_bytes(proto))
+def training_pairs(config: ml_collections.ConfigDict) -> tuple[list[Pair], dict[str, int]]:
+    """Reads, cleans and mixes what a run trains on.
+
+    Returns:
+        The pairs of an epoch, and the counts of `text.cleaning.clean`; if an epoch has other pairs
+        than those that are kept, also their number as `an_epoch`.
+    """
+    data = config.data
+    corpora = read_corpora(data, "train")
+    corpora, counts = clean(corpora, data.max_words, data.max_ratio, data.deduplicate)
+    pairs = mix(corpora, data.get("corpus_weights"), data.get("corpus_temperature"))
+    if len(pairs) != counts["kept"]:
+        counts["an_epoch"] = len(pairs)
+    return pairs, counts
 
 
-def load_tokenizer(workdir: str) -> SentencePieceTokenizer:
-    """Loads the tokenizer of a run."""
-    return SentencePieceTokenizer.from_file(Path(workdir) / "tokenizer.model")
+def _print_leaks(config, pairs, validation_pairs):
+    """Says how many pairs of validation and test the model would be trained on."""
+    splits = {"validation": validation_pairs}
+    try:
+        splits["test"] = read_pairs(config.data, "test")
+    except (OSError, ValueError) as error:
+        print(f"The test pairs cannot be read yet: {error}", flush=True)
+    for split, others in splits.items():
+        leaked, sources = count_leaks(pairs, others)
+        print(
+            f"{leaked:,} of {len(others):,} {split} pairs are in train too, and the sources of "
+            f"{sources:,}.",
+            flush=True,
+        )
 
 
 def show_batch(
     batches: tf.data.Dataset, config: ml_collections.ConfigDict, workdir: str, picture: str
 ) -> str:
     """Writes the first pairs of the first training batch as text again, as the model sees them."""
-    tokenizer, batch = load_tokenizer(workdir), next(iter(batches))
-    sides = (tokenizer.decode(batch[name].numpy()) for name in ("source", "labels"))
+    tokenizers, batch = load_tokenizers(workdir), next(iter(batches))
+    sides = (
+        tokenizer.decode(batch[name].numpy())
+        for tokenizer, name in zip(tokenizers, ("source", "labels"), strict=True)
+    )
     pairs = [pair for pair in zip(*sides, strict=True) if any(pair)]  # Not rows of padding.
     return "\n".join(f"{source}\n  -> {target}" for source, target in pairs[:SHOWN_PAIRS])

@@ -8,9 +8,10 @@ import ml_collections
 import tensorflow as tf
 from tqdm import tqdm
 
-from pipelines.tasks.translation.data import load_tokenizer
 from pipelines.tasks.translation.decode import described
 from pipelines.tasks.translation.translator import Translator
+from pipelines.tasks.translation.vocabulary import load_tokenizers
+from pipelines.text.languages import bleu_tokenizer, read_languages
 from pipelines.text.pairs import read_pairs
 from pipelines.text.scores import bleu, score, sentence_chrf, table
 from pipelines.training.task import Evaluation
@@ -38,6 +39,7 @@ def validation_scorer(
         Function that translates the validation set greedily with the weights that the model has
         by then, and returns its `bleu`.
     """
+    tokenizer = bleu_tokenizer(config.data)
     greedy = config.copy_and_resolve_references()
     greedy.decode.update(beam_size=1, num_hypotheses=1, temperature=0.0)
     sources, references = zip(*read_pairs(config.data, "validation"), strict=True)
@@ -45,7 +47,8 @@ def validation_scorer(
 
     def score_validation():
         hypotheses = translate(module, list(sources), greedy)
-        return {"bleu": bleu(hypotheses, references, config.data.is_tokenized).score}
+        score = bleu(hypotheses, references, config.data.is_tokenized, tokenizer).score
+        return {"bleu": score}
 
     return score_validation
 
@@ -87,7 +90,8 @@ def answers(module: tf.Module, sentences: list[str], config, is_shown: bool = Fa
 
 def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str) -> Translator:
     """Makes the `tf.Module` whose signatures are exported."""
-    return Translator(model, load_tokenizer(workdir), config.decode)
+    source, target = load_tokenizers(workdir)
+    return Translator(model, source, config.decode, target)
 
 
 def example(module: Translator, config: ml_collections.ConfigDict) -> str:
@@ -119,7 +123,10 @@ def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
 def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     """Writes the task's part of the model card: languages, input, output, and code."""
     tokenizer, decode = config.tokenizer, config.decode
-    languages = config.data.get("languages")
+    languages = read_languages(config.data)
+    tokenizers = load_tokenizers(workdir)
+    sizes = [f"{each.vocabulary_size:,} pieces" for each in tokenizers]
+    pieces = sizes[0] if tokenizers.are_shared else "{} and, of the target, {}".format(*sizes)
     sentence, _ = read_pairs(config.data, "validation")[0]
     words = "as it is written"
     if config.data.is_tokenized:
@@ -129,9 +136,8 @@ def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
         "Languages": "From {} to {}.".format(*languages) if languages else UNKNOWN_LANGUAGES,
         "Input": (
             f"A sentence of UTF-8 text {words}. SentencePiece inside the model ({tokenizer.kind}, "
-            f"{load_tokenizer(workdir).vocabulary_size:,} pieces, normalization "
-            f"{tokenizer.normalization}{lowercase}) splits it into tokens, of which "
-            f"{decode.max_source_length - 1:,} are read."
+            f"{pieces}, normalization {tokenizer.normalization}{lowercase}) splits it into tokens, "
+            f"of which {decode.max_source_length - 1:,} are read."
         ),
         "Output": described(decode),
         "Use": USE.format(sentence=sentence),
@@ -153,7 +159,8 @@ def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str) 
     sources, references = zip(*read_pairs(config.data, split), strict=True)
     results = answers(module, list(sources), config, is_shown=True)
     hypotheses = [result["prediction"] for result in results]
-    scores = score(hypotheses, references, config.data.is_tokenized)
+    tokenizer = bleu_tokenizer(config.data)
+    scores = score(hypotheses, references, config.data.is_tokenized, tokenizer=tokenizer)
     scores["truncated"] = sum(result["truncated"] for result in results)
     quality = sentence_chrf(hypotheses, references)
     rows = zip(sources, references, results, quality, strict=True)

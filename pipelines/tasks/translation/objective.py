@@ -6,7 +6,11 @@ from keras import ops
 
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import Seq2SeqTransformer
-from pipelines.tasks.translation.data import load_tokenizer
+from pipelines.data.sources import expanded
+from pipelines.runs.config import complete, read_config
+from pipelines.runs.weights import load_model
+from pipelines.tasks.translation.config import default_config
+from pipelines.tasks.translation.vocabulary import load_tokenizers
 
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
@@ -15,11 +19,14 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
     Raises:
         ValueError: when `config.model` has a key that the model does not take.
     """
-    arguments = config.model.to_dict()
+    arguments, tokenizers = config.model.to_dict(), load_tokenizers(workdir)
+    if not tokenizers.are_shared:
+        arguments["target_vocabulary_size"] = tokenizers.target.vocabulary_size
+        arguments.setdefault("share_embeddings", False)
     try:
         model = Seq2SeqTransformer.from_variant(
             arguments.pop("variant"),
-            vocabulary_size=load_tokenizer(workdir).vocabulary_size,
+            vocabulary_size=tokenizers.source.vocabulary_size,
             name="transformer",
             dtype=config.train.precision,
             **arguments,
@@ -27,6 +34,37 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
     except TypeError as error:
         raise ValueError(f"config.model={config.model.to_dict()} is wrong: {error}.") from error
     model.build()
+    return model
+
+
+def begin(
+    model: keras.Model, config: ml_collections.ConfigDict, workdir: str, is_new: bool
+) -> keras.Model:
+    """Gives a new run the weights of the one in `start.workdir`, if there is one.
+
+    Raises:
+        ValueError: when that run has another model.
+    """
+    if not (config.start.workdir and is_new):
+        return model
+    folder = expanded(config.start.workdir)
+    first_config = read_config(folder)
+    complete(first_config, default_config())
+    first = load_model(build, first_config, folder, first_config.weights)
+    # Random states have no path that is the same in two models.
+    weights, values = (
+        {v.path: v for v in each.variables if v.name != "seed_generator_state"}
+        for each in (model, first)
+    )
+    for path in {**weights, **values}:
+        shape, other = (path in w and tuple(w[path].shape) for w in (weights, values))
+        if shape != other:
+            raise ValueError(
+                f"Expected the model of start.workdir={config.start.workdir!r} to have {path} of "
+                f"shape {shape or None}, received {other or None}."
+            )
+    for path, variable in weights.items():
+        variable.assign(values[path])
     return model
 
 

@@ -24,12 +24,14 @@ class Translator(tf.Module):
         model: built `Seq2SeqTransformer`.
         tokenizer: `SentencePieceTokenizer` of both languages.
         decode: ConfigDict, the `decode` part of a translation config.
+        target_tokenizer: `SentencePieceTokenizer` of the target, if the source has another.
     """
 
-    def __init__(self, model, tokenizer, decode):
+    def __init__(self, model, tokenizer, decode, target_tokenizer=None):
         super().__init__(name="translator")
         self.model = model
         self.tokenizer = tokenizer
+        self.target_tokenizer = target_tokenizer or tokenizer
         self._decode = decode
 
     @tf.function(input_signature=[TEXT])
@@ -46,7 +48,7 @@ class Translator(tf.Module):
         source, truncated = self._read(text)
         best = self._search(source, 1)
         return {
-            "translation": self.tokenizer.detokenize(best.token_ids[:, 0]),
+            "translation": self.target_tokenizer.detokenize(best.token_ids[:, 0]),
             "score": best.scores[:, 0],
             "truncated": truncated | _is_cut(best),
         }
@@ -67,7 +69,7 @@ class Translator(tf.Module):
         shape = tf.shape(hypotheses.scores)
         flat = tf.reshape(hypotheses.token_ids, (shape[0] * shape[1], -1))
         return {
-            "translations": tf.reshape(self.tokenizer.detokenize(flat), shape),
+            "translations": tf.reshape(self.target_tokenizer.detokenize(flat), shape),
             "scores": hypotheses.scores,
             "truncated": truncated | _is_cut(hypotheses),
         }
@@ -96,9 +98,9 @@ class Translator(tf.Module):
         )
         alignment = tf.cast(explain.alignment(scores), tf.float32)
         return {
-            "translation": self.tokenizer.detokenize(token_ids),
-            "source_tokens": self._spell(source),
-            "target_tokens": self._spell(token_ids),
+            "translation": self.target_tokenizer.detokenize(token_ids),
+            "source_tokens": _spell(self.tokenizer, source),
+            "target_tokens": _spell(self.target_tokenizer, token_ids),
             "alignment": alignment * tf.cast(token_ids != 0, tf.float32)[:, :, None],
         }
 
@@ -116,7 +118,7 @@ class Translator(tf.Module):
             the end of the source was not read.
         """
         source, truncated = self._read(source)
-        labels = self._end(self.tokenizer.tokenize(target))
+        labels = self._end(self.target_tokenizer.tokenize(target))
         start = tf.fill((tf.shape(labels)[0], 1), START_ID)
         inputs = {"source": source, "target": tf.concat([start, labels], axis=1)[:, :-1]}
         logits = self.model(inputs, training=False)
@@ -181,16 +183,17 @@ class Translator(tf.Module):
         begin = (*self.model.start_decoding(source, max_length), start_ids, max_length)
         rules = {"length_limit": limits}
         if decode.prefix:
-            prefix = self.tokenizer.tokenize(tf.constant([decode.prefix])).to_tensor()
-            rules["prefix"] = tf.tile(prefix, (tf.shape(source)[0], 1))
+            prefix = self.target_tokenizer.tokenize(tf.constant([decode.prefix]))
+            rules["prefix"] = tf.tile(prefix.to_tensor(), (tf.shape(source)[0], 1))
         hypotheses = search(decode, count, begin, rules)
         has_words = lengths > 1  # The end token is always there.
         token_ids = tf.where(has_words[:, None, None], hypotheses.token_ids, 0)
         scores = tf.where(has_words[:, None], hypotheses.scores, 0.0)
         return hypotheses._replace(token_ids=token_ids, scores=scores)
 
-    def _spell(self, token_ids):
-        return tf.where(token_ids == 0, "", self.tokenizer.pieces(token_ids))
+
+def _spell(tokenizer, token_ids):
+    return tf.where(token_ids == 0, "", tokenizer.pieces(token_ids))
 
 
 def _is_cut(hypotheses):

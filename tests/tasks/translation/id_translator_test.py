@@ -52,7 +52,10 @@ def greedy(run, source, length):
 
 
 class StepTest:
-    @pytest.mark.parametrize("options", [{}, {"share_embeddings": False, "norm_first": True}])
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"share_embeddings": False, "target_vocabulary_size": 29, "norm_first": True}],
+    )
     @pytest.mark.parametrize("beams", [1, 3])
     def test_its_steps_equal_the_full_pass(self, options, beams):
         model = make_model(**options)

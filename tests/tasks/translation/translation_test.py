@@ -12,8 +12,8 @@ from pipelines.data.shards import Shard
 from pipelines.runs.weights import load_model
 from pipelines.tasks import translation
 from pipelines.tasks.translation import evaluation
-from pipelines.tasks.translation.data import load_tokenizer
 from pipelines.tasks.translation.translator import Translator
+from pipelines.tasks.translation.vocabulary import load_tokenizers
 from pipelines.text.pairs import read_pairs
 from pipelines.training import loop
 
@@ -128,7 +128,7 @@ class TokenizerTest:
         other = make_config(workdir, **{"tokenizer.kind": "bpe"})
         translation.datasets(other, str(workdir))
         assert (workdir / "tokenizer.model").read_bytes() == before
-        assert load_tokenizer(str(workdir)).vocabulary_size == 23
+        assert load_tokenizers(str(workdir)).source.vocabulary_size == 23
 
     def test_a_vocabulary_larger_than_the_corpus_allows_leaves_no_file(self, workdir, tmp_path):
         config = make_config(workdir, **{"tokenizer.vocabulary_size": 5003})
@@ -143,7 +143,7 @@ class TokenizerTest:
 
 class DatasetsTest:
     def texts(self, workdir, ids):
-        return load_tokenizer(str(workdir)).decode(ids.numpy())
+        return load_tokenizers(str(workdir)).source.decode(ids.numpy())
 
     def read(self, workdir, dataset):
         """Reads pairs back from batches, padding rows left out, and checks the shift by one."""
@@ -181,6 +181,24 @@ class DatasetsTest:
         kept = set(self.read(workdir, data.train(0).take(data.batches_per_epoch)))
         dropped = len(SPLITS["train"]) - len(kept)
         assert 0 < dropped and f"max_length=7: {dropped} dropped" in capsys.readouterr().out
+
+    def test_corpora_are_mixed_by_their_weights(self, workdir):
+        config = make_config(workdir, **{"data.train": ("test.tsv", "validation.tsv")})
+        config.data.corpus_weights = (1, 3)
+        data = translation.datasets(config, str(workdir))
+        read = sorted(self.read(workdir, data.train(0).take(data.batches_per_epoch)))
+        assert read == sorted(SPLITS["test"] + 3 * SPLITS["validation"])
+
+    def test_pairs_that_are_in_train_too_are_counted_when_a_run_starts(
+        self, workdir, tmp_path, capsys
+    ):
+        config = make_config(workdir, **{"data.validation": "train.tsv", "data.test": "absent"})
+        for _ in range(2):
+            translation.datasets(config, str(tmp_path))
+        said = capsys.readouterr().out
+        count = len(SPLITS["train"])
+        assert said.count(f"{count} of {count} validation pairs are in train too, and the ") == 1
+        assert said.count("The test pairs cannot be read yet: Cannot read path=") == 1
 
     def test_replicas_divide_the_rows(self, workdir, config):
         data = translation.datasets(config, str(workdir), Shard(num_replicas=3))
