@@ -1,6 +1,7 @@
 """What a model must know about its images: `images.json` in the folder of a run.
 
-It holds `class_names`, `channels`, and `mean` and `deviation` of the levels of each channel.
+It holds `class_names`, `channels`, `mean` and `deviation` of the levels of each channel, and
+`"labels": "multi"` where an image may have several labels.
 """
 
 import json
@@ -37,6 +38,8 @@ def describe(images: Images, workdir: str, start: str = "") -> dict:
         "mean": list(mean),
         "deviation": list(deviation),
     }
+    if images.are_multi:
+        description["labels"] = "multi"
     if start:
         first = read_description(expanded(start))
         if first["channels"] != images.channels:

@@ -257,7 +257,7 @@ class TranslatorTest:
         config.decode.update(beam_size=1, num_hypotheses=1, max_source_length=53)
         path = export.export(translation, config, str(run), "average", "onnx")
         assert path == run / "export_onnx" / "1"
-        names = ["README.md", "decoder_step.onnx", "encoder.onnx", "tokenizer.model"]
+        names = ["README.md", "config.json", "decoder_step.onnx", "encoder.onnx", "tokenizer.model"]
         assert sorted(os.listdir(path)) == names
 
         text = (ROOT / "docs" / "runtimes.md").read_text("utf-8")
