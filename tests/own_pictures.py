@@ -4,11 +4,14 @@ All are small, and the same every time. The red of a picture tells its class.
 """
 
 import io
+import re
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from tests import ROOT
 
 CLASSES = ("ant", "bee", "cat")
 QUARTER = 6  # the EXIF orientation of a camera that was turned
@@ -66,6 +69,12 @@ def of_every_kind():
         "bitmap": encoded(image, "BMP"),
         "gif": encoded(image.convert("P"), "GIF"),
     }
+
+
+def code_of_the_docs():
+    """Returns the program of docs/runtimes.md that classifies a picture."""
+    text = (ROOT / "docs" / "runtimes.md").read_text("utf-8")
+    return re.search(r"^# classify\.py\n.*?(?=^```$)", text, re.MULTILINE | re.DOTALL)[0]
 
 
 def write(folder, files):

@@ -9,7 +9,10 @@ import numpy as np
 from pipelines.images.files import decode
 
 # Mean and deviation of levels: those of ImageNet, and of an alpha channel that is spread evenly.
-IMAGENET = ((123.675, 116.28, 103.53, 127.5), (58.395, 57.12, 57.375, 73.6))
+IMAGENET: tuple[tuple[float, ...], tuple[float, ...]] = (
+    (123.675, 116.28, 103.53, 127.5),
+    (58.395, 57.12, 57.375, 73.6),
+)
 
 
 class Images(NamedTuple):

@@ -1,6 +1,7 @@
 """What a model must know about its images: `images.json` in the folder of a run.
 
-It holds `class_names`, `channels`, and `mean` and `deviation` of the levels of each channel.
+It holds `class_names`, `channels`, `mean` and `deviation` of the levels of each channel, and
+`"labels": "multi"` where an image may have several labels.
 """
 
 import json

@@ -14,8 +14,7 @@ from typing import NamedTuple
 from pipelines.images.files import SUFFIXES
 
 # Kinds of pictures that are not read, but are no stray files either.
-OTHERS = (".avif", ".cr2", ".dng", ".heic", ".heif", ".jp2", ".jpe", ".jxl", ".nef", ".psd")
-OTHERS += (".svg", ".tga", ".tif", ".tiff")
+OTHERS = tuple(".avif .cr2 .dng .heic .heif .jp2 .jpe .jxl .nef .psd .svg .tga .tif .tiff".split())
 TABLES = (".csv", ".tsv")
 PATH_COLUMNS = ("path", "file", "image", "filename", "file_name", "filepath", "image_path", "img")
 LABEL_COLUMNS = ("label", "class", "category", "labels", "classes", "tags", "class_name", "target")
@@ -137,49 +136,59 @@ def list_table(path: str, class_names: Sequence[str] = (), is_multi: bool = Fals
         ValueError: in one sentence, for a file that cannot be read so.
     """
     rows, header = read_table(path)
-    column = find_column(header, PATH_COLUMNS)
-    label_column = find_column(header, LABEL_COLUMNS)
-    if not header and len(rows[0][1]) == 2:
-        column, label_column = 0, 1
-    others = [i for i in range(len(header)) if i != column]
-    are_flags = label_column is None and column is not None and len(others) > 1 and is_multi
-    if column is None or (label_column is None and not are_flags):
-        columns = ", ".join(header or rows[0][1])
-        raise ValueError(
-            f"Expected a column of {', '.join(PATH_COLUMNS)} and one of {', '.join(LABEL_COLUMNS)} "
-            f"in {path}, received {columns}."
-        )
-    paths, texts = [], []
+    column, label_columns = _columns(path, rows, header, is_multi)
+    are_flags = len(label_columns) > 1
+    paths: list[str] = []
+    names: list[tuple[str, ...]] = []
     for line, cells in rows:
-        needed = max(others) if are_flags else max(column, label_column)
-        if len(cells) <= needed or not cells[column].strip():
+        if len(cells) <= max(column, *label_columns) or not cells[column].strip():
             raise ValueError(
                 f"Expected a path and a label in {path} line {line}, received {cells}."
             )
         paths.append(_existing(Path(path).parent, cells[column].strip()))
+        texts = [cells[number].strip() for number in label_columns]
         if are_flags:
-            texts.append(_flagged(path, line, header, [cells[i].strip() for i in others], others))
+            names.append(_flagged(path, line, [header[i] for i in label_columns], texts))
+        elif is_multi:
+            names.append(tuple(filter(None, map(str.strip, texts[0].split(SEPARATOR)))))
+        elif texts[0]:
+            names.append((texts[0],))
         else:
-            text = cells[label_column].strip()
-            texts.append(
-                tuple(filter(None, map(str.strip, text.split(SEPARATOR)))) if is_multi else text
-            )
-        if not is_multi and not texts[-1]:
             raise ValueError(f"Expected a label in {path} line {line}, received none.")
     if not class_names:
-        named = [header[i] for i in others] if are_flags else None
-        found = {name for text in texts for name in (text if is_multi else (text,))}
-        class_names = tuple(named or sorted(found))
+        found = {name for of_image in names for name in of_image}
+        class_names = [header[i] for i in label_columns] if are_flags else sorted(found)
     numbers = {name: number for number, name in enumerate(class_names)}
-    for (line, _), text in zip(rows, texts, strict=True):
-        for name in text if is_multi else (text,):
+    for (line, _), of_image in zip(rows, names, strict=True):
+        for name in of_image:
             if name not in numbers:
                 raise ValueError(
                     f"Expected the classes of data.train in {path}, received {name!r} in line "
                     f"{line} besides."
                 )
-    labels = [tuple(numbers[n] for n in text) if is_multi else numbers[text] for text in texts]
-    return Listing(str(Path(path).parent), paths, labels, tuple(class_names), [])
+    labels = [tuple(numbers[name] for name in of_image) for of_image in names]
+    folder = str(Path(path).parent)
+    if is_multi:
+        return Listing(folder, paths, labels, tuple(class_names), [])
+    return Listing(folder, paths, [label for (label,) in labels], tuple(class_names), [])
+
+
+def _columns(path, rows, header, is_multi) -> tuple[int, list[int]]:
+    """Finds the column of paths, and that of labels or those of flags."""
+    if not header and len(rows[0][1]) == 2:
+        return 0, [1]
+    column = find_column(header, PATH_COLUMNS)
+    label_column = find_column(header, LABEL_COLUMNS)
+    if column is not None and label_column is not None:
+        return column, [label_column]
+    others = [number for number in range(len(header)) if number != column]
+    if column is not None and is_multi and len(others) > 1:
+        return column, others
+    columns = ", ".join(header or rows[0][1])
+    raise ValueError(
+        f"Expected a column of {', '.join(PATH_COLUMNS)} and one of {', '.join(LABEL_COLUMNS)} in "
+        f"{path}, received {columns}."
+    )
 
 
 def read_table(path: str) -> tuple[list[tuple[int, list[str]]], list[str]]:
@@ -223,9 +232,10 @@ def _existing(folder: Path, name: str) -> str:
     return turned if not (folder / name).exists() and (folder / turned).exists() else name
 
 
-def _flagged(path, line, header, cells, columns):
+def _flagged(path, line, names, cells) -> tuple[str, ...]:
+    """Returns the names of the columns that hold a 1."""
     if set(cells) - {"0", "1"}:
         raise ValueError(
             f"Expected 0 or 1 for each class in {path} line {line}, received {', '.join(cells)}."
         )
-    return tuple(header[i] for i, cell in zip(columns, cells, strict=True) if cell == "1")
+    return tuple(name for name, cell in zip(names, cells, strict=True) if cell == "1")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 MOST_CLASSES = 30  # that a matrix shows with their names and numbers
 LONGEST_NAME = 24  # characters of a class or a file in a picture
@@ -99,8 +100,8 @@ def draw_mistakes(
     """
     columns = max(min(MOST_COLUMNS, math.ceil(math.sqrt(len(pixels)))), 1)
     rows = max(math.ceil(len(pixels) / columns), 1)
-    figure = Figure(figsize=(2.1 * columns, 2.6 * rows), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.12)  # For the names below the images.
+    layout = ConstrainedLayoutEngine(h_pad=0.12)  # Room for the names below the images.
+    figure = Figure(figsize=(2.1 * columns, 2.6 * rows), layout=layout)
     for axis in figure.subplots(rows, columns, squeeze=False).flat:
         axis.axis("off")
     cells = zip(figure.axes, pixels, taken_for, classes, names, strict=False)

@@ -161,7 +161,7 @@ def table(scores: dict, measure: str = "top-1 accuracy") -> str:
 
 
 def pairs_table(counts: np.ndarray, class_names: Sequence[str]) -> str:
-    """Writes which class is most often taken for which other one, as Markdown."""
+    """Writes which class is most often taken for which other one, as Markdown; "" without any."""
     wrong = counts - np.diag(np.diag(counts))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
     places = np.transpose(np.unravel_index(order, wrong.shape))
@@ -171,6 +171,8 @@ def pairs_table(counts: np.ndarray, class_names: Sequence[str]) -> str:
         for row, column in places
         if wrong[row, column]
     ]
+    if not rows:
+        return ""
     head = "| class | taken for | images | of the class, % |"
     return "\n".join([head, "| :--- | :--- | ---: | ---: |", *rows])
 

@@ -15,7 +15,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_by_content(
-    digests: Sequence[int], labels: Sequence, shares: Sequence[float]
+    digests: Sequence[int] | np.ndarray, labels: Sequence | np.ndarray, shares: Sequence[float]
 ) -> np.ndarray:
     """Chooses the split of each picture by its content, whatever its name is.
 
@@ -68,7 +68,9 @@ def source_of(data, split: str) -> str:
     return "train" if split in shares_of(data, split) else split
 
 
-def rows_of(data, split: str, digests: Sequence[int], labels: Sequence) -> np.ndarray:
+def rows_of(
+    data, split: str, digests: Sequence[int] | np.ndarray, labels: Sequence | np.ndarray
+) -> np.ndarray:
     """Returns the indices of the training data that belong to a split, by `split_by_content`."""
     shares = shares_of(data, split)
     numbers = {"train": 0} | {name: number for number, name in enumerate(shares, 1)}

@@ -95,6 +95,9 @@ class ScoreTest:
             "| bee | ant | 1 | 25.0 |",
         ]
 
+    def test_without_mistakes_there_is_no_table_of_pairs(self):
+        assert pairs_table(np.diag([3, 0, 5]), NAMES) == ""
+
 
 class ScoreSeveralTest:
     def test_precisions_are_those_of_scikit_learn(self):

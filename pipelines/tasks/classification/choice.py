@@ -41,6 +41,12 @@ LEAST_EPOCHS = 10
 SLOW_AVERAGE = 3000  # steps from which on the moving average looks back a thousand steps
 
 
+PARTS = ("data", "augment", "model", "train", "serve")
+OF_DATA = ("data.format", "data.train", "data.validation", "data.test", "data.channels")
+OF_TRAINING = ("train.epochs", "train.batch_size", "train.learning_rate", "train.ema")
+CHOSEN = {*OF_DATA, *OF_TRAINING, *SMALL, "augment.flip"}
+
+
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Replaces the values `"auto"` by what the pictures ask for, and prints what it chose.
 
@@ -55,7 +61,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """
     flat = {f"{part}.{key}": value for part in PARTS for key, value in config[part].items()}
     wanted = [key for key, value in flat.items() if isinstance(value, str) and value == "auto"]
-    if not any(key in wanted for key in (*SMALL, *OF_DATA, *OF_TRAINING)):
+    if not CHOSEN.intersection(wanted):
         return config
     chosen = {}
 
@@ -78,12 +84,6 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         flush=True,
     )
     return config
-
-
-PARTS = ("data", "augment", "model", "train", "serve")
-OF_DATA = ("data.format", "data.train", "data.validation", "data.test", "data.channels")
-OF_TRAINING = ("train.epochs", "train.batch_size", "train.learning_rate", "train.ema")
-OF_TRAINING += ("augment.flip",)
 
 
 def _layout(config) -> dict[str, Any]:
@@ -125,8 +125,8 @@ def _training(config, count: int) -> dict[str, Any]:
     if batch_size == "auto":
         batch_size = min(2 ** max(int(math.log2(count / 8)), 0), largest) if count >= 8 else 1
     epochs = min(max(views / count, LEAST_EPOCHS), most_epochs)
-    given = config.train.epochs if config.train.steps is None else None
-    steps = config.train.steps or (epochs if given == "auto" else given) * count / batch_size
+    given = epochs if config.train.epochs in ("auto", None) else config.train.epochs
+    steps = config.train.steps or given * count / batch_size
     return {
         "train.epochs": round(epochs),
         "train.batch_size": batch_size,

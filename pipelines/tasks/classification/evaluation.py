@@ -90,7 +90,7 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) 
     counts = image_scores.confusion(probabilities, images.labels)
     pictures["confusion"] = draw_confusion(counts, images.class_names)
     tables = image_scores.table(scores), image_scores.pairs_table(counts, images.class_names)
-    return Evaluation(scores, "\n\n".join(tables), pictures, rows)
+    return Evaluation(scores, "\n\n".join(filter(None, tables)), pictures, rows)
 
 
 def _draw_mistakes(images, worst, probabilities):

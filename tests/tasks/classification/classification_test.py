@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import onnxruntime
@@ -20,6 +21,7 @@ from pipelines.runs.config import write_config
 from pipelines.runs.weights import load_model
 from pipelines.tasks import classification
 from pipelines.training import loop
+from tests.own_pictures import code_of_the_docs
 
 COLOURS = {"blue": (30, 40, 220), "green": (40, 200, 60), "red": (210, 30, 50)}
 SIZE = 8
@@ -216,7 +218,7 @@ class LearningTest:
 class RuntimesTest:
     @pytest.mark.parametrize("format", ["onnx", "litert"])
     def test_another_runtime_gives_names_and_probabilities_in_float32(
-        self, workdir, data, tmp_path, format
+        self, workdir, data, tmp_path, format, monkeypatch, capsys
     ):
         shutil.copytree(workdir, tmp_path / "run")
         config = make_config(data, **{"train.precision": "mixed_bfloat16"})
@@ -227,6 +229,11 @@ class RuntimesTest:
             session = onnxruntime.InferenceSession(path / "model.onnx")
             outputs = ["class_name", "probabilities"]
             names, probabilities = session.run(outputs, {"image": images})
+            Image.fromarray(images[0]).save(tmp_path / "a.png")
+            arguments = ["classify.py", str(path / "model.onnx"), str(tmp_path / "a.png")]
+            monkeypatch.setattr(sys, "argv", arguments)
+            exec(code_of_the_docs(), {"__name__": "__main__"})
+            assert capsys.readouterr().out.split() == [names[0], str(probabilities[0].max())]
         else:
             found = Interpreter(path / "model.tflite").get_signature_runner()(image=images)
             names, probabilities = found["class_name"].astype(str), found["probabilities"]

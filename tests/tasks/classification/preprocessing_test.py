@@ -1,7 +1,5 @@
 """A picture becomes the same pixels in evaluation, in an export and in the code of the docs."""
 
-import re
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,21 +7,10 @@ import tensorflow as tf
 from pipelines.images.batches import evaluation_dataset
 from pipelines.images.dataset import Images
 from pipelines.tasks.classification.classifier import Classifier
-from tests import ROOT, own_pictures
+from tests import own_pictures
 
 SIZE, CROP = (24, 40), 0.875
 FILES = own_pictures.of_every_kind()
-
-
-def code_of_the_docs():
-    """Returns the names that the program in docs/runtimes.md defines."""
-    (code,) = re.findall(r"^```text\n(# classify\.py\n.*?)^```$", DOCUMENT, re.M | re.S)
-    names = {"__name__": "classify"}
-    exec(code, names)
-    return names
-
-
-DOCUMENT = (ROOT / "docs" / "runtimes.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -39,7 +26,9 @@ def test_the_pixels_are_those_of_the_export(channels, tmp_path):
     (batch,) = evaluation_dataset(images, len(paths), SIZE, *statistics.values(), CROP)
     np.testing.assert_array_equal(batch["images"], exported)
 
-    prepare = code_of_the_docs()["prepare"]
+    names = {"__name__": "classify"}
+    exec(own_pictures.code_of_the_docs(), names)
+    prepare = names["prepare"]
     for (kind, contents), path, expected in zip(FILES.items(), paths, exported, strict=True):
         (found,) = prepare(path, *SIZE, channels, CROP)
         assert found.dtype == np.uint8
