@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import json
-import tempfile
 from pathlib import Path
 
 import ml_collections
@@ -19,7 +18,6 @@ from pipelines.distribution.workers import Workers
 from pipelines.tasks import translation
 from pipelines.text import pairs
 from pipelines.training import preparation, settings
-from tests import own_pictures
 
 # Not `my_translation` and the like, whose values data decide: they are tested with their task.
 NAMES = sorted(
@@ -37,10 +35,6 @@ DATA_KEYS = {
     "folder": {"folder", "channels", "examine"} | SPLITS,
 }
 WORKERS = Workers(tf.distribute.get_strategy())
-FOLDER = tempfile.TemporaryDirectory()
-for label, name in enumerate(own_pictures.CLASSES):
-    image = own_pictures.encoded(own_pictures.photograph(label, 0), "PNG")
-    own_pictures.write(FOLDER.name, {f"{name}/0.png": image})
 MODELS = {"translation": Seq2SeqTransformer, "classification": VisionTransformer}
 VARIANTS = {"translation": transformer.VARIANTS, "classification": vit_variants.VARIANTS}
 SENTENCES = ["der Hund schläft", "die Hunde schlafen", "the dog sleeps", "the dogs sleep"]
@@ -51,12 +45,7 @@ def module(name):
 
 
 def load(name):
-    """Makes a config; one of own pictures chooses by two of them."""
-    config = module(name).get_config()
-    if name == "my_images":
-        config.data.folder = FOLDER.name
-        config = preparation.choose(TASKS[config.task], config, FOLDER.name, WORKERS)
-    return config
+    return module(name).get_config()
 
 
 def default_of(name):
@@ -71,7 +60,7 @@ def test_the_shipped_configs_are_these():
     words = {"demo_translation", "multi30k_en_de", "ted_pt_en"}
     words |= {"wmt14_en_de_base", "wmt14_en_de_big"}
     pixels = {"demo_digits", "cifar10_cpu", "cifar10_vit", "cifar10_cct", "cifar10_deit"}
-    pixels |= {"cifar10_finetune_high_resolution", "cifar100_vit", "imagenet_vit_s16", "my_images"}
+    pixels |= {"cifar10_finetune_high_resolution", "cifar100_vit", "imagenet_vit_s16"}
     assert words | pixels == set(NAMES)
 
 
