@@ -51,7 +51,10 @@ def read_config(workdir: str | os.PathLike) -> ml_collections.ConfigDict:
 
 
 def complete(
-    stored: ml_collections.ConfigDict, default: ml_collections.ConfigDict, parent: str = ""
+    stored: ml_collections.ConfigDict,
+    default: ml_collections.ConfigDict,
+    parent: str = "",
+    name: str = "run's config.json",
 ) -> None:
     """Adds to the config of a run, which another version may have written, the keys that it lacks.
 
@@ -59,6 +62,7 @@ def complete(
         stored: the config, which is changed.
         default: the default config of the run's task. Its parts that are not locked take more keys.
         parent: the key of both, with a dot behind it, where they are a part of a config.
+        name: what the config is called in an error.
 
     Raises:
         ValueError: naming the first key that this version does not know, or part that is no object.
@@ -67,16 +71,16 @@ def complete(
         if key not in default:
             if default.is_locked:
                 raise ValueError(
-                    f"The run's config.json has {parent}{key}={value!r}, a key that this version "
-                    "does not know."
+                    f"The {name} has {parent}{key}={value!r}, a key that this version does not "
+                    "know."
                 )
         elif isinstance(default[key], ml_collections.ConfigDict):
             if not isinstance(value, ml_collections.ConfigDict):
                 raise ValueError(
-                    f"Expected an object of keys as {parent}{key} in the run's config.json, "
-                    f"received {parent}{key}={value!r}."
+                    f"Expected an object of keys as {parent}{key} in the {name}, received "
+                    f"{parent}{key}={value!r}."
                 )
-            complete(value, default[key], f"{parent}{key}.")
+            complete(value, default[key], f"{parent}{key}.", name)
     for key, value in default.items():
         if key not in stored:
             stored[key] = value

@@ -49,9 +49,8 @@ def choose(
     Raises:
         ValueError: when the task cannot choose.
     """
-
     config = config.copy_and_resolve_references()
-    complete(config, task.default_config())
+    complete(config, task.default_config(), name="config")
 
     def in_chief():
         if has_begun(workdir):
