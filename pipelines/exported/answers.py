@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipelines.row_files import RowFile, open_rows, require_writable
+from pipelines.data.row_files import RowFile, open_rows, require_writable
 
 Write = Callable[[dict, str], None]
 LISTED = 20  # numbers that a note lists; it counts the rest

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from kerasformer import explain
+from pipelines.data.row_files import one_line
 from pipelines.exported.answers import Faults, Write, bar, is_typed, note, note_cut, written_to
 from pipelines.exported.models import Model
 from pipelines.exported.pictures import picture_paths
-from pipelines.row_files import one_line
 
 
 class Options(NamedTuple):

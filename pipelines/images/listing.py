@@ -5,12 +5,12 @@ and left out. A picture of a kind that cannot be read stays in the list, because
 silence would lose data: the reader names it.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pipelines.data.row_files import read_rows
 from pipelines.images.files import SUFFIXES
 
 # Kinds of pictures that are not read, but are no stray files either.
@@ -200,16 +200,7 @@ def read_table(path: str) -> tuple[list[tuple[int, list[str]]], list[str]]:
     Raises:
         ValueError: when the file cannot be read or is empty.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"Cannot read {path!r}: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"Cannot read {path!r}: it is not UTF-8.") from None
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
-    rows = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+    rows = [row for row in read_rows(path, "csv") if any(map(str.strip, row[1]))]
     if not rows:
         raise ValueError(f"Expected rows of a path and a label in {path}, received none.")
     cells = [cell.strip() for cell in rows[0][1]]

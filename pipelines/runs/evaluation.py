@@ -10,8 +10,8 @@ from typing import Any
 
 import ml_collections
 
+from pipelines.data.row_files import require_writable, write_rows
 from pipelines.data.sources import source_name
-from pipelines.row_files import require_writable, write_rows
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.files import write_atomically, write_text
 from pipelines.runs.folder import opened

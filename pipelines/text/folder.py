@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kerasformer.text_files import NOT_READ, OPENERS, read_lines
+from pipelines.data.row_files import read_rows
 from pipelines.data.sources import expanded
 from pipelines.text.languages import is_language
-from pipelines.text.tables import read_rows
 
 # What a part of a file's name says: the first that fits.
 SPLITS = {

@@ -96,7 +96,7 @@ class CsvTest:
         with pytest.raises(ValueError, match="0 or 1 for each class in .*line 2, received 1, 2"):
             self.read(tmp_path, train="b.csv", labels="multi")
         (tmp_path / "b.csv").write_bytes("größe.png,ä\n".encode("latin-1"))
-        with pytest.raises(ValueError, match="it is not UTF-8"):
+        with pytest.raises(ValueError, match="Expected UTF-8 text"):
             self.read(tmp_path, train="b.csv")
         with pytest.raises(
             ValueError, match="data.labels to be \"one\".*received data.labels='two'"

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pipelines.row_files import require_writable, write_rows
+from pipelines.data.row_files import require_writable, write_rows
 
 ROWS = [
     {"source": 'a "b"\tc', "score": -0.5, "prediction": "ä\r\nb"},
