@@ -82,8 +82,8 @@ def load() -> Model:
     """Loads the export, or the run with the search that the flags ask for."""
     folder, changes = Path(MODEL.value), decode_flags.given()
     if (folder / "config.json").is_file() and not versions(folder):
-        if NBEST.value:
-            changes.setdefault("decode.num_hypotheses", NBEST.value)
+        if NBEST.value and changes.get("decode.num_hypotheses") is None:
+            changes["decode.num_hypotheses"] = NBEST.value
         run = weights.load_run(tasks.find, MODEL.value, WEIGHTS.value, changes)
         return Model(folder, run)
     given = [key.partition(".")[2] for key in changes] + ["weights"] * WEIGHTS.present

@@ -16,6 +16,8 @@ from pipelines.error_sentence import sentence
 
 # Words that stand for a value of Python, however they are written.
 WORDS = {"none": None, "true": True, "false": False}
+# Keys whose values are one text each, with commas and digits.
+TEXTS = ("folder", "data_dir", "workdir", "name", "model", "prefix")
 
 
 def overrides_first(arguments: Sequence[str], flag: str = "override") -> list[str]:
@@ -38,7 +40,7 @@ def overrides_first(arguments: Sequence[str], flag: str = "override") -> list[st
             continue
         no, key, value = match.groups()
         if value is None:
-            has_value = not no and left and not left[0].startswith("-")
+            has_value = not no and left and not re.match("--?[a-zA-Z]", left[0])
             value = left.pop(0) if has_value else str(not no)
         rewritten.append(f"--{flag}={key}={value}")
     return rewritten
@@ -108,7 +110,7 @@ def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
         config: the config, which is changed.
         key: str, the names of the parts and of the key with dots between. Parts that are not
             locked take new keys.
-        text: the value, see `parse`.
+        text: the value, see `parse`. A name of a file, a folder and the like stays as it is.
 
     Raises:
         ValueError: when the config has no such key, or the key is a part of several keys.
@@ -124,36 +126,29 @@ def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
     old = part.get(last)
     if isinstance(old, ml_collections.ConfigDict):
         raise ValueError(f"Expected a key such as {key}.{next(iter(old))}, received {key}={text}.")
-    part[last] = parse(text, old)
+    part[last] = text if last in TEXTS and text.lower() != "none" else parse(text)
 
 
-def parse(text: str, old: object = None) -> Any:
+def parse(text: str) -> Any:
     """Reads a value that a command line gives as text.
 
     Args:
         text: a number, `None`, `True`, `False`, a list or tuple, or any other text. Text with
             commas is a tuple, unless it is in quotes of its own.
-        old: the value that it replaces. In the place of text, numbers and truth values stay text;
-            not in that of `"auto"`, which stands for a value of any kind.
 
     Example:
 
-    >>> parse("0.3"), parse("(24, 40)"), parse("none"), parse("train.tsv"), parse("a,b")
+    >>> parse("0.3"), parse("(24, 40)"), parse("none"), parse("train.tsv"), parse("a, b")
     (0.3, (24, 40), None, 'train.tsv', ('a', 'b'))
-    >>> parse("2024", old="photos"), parse("128", old="auto")
-    ('2024', 128)
     """
     if text.lower() in WORDS:
-        value: Any = WORDS[text.lower()]
-    else:
-        try:
-            value = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            value = tuple(parse(part, "") for part in text.split(",")) if "," in text else text
-    if not isinstance(value, bool | int | float | str | list | tuple | None):
-        return text  # Such as a set, which JSON could not hold.
-    is_text = isinstance(old, str) and old != "auto"
-    return text if is_text and isinstance(value, bool | int | float) else value
+        return WORDS[text.lower()]
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return tuple(part.strip() for part in text.split(",")) if "," in text else text
+    # Others, such as sets, could not be held by JSON.
+    return value if isinstance(value, bool | int | float | str | list | tuple) else text
 
 
 def check_types(
@@ -161,6 +156,7 @@ def check_types(
     default: ml_collections.ConfigDict,
     exempt: Collection[str] = (),
     parent: str = "",
+    may_be_auto: bool = False,
 ) -> None:
     """Refuses values of another type than the default's; turns 3.0 into 3, and a list into a tuple.
 
@@ -173,6 +169,7 @@ def check_types(
         default: the default config of its task.
         exempt: keys that may be text too.
         parent: the key of both, with a dot behind it, where they are a part of a config.
+        may_be_auto: whether "auto" stands for a value of any type.
 
     Raises:
         ValueError: naming the first value of a wrong type.
@@ -186,7 +183,9 @@ def check_types(
                 raise ValueError(
                     f"Expected an object of keys as {name}, received {name}={value!r}."
                 )
-            check_types(value, expected, exempt, f"{name}.")
+            check_types(value, expected, exempt, f"{name}.", may_be_auto)
+        elif may_be_auto and isinstance(value, str) and value == "auto":
+            continue
         elif expected is not None and not (name in exempt and isinstance(value, str)):
             typed = _as_type(name, value, expected, default.is_locked)
             if type(typed) is not type(value):

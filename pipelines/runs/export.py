@@ -37,6 +37,7 @@ LICENCE = (
     "The code that made this model is Kerasformer, under the Apache License 2.0. Whether the "
     "weights may be passed on depends on the licences of the data."
 )
+BEFORE = "The program that uses these files does this first:"
 OTHER_USE = "`docs/runtimes.md` of Kerasformer has code that uses these files."
 
 
@@ -63,6 +64,11 @@ def export_run(
         ValueError: when another process exports the run, there is none, or as in `export`.
     """
     with opened(find, workdir, f".lock-{_folder_name(format)}", "exports") as (task, config):
+        if changes and format != "saved_model":
+            raise ValueError(
+                f"Expected no other {next(iter(changes))} with format={format!r}, whose files hold "
+                "the model alone."
+            )
         config = changed(task, config, changes or {})
         return export(task, config, workdir, weights or config.weights, format)
 
@@ -105,6 +111,9 @@ def export(
         parts = dict(task.card(config, workdir))
         if format != "saved_model":
             parts["Use"] = OTHER_USE
+            parts.pop("Output", None)  # The search, which these files do not hold.
+            if "Input" in parts:
+                parts["Input"] = f"{BEFORE} {parts['Input']}"
         parts["Example"] = task.example(module, config)
         card = model_card(title, functions, parts, config, workdir, weights)
         write_text(folder / "README.md", card)

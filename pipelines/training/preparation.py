@@ -31,6 +31,8 @@ from pipelines.training.rematerialization import rematerialize
 from pipelines.training.task import Data, Task
 from pipelines.training.trainer import Trainer
 
+SHARED = [f"train.{key}" for key in settings.SHARES]  # They may be text, such as "5%".
+
 
 def choose(
     task: Task, config: ml_collections.ConfigDict, workdir: str, workers: Workers
@@ -51,6 +53,7 @@ def choose(
     """
     config = config.copy_and_resolve_references()
     complete(config, task.default_config(), name="config")
+    check_types(config, task.default_config(), SHARED, may_be_auto=True)
 
     def in_chief():
         if has_begun(workdir):
@@ -65,6 +68,8 @@ def choose(
 
     chosen = ml_collections.ConfigDict(json.loads(workers.from_chief(in_chief)))
     resolved = fill_chosen(config, chosen)
+    if resolved.train.steps is None and resolved.train.epochs is None:
+        resolved.train.steps = chosen.train.steps  # A flag gave the run steps instead of epochs.
     if workers.is_chief:
         _print_precision(config.train.precision, resolved.train)
     return resolved
@@ -90,7 +95,7 @@ def check(task: Task, config: ml_collections.ConfigDict, workers: Workers) -> No
     Raises:
         ValueError: when it contradicts itself, or that of another process.
     """
-    check_types(config, task.default_config(), [f"train.{key}" for key in settings.SHARES])
+    check_types(config, task.default_config(), SHARED)
     settings.check(config, workers.strategy, task.METRICS)
     task.check(config)
     chief = ml_collections.ConfigDict(json.loads(workers.from_chief(config.to_json)))

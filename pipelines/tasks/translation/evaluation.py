@@ -135,7 +135,7 @@ def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     return {
         "Languages": "From {} to {}.".format(*languages) if languages else UNKNOWN_LANGUAGES,
         "Input": (
-            f"A sentence of UTF-8 text {words}. SentencePiece inside the model ({tokenizer.kind}, "
+            f"A sentence of UTF-8 text {words}. SentencePiece ({tokenizer.kind}, "
             f"{pieces}, normalization {tokenizer.normalization}{lowercase}) splits it into tokens, "
             f"of which {decode.max_source_length - 1:,} are read."
         ),
