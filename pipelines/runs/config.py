@@ -93,7 +93,8 @@ def fill_chosen(
 
     Args:
         config: the config, which stays as it is.
-        chosen: the other one. Keys that it has more are taken in parts with an `"auto"`.
+        chosen: the other one. Where a part of the config has an `"auto"`, the keys that only
+            `chosen` has are taken too.
 
     Returns:
         The new config.

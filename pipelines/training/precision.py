@@ -33,7 +33,7 @@ def in_hardware(jit_compile: bool = False) -> tuple[str, ...]:
 
 
 def of_gpu(compute_capability: tuple[int, int]) -> tuple[str, ...]:
-    """Does the same for a GPU of a compute capability.
+    """Lists the precisions that a GPU of a compute capability multiplies in hardware.
 
     Example:
 
@@ -46,7 +46,7 @@ def of_gpu(compute_capability: tuple[int, int]) -> tuple[str, ...]:
 
 
 def of_processor(cpuinfo: str) -> tuple[str, ...]:
-    """Does the same for a processor that `/proc/cpuinfo` describes.
+    """Lists the precisions that a processor, described by `/proc/cpuinfo`, multiplies in hardware.
 
     Example:
 

@@ -96,8 +96,8 @@ class Task(Protocol):
             config: the config, which may be changed.
 
         Returns:
-            The config without `"auto"`. Besides these values the run takes the keys that it has
-            more, in parts of the config with an `"auto"` (a model's size beside its variant).
+            The config without `"auto"`. Where a part had an `"auto"`, the run also takes the keys
+            that were added to it (such as a model's size beside its variant).
 
         Raises:
             ValueError: when the data cannot be read.
