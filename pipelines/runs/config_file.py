@@ -59,7 +59,7 @@ def load_config(
             `get_config` of the file takes.
         folder: where files have names.
         overrides: `KEY=VALUE` each, see `override`.
-        either: pairs of keys of which only one has a value: an override of the one clears the other.
+        either: pairs of keys of which only one has a value: setting one clears the other.
 
     Returns:
         The config.
