@@ -78,7 +78,7 @@ def read_languages(data: Mapping[str, Any]) -> tuple[str, ...]:
     languages = data.get("languages") or ()
     if isinstance(languages, str):
         languages = [name.strip() for name in languages.split(",")]
-    languages = tuple(languages)
+    languages = tuple(languages) if isinstance(languages, list | tuple) else (languages,)
     if languages and (len(languages) != 2 or not all(map(is_name, languages))):
         raise ValueError(
             "Expected data.languages to be a (source, target), received "
