@@ -117,7 +117,7 @@ def spreadsheet(folder: Path) -> list[tuple[str, str]]:
         writer.writerow(["English", "Chinese", "Comment"])
         for number, (source, target) in enumerate(made):
             writer.writerow([source.replace(", ", ",\n"), target, "yes; no" * (number % 2)])
-    return [(target, source) for source, target in made]
+    return made
 
 
 KINDS = (chinese, arabic, czech, table, spreadsheet)

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,25 +22,37 @@ def read_rows(path: str, format: str) -> Iterator[tuple[int, list[str]]]:
         path: UTF-8 text, plain or packed as `read_lines` reads it.
         format: `"tsv"`, where a tab ends a field and nothing else has a meaning, or `"csv"`, with
             quotes and with the one of `DELIMITERS` that gives the first line the most fields.
-            In CSV, line ends within quotes become spaces, and empty lines are left out.
+            In CSV, line ends within quotes become spaces, and a first line such as `sep=;` tells
+            the delimiter. Rows of white space alone are left out.
 
     Raises:
         ValueError: if the file cannot be read, or its quotes are wrong.
     """
     lines = read_lines(path)
     if format == "tsv":
-        yield from ((number, line.split("\t")) for number, line in enumerate(lines, start=1))
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, line.split("\t")
         return
-    first = next(lines, "")
-    delimiter = max(DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+    before, first = next(((n, line) for n, line in enumerate(lines) if line.strip()), (0, ""))
+    told = re.fullmatch(f"sep=([{DELIMITERS}])", first, re.IGNORECASE)  # For Excel.
+    if told:
+        before, first = before + 1, next(lines, "")
+    delimiter = (
+        told[1]
+        if told
+        else max(DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+    )
     ended = (f"{line}\n" for line in chain([first], lines))
     reader = csv.reader(ended, delimiter=delimiter, strict=True)
     try:
         for row in reader:
-            if row:
-                yield reader.line_num, [re.sub(r"\s*[\r\n]+\s*", " ", field) for field in row]
+            if any(map(str.strip, row)):
+                fields = [re.sub(r"\s*[\r\n]+\s*", " ", field) for field in row]
+                yield before + reader.line_num, fields
     except csv.Error as error:
-        raise ValueError(f"Cannot read path={path!r} line {reader.line_num}: {error}.") from None
+        number = before + reader.line_num
+        raise ValueError(f"Cannot read path={path!r} line {number}: {error}.") from None
 
 
 def require_writable(flag: str, path: str | os.PathLike) -> None:
@@ -68,8 +80,9 @@ def open_rows(name: str) -> TextIO:
 class RowFile:
     """Writes rows to a file, each as soon as it is there.
 
-    A `.tsv` or `.csv` has a header, the keys of the first row; the `csv` module quotes what needs
-    it. A `.jsonl` has an object a line, a `.txt` the lines that come with the rows.
+    A `.tsv` or `.csv` has a header, the keys of the first row. In a `.csv` the `csv` module quotes
+    what needs it; in a `.tsv`, where nothing is quoted, tabs and line ends in a field become
+    spaces. A `.jsonl` has an object a line, a `.txt` the lines that come with the rows.
 
     Args:
         file: what `open_rows` returns.
@@ -78,7 +91,7 @@ class RowFile:
 
     def __init__(self, file: TextIO, ending: str):
         self._file, self._ending = file, ending.lower()
-        self._writer: Any = None
+        self._keys: list[str] = []  # Those of a table, once its header is written.
 
     def write(self, row: Mapping[str, Any], text: str) -> None:
         """Writes a row.
@@ -92,13 +105,17 @@ class RowFile:
         elif self._ending == ".jsonl":
             self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         else:
-            if self._writer is None:
-                separator = "\t" if self._ending == ".tsv" else ","
-                self._writer = csv.DictWriter(
-                    self._file, list(row), delimiter=separator, lineterminator="\n"
-                )
-                self._writer.writeheader()
-            self._writer.writerow(row)
+            if not self._keys:
+                self._keys = list(row)
+                self._write_fields(self._keys)
+            self._write_fields([row[key] for key in self._keys])
+
+    def _write_fields(self, fields: Sequence[Any]) -> None:
+        if self._ending == ".csv":
+            csv.writer(self._file, lineterminator="\n").writerow(fields)
+            return
+        texts = ("" if field is None else str(field) for field in fields)
+        self._file.write("\t".join(re.sub(r"\r\n|[\t\r\n]", " ", t) for t in texts) + "\n")
 
 
 def write_rows(name: str, rows: Iterable[Mapping[str, Any]], key: str) -> None:

@@ -19,7 +19,7 @@ SPLITS = {
 }
 TABLES = {".tsv": "tsv", ".tab": "tsv", ".csv": "csv"}
 NO_TEXT = re.compile(r"[._~]|readme|licen[cs]e|.*\.(md|json|ya?ml|py|html?|pdf|docx?|xlsx?)$", re.I)
-NAMED_COLUMNS = (("source", "target"), ("src", "tgt"), ("src", "trg"))
+DIRECTIONS = (("source", "target"), ("src", "tgt"), ("src", "trg"))
 LOOKED_AT = 100  # Rows of a table without names of columns.
 
 
@@ -29,8 +29,8 @@ def find_pairs(folder: str, languages: Sequence[str] = ()) -> dict[str, Any]:
     Two text files for each split, such as `train.en` and `train.de`, `dev.txt.en.gz` or
     `en_test.txt`; or a table (TSV, CSV) for each. The name tells the split by `train`;
     `validation`, `valid`, `val` or `dev`; and `test`. Files that name no split are for training, if
-    no others are. The direction is that of `languages`; else alphabetical, where files or columns
-    name their languages, or that of the columns.
+    no others are. The direction is that of `languages`; else from `source` to `target`, where files
+    or columns have such names; else that of the columns, or alphabetical by the ends of files.
 
     Args:
         folder: path of a folder, or of one table.
@@ -74,10 +74,10 @@ def _columns(path: Path, format: str, languages: Sequence[str]) -> tuple[tuple, 
     header = [field.strip() for field in rows[0]] if rows else []
     plain = [field.casefold() for field in header]
     wanted = [language.casefold() for language in languages]
-    for names in filter(None, (wanted, *NAMED_COLUMNS)):
+    for names in filter(None, (wanted, *DIRECTIONS)):
         if set(names) <= set(plain):
             return tuple(header[plain.index(name)] for name in names), ()
-    named = sorted(filter(is_language, header), key=str.casefold)
+    named = list(filter(is_language, header))
     if len(named) > 2:  # Then these are more likely numbers than Indonesian and Norwegian.
         named = [name for name in named if name.casefold() not in ("id", "no")]
     if len(named) == 2 and not languages:
@@ -107,7 +107,9 @@ def _files(paths: Sequence[Path], languages: Sequence[str], folder: str) -> dict
         corpus, language = _corpus_and_language(_stem(path))
         texts.setdefault(corpus, {})[language] = path.name
     present = {language for sides in texts.values() if len(sides) > 1 for language in sides}
-    chosen = [language.casefold() for language in languages] or sorted(present)
+    wanted = [language.casefold() for language in languages]
+    fits = (names for names in (wanted, *DIRECTIONS) if names and set(names) <= present)
+    chosen = next(fits, wanted or sorted(present))
     if len(chosen) != 2 or not set(chosen) <= present:
         names = sorted(p.name for p in Path(expanded(folder)).iterdir())[:7]
         raise ValueError(
@@ -128,7 +130,8 @@ def _files(paths: Sequence[Path], languages: Sequence[str], folder: str) -> dict
         if names:
             pairs.append((_split(corpus), tuple(names)))
     found = {split: _short(corpora) for split, corpora in _by_split(pairs).items()}
-    return {**found, "format": "files", "languages": tuple(languages) or tuple(chosen)}
+    named = tuple(chosen) if all(map(is_language, chosen)) else ()
+    return {**found, "format": "files", "languages": tuple(languages) or named}
 
 
 def _short(corpora: Sequence[Any]) -> Any:
@@ -158,7 +161,7 @@ def _stem(path: Path) -> str:
 def _format(path: Path, is_alone: bool) -> str | None:
     """Returns the format of a table; the only file of all may be one without saying so."""
     format = TABLES.get(Path(_stem(path)).suffix)
-    if format is None and is_alone and "\t" in next(iter(read_lines(path)), ""):
+    if format is None and is_alone and "\t" in next(filter(str.strip, read_lines(path)), ""):
         return "tsv"
     return format
 

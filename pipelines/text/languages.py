@@ -26,7 +26,8 @@ BLEU_TOKENIZERS = {
     "ko-mecab": "ko kor korean",
     "char": "th tha thai lo lao km khm khmer my mya burmese bo bod tibetan dz dzo dzongkha",
 }
-# The codes of ISO 639-1, and English names that people give to columns.
+# The codes of ISO 639-1, and languages by English names and codes of ISO 639-3, as people have them
+# in the names of files and columns.
 CODES = (
     "aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy "
     "da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht "
@@ -42,7 +43,10 @@ NAMES = (
     "hebrew hindi hungarian icelandic indonesian irish italian japanese khmer korean lao "
     "latvian lithuanian malay mandarin mongolian nepali norwegian persian polish portuguese "
     "romanian russian serbian slovak slovenian spanish swahili swedish tagalog tamil thai "
-    "tibetan turkish ukrainian urdu vietnamese welsh"
+    "tibetan turkish ukrainian urdu vietnamese welsh "
+    "sqi ara arb hye eus ben bul mya yue cat zho cmn hrv ces dan nld eng est fin fra kat deu ell "
+    "guj heb hin hun isl ind gle ita jpn khm kor lao lav lit msa mon nep nor nob nno fas pol por "
+    "ron rus srp slk slv spa swa swe tgl tam tha bod tur ukr urd vie cym"
 ).split()
 
 
@@ -74,7 +78,7 @@ def read_languages(data: Mapping[str, Any]) -> tuple[str, ...]:
     languages = data.get("languages") or ()
     if isinstance(languages, str):
         languages = [name.strip() for name in languages.split(",")]
-    languages = tuple(languages)
+    languages = tuple(languages) if isinstance(languages, list | tuple) else (languages,)
     if languages and (len(languages) != 2 or not all(map(is_name, languages))):
         raise ValueError(
             "Expected data.languages to be a (source, target), received "
@@ -110,12 +114,12 @@ def bleu_tokenizer(data: Mapping[str, Any]) -> str:
 
 
 def is_language(text: str) -> bool:
-    """Tests whether a text names a language: by its code of two letters, or in English.
+    """Tests whether a text names a language: by its code of two or three letters, or in English.
 
     Example:
 
-    >>> is_language("pt-BR"), is_language("Czech"), is_language("id number")
-    (True, True, False)
+    >>> is_language("pt-BR"), is_language("eng_Latn"), is_language("Czech"), is_language("src")
+    (True, True, True, False)
     """
     return re.split("[-_]", text.strip().casefold())[0] in {*CODES, *NAMES}
 

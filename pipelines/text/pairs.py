@@ -185,7 +185,9 @@ def _flat(value) -> Iterator[Any]:
 
 def _two(data, key: str) -> tuple:
     value = required(data, key)
-    values = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
-    if len(values) != 2:
-        raise ValueError(f"Expected data.{key} to be a (source, target), received {values}.")
-    return values
+    values = value.split(",") if isinstance(value, str) else value
+    if not isinstance(values, list | tuple) or len(values) != 2:
+        raise ValueError(
+            f"Expected data.{key} to be a (source, target), received data.{key}={value!r}."
+        )
+    return tuple(values)

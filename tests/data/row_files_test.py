@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pipelines.data.row_files import require_writable, write_rows
+from pipelines.data.row_files import read_rows, require_writable, write_rows
 
 ROWS = [
     {"source": 'a "b"\tc', "score": -0.5, "prediction": "ä\r\nb"},
@@ -13,14 +13,39 @@ ROWS = [
 ]
 
 
+class ReadRowsTest:
+    @pytest.mark.parametrize(
+        ("format", "text", "numbers"),
+        [
+            ("tsv", "a\tb\n\n \t\nc\td\n\n", [1, 4]),
+            ("csv", "\na;b\n;\nc;d\n  \n", [2, 4]),
+            ("csv", "sep=;\r\na;b\r\n\r\nc;d\r\n", [2, 4]),
+            ("csv", "Sep=\t\na\tb\nc\td\n", [2, 3]),
+        ],
+    )
+    def test_blank_lines_and_a_told_delimiter_are_left_out(self, tmp_path, format, text, numbers):
+        (tmp_path / "a").write_text(text, newline="")
+        found = list(read_rows(str(tmp_path / "a"), format))
+        assert found == list(zip(numbers, (["a", "b"], ["c", "d"]), strict=True))
+
+
 class RowFileTest:
-    @pytest.mark.parametrize(("ending", "separator"), [(".tsv", "\t"), (".CSV", ",")])
-    def test_a_table_has_a_header_and_quotes_what_needs_it(self, tmp_path, ending, separator):
-        path = tmp_path / f"rows{ending}"
+    def test_csv_has_a_header_and_quotes_what_needs_it(self, tmp_path):
+        path = tmp_path / "rows.CSV"
         write_rows(str(path), ROWS, "prediction")
         with open(path, encoding="utf-8", newline="") as file:
-            found = list(csv.DictReader(file, delimiter=separator))
+            found = list(csv.DictReader(file))
         assert found == [{key: str(value) for key, value in row.items()} for row in ROWS]
+
+    def test_tsv_is_read_back_with_its_quotes_and_spaces_for_tabs_and_line_ends(self, tmp_path):
+        path = str(tmp_path / "rows.tsv")
+        write_rows(path, [*ROWS, {"source": '"', "score": None, "prediction": "\n"}], "prediction")
+        assert [row for _, row in read_rows(path, "tsv")] == [
+            ["source", "score", "prediction"],
+            ['a "b" c', "-0.5", "ä b"],
+            ["d, e", "7", ""],
+            ['"', "", " "],
+        ]
 
     def test_json_lines_keep_types_and_text_is_a_line_each(self, tmp_path):
         for ending in ("jsonl", "txt"):

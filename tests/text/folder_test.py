@@ -59,6 +59,27 @@ class FilesTest:
         assert found(tmp_path)["train"] == ("train.de", "train.en")
 
     @pytest.mark.parametrize(
+        ("ends", "given", "direction", "named"),
+        [
+            (("tgt", "src"), (), ("src", "tgt"), ()),
+            (("trg", "src"), ("en", "zh"), ("src", "trg"), ("en", "zh")),
+            (("mine", "en"), (), ("en", "mine"), ()),
+            (("eng", "deu"), (), ("deu", "eng"), ("deu", "eng")),
+        ],
+    )
+    def test_ends_that_name_no_language_are_not_noted_as_one(
+        self, tmp_path, ends, given, direction, named
+    ):
+        write(tmp_path, *(f"train.{end}" for end in ends))
+        data = find_pairs(str(tmp_path), given)
+        assert data["train"] == tuple(f"train.{end}" for end in direction)
+        assert data["languages"] == named
+
+    def test_files_named_source_and_target_are_pairs_in_this_direction(self, tmp_path):
+        write(tmp_path, "target.txt", "source.txt")
+        assert found(tmp_path) == {"format": "files", "train": ("source.txt", "target.txt")}
+
+    @pytest.mark.parametrize(
         ("names", "sentence"),
         [
             ((), r"received \[\] and"),
@@ -80,7 +101,7 @@ class TablesTest:
     @pytest.mark.parametrize(
         ("header", "languages", "columns", "named"),
         [
-            ("id\ten\tde", (), ("de", "en"), ("de", "en")),
+            ("id\ten\tde", (), ("en", "de"), ("en", "de")),
             ("id\ten\tde", ("EN", "de"), ("en", "de"), ("EN", "de")),
             ("Target\tSource", (), ("Source", "Target"), ()),
             ("src\ttgt", ("en", "zh"), ("src", "tgt"), ("en", "zh")),
@@ -96,7 +117,7 @@ class TablesTest:
     @pytest.mark.parametrize(
         ("names", "text", "sentence"),
         [
-            (("a.tsv",), "en\tde\tfr\n", "two of the columns de, en, fr"),
+            (("a.tsv",), "en\tde\tfr\n", "two of the columns en, de, fr"),
             (("a.tsv",), "1\t2\n", "two columns with sentences"),
             (("a.tsv",), "", "two columns with sentences"),
             (("a.tsv", "b.csv"), "a\tb\n", "one kind.*a.tsv, b.csv"),

@@ -21,7 +21,7 @@ class CsvTest:
 
     def test_a_spreadsheet_with_line_ends_in_its_fields_is_read(self, tmp_path):
         pairs = own_words.spreadsheet(tmp_path)
-        assert read_table(tmp_path / "Tabelle1.csv", "csv", ("chinese", "english")) == pairs
+        assert read_table(tmp_path / "Tabelle1.csv", "csv", ("english", "chinese")) == pairs
 
     def test_a_quote_without_end_is_named_with_the_line(self, tmp_path):
         (tmp_path / "a.csv").write_text('a,b\n"c,d\n')

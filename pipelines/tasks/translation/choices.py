@@ -11,19 +11,26 @@ from typing import Any
 
 import ml_collections
 
+from kerasformer.models.transformer import VARIANTS
 from kerasformer.tokenizers import SentencePieceTokenizer, VocabularySizeError
 from pipelines.data.sources import expanded, required
 from pipelines.runs.config import read_config
+from pipelines.runs.config_file import check_types
+from pipelines.tasks.translation.config import check_values, default_config
 from pipelines.tasks.translation.data import training_pairs
 from pipelines.tasks.translation.vocabulary import NUM_BYTES, read_foreign, train_tokenizers
 from pipelines.text.cleaning import Pair, source_key
 from pipelines.text.folder import find_pairs
 from pipelines.text.languages import count_words, read_languages, tokenizer_of_script
 from pipelines.text.pairs import CUT_SPLITS, read_pairs
+from pipelines.training import settings
 
 AUTO = "auto"
-# The values that may be "auto" beside those of `data`, all of which may where `data.format` is.
-KEYS = [("data", "held_out"), ("tokenizer", "vocabulary_size"), ("model", "variant")]
+FOUND = ("train", "validation", "test", "columns", "languages")  # In a folder.
+# The values that may be "auto".
+KEYS = [("data", key) for key in ("format", *FOUND, "held_out")]
+KEYS += [("tokenizer", "vocabulary_size")]
+KEYS += [("model", key) for key in ("variant", "norm_first", "dropout")]
 KEYS += [("train", key) for key in ("batch_tokens", "epochs", "learning_rate")]
 MOST_HELD_OUT = 1000  # Sentences of a validation set, or a test set, that is cut from the others.
 MAX_VOCABULARY = 32_000
@@ -40,16 +47,21 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         The config.
 
     Raises:
-        ValueError: when there is an `"auto"` and the pairs cannot be read.
+        ValueError: when there is an `"auto"` and the pairs cannot be read, or another value is of a
+            wrong type.
     """
-    own = config.data.get("format") == AUTO
-    if not own and not any(config[part].get(key) == AUTO for part, key in KEYS):
+    if not any(config[part].get(key) == AUTO for part, key in KEYS):
         return config
+    _check_given(config)
     chosen: dict[str, Any] = {}
-    if own:
+    own = any(config.data.get(key) == AUTO for key in ("format", *FOUND))
+    if config.data.get("format") == AUTO:
         given = config.data.get("languages", AUTO)
         languages = () if given == AUTO else read_languages(config.data)
         _choose(config, chosen, "data", find_pairs(required(config.data, "folder"), languages))
+    elif own:  # What is not given is not there.
+        absent = (key for key in FOUND if config.data.get(key) == AUTO)
+        _choose(config, chosen, "data", dict.fromkeys(absent))
     if own or config.data.get("held_out") == AUTO:
         _choose(config, chosen, "data", {"held_out": _held_out(config)})
     pairs, _ = training_pairs(config)
@@ -57,18 +69,31 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         text = "".join(target for _, target in pairs[:1000])
         _choose(config, chosen, "data", {"bleu_tokenizer": tokenizer_of_script(text)})
     words = [sum(map(count_words, side)) for side in zip(*pairs, strict=True)]
+    model = _model(len(pairs))
     if config.start.workdir:
         first = read_config(expanded(config.start.workdir))
         _choose(config, chosen, "tokenizer", first.tokenizer.to_dict())
-        config.model = first.model if config.model.variant == AUTO else config.model
+        dropout = VARIANTS[first.model.variant]["dropout"]
+        model = {"norm_first": False, "dropout": dropout, **first.model.to_dict()}
     if config.tokenizer.vocabulary_size == AUTO:
         _choose(config, chosen, "tokenizer", {"vocabulary_size": _vocabulary(config, pairs, words)})
-    if config.model.variant == AUTO:
-        _choose(config, chosen, "model", _model(len(pairs)))
+    if config.model.variant != AUTO:
+        model = {key: model[key] for key in model if config.model.get(key) == AUTO}
+    _choose(config, chosen, "model", model)
     _choose(config, chosen, "train", _training(config, len(pairs), max(words)))
     values = ", ".join(f"{key}={value!r}" for key, value in chosen.items())
     print(f"Chosen for {len(pairs):,} training pairs: {values}", flush=True)
     return config
+
+
+def _check_given(config) -> None:
+    """Refuses values of a wrong type beside those that are `"auto"`, before they are read."""
+    given = ml_collections.ConfigDict(config.to_dict(), type_safe=False)
+    for part, key in KEYS:
+        if given[part].get(key) == AUTO:
+            del given[part][key]
+    check_types(given, default_config(), [f"train.{key}" for key in settings.SHARES])
+    check_values(given)
 
 
 def _choose(config, chosen: dict[str, Any], name: str, values: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """What a translation config holds, and what is refused."""
 
 import copy
+import math
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -9,7 +11,7 @@ from kerasformer.models.transformer import VARIANTS
 from kerasformer.tokenizers import KINDS
 from pipelines.runs.config import check_choices, check_keys
 from pipelines.tasks.translation import decode, vocabulary
-from pipelines.text.languages import bleu_tokenizer
+from pipelines.text.languages import bleu_tokenizer, read_languages
 from pipelines.text.pairs import KEYS
 from pipelines.text.scores import check_tokenizer
 from pipelines.training import settings
@@ -71,6 +73,52 @@ def default_config() -> ml_collections.ConfigDict:
     return config
 
 
+def _is_number(value: Any, least: float = -math.inf) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and _is_number(value, least)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_number, value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+# What keys hold that are None or missing by default, and the test of it.
+VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "data.held_out": ("a whole number of at least 0", lambda value: _is_whole(value, 0)),
+    "data.corpus_weights": ("numbers, one for each corpus", _are_numbers),
+    "data.corpus_temperature": ("a number of at least 1", lambda value: _is_number(value, 1)),
+    **{f"data.{key}": ("text", _is_text) for key in ("folder", "data_dir", "name")},
+    "tokenizer.character_coverage": ("a number", _is_number),
+    "tokenizer.target_vocabulary_size": (
+        "a whole number of at least 1",
+        lambda value: _is_whole(value, 1),
+    ),
+}
+
+
+def check_values(config: ml_collections.ConfigDict) -> None:
+    """Refuses values of a wrong type under keys that are `None` or missing by default.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    for name, (expected, fits) in VALUES.items():
+        part, key = name.split(".")
+        value = config[part].get(key)
+        if value is not None and not fits(value):
+            raise ValueError(f"Expected {name} to be {expected}, received {name}={value!r}.")
+    read_languages(config.data)
+    for key in ("path", "user_defined_symbols"):
+        vocabulary.texts(config.tokenizer, key)
+
+
 def check(config: ml_collections.ConfigDict) -> None:
     """Refuses what cannot be, before anything is read or trained.
 
@@ -84,6 +132,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         }
     )
     check_keys(config.data, KEYS)
+    check_values(config)
     vocabulary.check(config)
     check_tokenizer(bleu_tokenizer(config.data))
     if config.train.max_length > config.train.batch_tokens:

@@ -181,9 +181,18 @@ def paths(options) -> tuple[str, ...]:
 
 
 def texts(options, key: str) -> tuple[str, ...]:
-    """Reads a key of the `tokenizer` part that holds texts: a sequence of them, or `"a,b"`."""
-    value = options[key] or ()
-    return tuple(value.split(",") if isinstance(value, str) else value)
+    """Reads a key of the `tokenizer` part that holds texts: a sequence of them, or `"a,b"`.
+
+    Raises:
+        ValueError: for other values.
+    """
+    value = options[key]
+    found = value.split(",") if value and isinstance(value, str) else value or ()
+    if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
+        raise ValueError(
+            f"Expected tokenizer.{key} to be texts, received tokenizer.{key}={value!r}."
+        )
+    return tuple(found)
 
 
 def read_foreign(options) -> list[bytes]:

@@ -1,5 +1,7 @@
 """Own sentence pairs, from files to a translation by one command without a config file."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -152,6 +154,56 @@ class NumbersTest:
             assert config[part][key] == value
         assert (config.train.steps, config.train.epochs) == (11, None)
         assert len(read_pairs(config.data, "test")) == 7
+
+    def test_a_table_may_be_given_in_place_of_a_folder(self, tmp_path):
+        lines = map("\t".join, own_words.pairs("en", "zh", 70))
+        (tmp_path / "t.tsv").write_text("\n".join(lines))
+        given = ["data.format=tsv", f"data.train={tmp_path}/t.tsv"]
+        with pytest.raises(ValueError, match="data.columns, received data.columns=None"):
+            self.choose("", *given)
+        config = self.choose("", *given, "data.columns=0,1")
+        assert "auto" not in config.data.to_dict().values()
+        counts = [len(read_pairs(config.data, split)) for split in ("train", "validation", "test")]
+        assert counts == [70 - 2 * 14, 14, 14] and config.data.bleu_tokenizer == "zh"
+
+    def test_a_given_variant_is_trained_in_the_same_way(self, tmp_path):
+        self.write(tmp_path, 50)
+        found = [self.choose(tmp_path, *given).model for given in ([], ["model.variant=tiny"])]
+        assert found[0].to_dict() == found[1].to_dict()
+        assert (found[0].norm_first, found[0].dropout) == (True, 0.3)
+        model = self.choose(tmp_path, "model.variant=base", "model.dropout=0.2").model
+        assert (model.norm_first, model.dropout) == (True, 0.2)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("data.held_out", "abc"),
+            ("data.held_out", 2.5),
+            ("data.corpus_weights", 2),
+            ("data.corpus_weights", ("a", 1)),
+            ("data.corpus_temperature", "abc"),
+            ("data.languages", 5),
+            ("data.max_words", "abc"),
+            ("data.folder", 5),
+            ("tokenizer.path", 5),
+            ("tokenizer.user_defined_symbols", 5),
+            ("tokenizer.character_coverage", "abc"),
+            ("tokenizer.target_vocabulary_size", "abc"),
+            ("train.batch_tokens", "abc"),
+        ],
+    )
+    def test_a_value_of_a_wrong_type_is_one_sentence(self, tmp_path, key, value):
+        sentence = re.escape(f"received {key}={value!r}.")
+        self.write(tmp_path, 50)
+        part, name = key.split(".")
+        plain, own = translation.default_config(), load(tmp_path)
+        plain.train.steps = 1
+        for config in (plain, own):
+            config[part][name] = value
+        with pytest.raises(ValueError, match=f"Expected {key} to be .*{sentence}"):
+            translation.resolve(own)
+        with pytest.raises(ValueError, match=sentence):
+            preparation.check(translation, plain, Workers(tf.distribute.get_strategy()))
 
     def test_a_config_without_auto_is_not_touched_and_its_data_not_read(self):
         config = translation.default_config()
