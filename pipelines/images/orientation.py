@@ -5,11 +5,11 @@ Cameras write the pixels as the sensor has them, and in the metadata (EXIF) how 
 
 import tensorflow as tf
 
-HEAD = 2**16  # bytes of a file in which its metadata lie
+HEAD = 2**16  # bytes of the EXIF data
+SEGMENTS = 8  # that may lie before them
 ENTRIES = 64  # of their list, one of which is the orientation
 ORIENTATION = 0x0112  # its number there
-# Where EXIF data begin: at the front, or behind the 18 bytes with which a JFIF file begins.
-STARTS = (2, 20)
+JFIF = b"\xff\xe0\x00\x10"  # the first segment of most files, of 18 bytes
 UPRIGHT = 1
 
 
@@ -25,15 +25,27 @@ def orientation(contents: tf.Tensor) -> tf.Tensor:
     References:
         - CIPA DC-008, Exif 2.32, sections 4.5 and 4.6
     """
-    # The zeros stand for what lies behind the end of a short file.
-    head = tf.strings.join([tf.strings.substr(contents, 0, 32), bytes(32)])
-    first, second = (tf.strings.substr(head, start + 4, 4) == b"Exif" for start in STARTS)
+    size = tf.strings.length(contents)
 
-    def read():
-        start = 10 + tf.where(first, *STARTS)
-        return _read(tf.strings.substr(contents, start, HEAD))
+    def part(start, length):  # The zeros stand for what lies behind the end of a short file.
+        found = tf.strings.substr(contents, tf.minimum(start, size), length)
+        return tf.strings.join([found, bytes(16)])
 
-    return tf.cond(first | second, read, lambda: UPRIGHT)
+    def has_exif(start):
+        return tf.strings.substr(part(start, 8), 4, 4) == b"Exif"
+
+    def is_before(start):
+        marker = tf.strings.substr(part(start, 2), 0, 2)
+        return tf.strings.regex_full_match(marker, r"\xff[\xe0-\xef\xfe]") & ~has_exif(start)
+
+    def behind(start):
+        octets = tf.cast(tf.io.decode_raw(part(start + 2, 2), tf.uint8), tf.int32)
+        return start + 2 + 256 * octets[0] + octets[1]
+
+    start = tf.where(tf.strings.substr(part(2, 4), 0, 4) == JFIF, 20, 2)
+    start = tf.while_loop(is_before, lambda x: (behind(x),), (start,), maximum_iterations=SEGMENTS)
+    read = lambda: _read(part(start[0] + 10, HEAD))
+    return tf.cond(has_exif(start[0]), read, lambda: UPRIGHT)
 
 
 def _read(metadata):
