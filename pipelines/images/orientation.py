@@ -34,18 +34,21 @@ def orientation(contents: tf.Tensor) -> tf.Tensor:
     def has_exif(start):
         return tf.strings.substr(part(start, 8), 4, 4) == b"Exif"
 
+    def octets(start):
+        return tf.cast(tf.io.decode_raw(part(start, 2), tf.uint8), tf.int32)
+
     def is_before(start):
-        marker = tf.strings.substr(part(start, 2), 0, 2)
-        return tf.strings.regex_full_match(marker, r"\xff[\xe0-\xef\xfe]") & ~has_exif(start)
+        marker = octets(start)
+        is_other = (marker[1] // 16 == 0xE) | (marker[1] == 0xFE)  # Of a program, or a comment.
+        return (marker[0] == 0xFF) & is_other & ~has_exif(start)
 
     def behind(start):
-        octets = tf.cast(tf.io.decode_raw(part(start + 2, 2), tf.uint8), tf.int32)
-        return start + 2 + 256 * octets[0] + octets[1]
+        length = octets(start + 2)
+        return (start + 2 + 256 * length[0] + length[1],)
 
     start = tf.where(tf.strings.substr(part(2, 4), 0, 4) == JFIF, 20, 2)
-    start = tf.while_loop(is_before, lambda x: (behind(x),), (start,), maximum_iterations=SEGMENTS)
-    read = lambda: _read(part(start[0] + 10, HEAD))
-    return tf.cond(has_exif(start[0]), read, lambda: UPRIGHT)
+    (start,) = tf.while_loop(is_before, behind, (start,), maximum_iterations=SEGMENTS)
+    return tf.cond(has_exif(start), lambda: _read(part(start + 10, HEAD)), lambda: UPRIGHT)
 
 
 def _read(metadata):
