@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.data.sources import read_tfds, required
 from pipelines.images.dataset import Images, digest, digests_of
-from pipelines.images.files import CHANNELS, MAX_PIXELS, SUFFIXES, decode_usable
+from pipelines.images.files import CHANNELS, MAX_PIXELS, SUFFIXES, decode_usable, is_dark
 from pipelines.images.listing import (
     class_folders,
     describe_stray,
@@ -38,6 +38,7 @@ DIGITS_HINT = 'data.format="digits" needs scikit-learn: `pip install "kerasforme
 # The keys of `config.data` that one format or another reads.
 KEYS = {"format", "classes", "on_bad_image", "max_pixels", "folder", "channels", "examine"}
 KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampling", *SPLITS}
+SAMPLE = 8  # pictures whose levels are looked at
 MAX_ENCODED = 16 * 2**30  # bytes of what TFDS holds
 MAX_UNNAMED = 1000  # classes of an .npz without names, if there are not as many images
 
@@ -210,7 +211,22 @@ def _listed(data, split: str, listing, part: tuple[int, int]) -> Images:
     if not data.get("examine", True):
         return images
     pixels, usable, digests = _decoded(images.pixels, images.pixels, _read_file, channels, data)
+    if split == "train":
+        _note_dark(images.pixels[usable])
     return images.rows(usable)._replace(pixels=pixels, digests=digests)
+
+
+def _note_dark(paths: np.ndarray) -> None:
+    """Says that pictures of 16 bits become nearly black, judging by a few of them."""
+    sample = paths[:: -(-len(paths) // SAMPLE) or 1]
+    dark = [path for path in sample if is_dark(_read_file(path))]
+    if dark:
+        print(
+            f"Nearly black: {len(dark)} of {len(sample)} pictures that were looked at have 16 bits "
+            f"and levels below {2**14} alone, and the upper 8 bits are kept; stretch their levels "
+            f"to 0 to 65535 ({dark[0]} is the first).",
+            flush=True,
+        )
 
 
 def _version(path: str) -> tuple[int, int]:

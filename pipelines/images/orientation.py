@@ -3,6 +3,8 @@
 Cameras write the pixels as the sensor has them, and in the metadata (EXIF) how they were held.
 """
 
+import functools
+
 import tensorflow as tf
 
 HEAD = 2**16  # bytes of the EXIF data
@@ -10,6 +12,7 @@ SEGMENTS = 8  # that may lie before them
 ENTRIES = 64  # of their list, one of which is the orientation
 ORIENTATION = 0x0112  # its number there
 JFIF = b"\xff\xe0\x00\x10"  # the first segment of most files, of 18 bytes
+OTHERS = [bytes([number]) for number in (*range(0xE0, 0xF0), 0xFE)]  # of a program, or a comment
 UPRIGHT = 1
 
 
@@ -25,30 +28,41 @@ def orientation(contents: tf.Tensor) -> tf.Tensor:
     References:
         - CIPA DC-008, Exif 2.32, sections 4.5 and 4.6
     """
-    size = tf.strings.length(contents)
+    # Most files have EXIF data at once or none; the walk is for the others, because it takes time.
+    head = _part(contents, 0, 32)
+    start = tf.where(tf.strings.substr(head, 2, 4) == JFIF, 20, 2)
+    is_there = tf.strings.substr(head, start + 4, 4) == b"Exif"
+    is_other = tf.reduce_any(tf.strings.substr(head, start + 1, 1) == OTHERS)
+    walk = functools.partial(_walk, contents, start)
+    start, is_there = tf.cond(is_other & ~is_there, walk, lambda: (start, is_there))
+    metadata = _part(contents, start + 10, HEAD)
+    return tf.cond(is_there, lambda: _read(metadata), lambda: UPRIGHT)
 
-    def part(start, length):  # The zeros stand for what lies behind the end of a short file.
-        found = tf.strings.substr(contents, tf.minimum(start, size), length)
-        return tf.strings.join([found, bytes(16)])
+
+def _part(contents, start, length):
+    """Returns a part of a file, with zeros for what lies behind its end."""
+    found = tf.strings.substr(contents, tf.minimum(start, tf.strings.length(contents)), length)
+    return tf.strings.join([found, bytes(32)])
+
+
+# A function of its own, whose operations cost no time for images that do not need it.
+@functools.partial(tf.function, experimental_attributes={"_noinline": True})
+def _walk(contents, start):
+    """Goes from segment to segment, and returns where EXIF data begin, and whether they do."""
 
     def has_exif(start):
-        return tf.strings.substr(part(start, 8), 4, 4) == b"Exif"
-
-    def octets(start):
-        return tf.cast(tf.io.decode_raw(part(start, 2), tf.uint8), tf.int32)
+        return tf.strings.substr(_part(contents, start, 8), 4, 4) == b"Exif"
 
     def is_before(start):
-        marker = octets(start)
-        is_other = (marker[1] // 16 == 0xE) | (marker[1] == 0xFE)  # Of a program, or a comment.
-        return (marker[0] == 0xFF) & is_other & ~has_exif(start)
+        marker = tf.strings.substr(_part(contents, start, 2), 1, 1)
+        return tf.reduce_any(marker == OTHERS) & ~has_exif(start)
 
     def behind(start):
-        length = octets(start + 2)
-        return (start + 2 + 256 * length[0] + length[1],)
+        octets = tf.cast(tf.io.decode_raw(_part(contents, start + 2, 2), tf.uint8), tf.int32)
+        return (start + 2 + 256 * octets[0] + octets[1],)
 
-    start = tf.where(tf.strings.substr(part(2, 4), 0, 4) == JFIF, 20, 2)
     (start,) = tf.while_loop(is_before, behind, (start,), maximum_iterations=SEGMENTS)
-    return tf.cond(has_exif(start), lambda: _read(part(start + 10, HEAD)), lambda: UPRIGHT)
+    return start, has_exif(start)
 
 
 def _read(metadata):
