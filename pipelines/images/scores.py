@@ -105,8 +105,8 @@ def score_several(
     Returns:
         Dict that JSON can hold: `mean_average_precision` over the classes that some image has,
         `macro_f1` (at a probability of 0.5), `top1` (the most probable class is one of the
-        image's, of the images that have any; `None` without such), `images`, and `per_class`, the average precision by name (`None` for a class
-        without images).
+        image's, of the images that have any; `None` without such), `images`, and `per_class`, the
+        average precision by name (`None` for a class without images).
 
     Raises:
         ValueError: when there are no images, or not as many probabilities as labels.

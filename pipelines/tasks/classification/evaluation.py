@@ -136,8 +136,8 @@ def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
     data_format = "csv" if data_format == "tsv" else data_format
     if data_format not in ("folder", "csv", "npz"):
         raise ValueError(
-            "Expected a folder with a folder for each class, a .csv or .tsv of paths and classes or "
-            f"an .npz, received --test={path}."
+            "Expected a folder with a folder for each class, a .csv or .tsv of paths and classes "
+            f"or an .npz, received --test={path}."
         )
     return {"format": data_format, "folder": "", "train": path, "test": path, "classes": ()}
 
