@@ -48,7 +48,9 @@ def training_dataset(
     An epoch takes every image once. With repeats it has as many positions as there are images, and
     copies of fewer images fill them. A batch may hold the end of one epoch and the start of the
     next. The seed and the number of a batch decide what is in it. The seed, the epoch, the index of
-    an image and, with repeats, the number of the copy decide how it is augmented.
+    an image and, with repeats, the number of the copy decide how it is augmented. Where classes are
+    balanced, the number of the draw takes the place of the index, so that an image that an epoch
+    draws several times looks different each time.
 
     Args:
         images: `Images`.
@@ -85,14 +87,15 @@ def training_dataset(
     def epoch_order(epoch):
         random = tf.bitcast(make_keys(seed, ORDER, epoch, tf.range(count)), tf.int64)
         positions = tf.range(count)  # The copies of an image come one after the other.
-        indices = tf.gather(tf.argsort(random), positions // repeats)
-        indices = indices if draw is None else draw(indices, make_keys(seed, DRAW, epoch, indices))
+        draws = tf.gather(tf.argsort(random), positions // repeats)
+        indices = draws if draw is None else draw(draws, make_keys(seed, DRAW, epoch, draws))
         first = tf.where(epoch == start_epoch, start_position, 0)
-        return indices[first:], (positions % repeats)[first:], tf.fill((count,), epoch)[first:]
+        copies, epochs = positions % repeats, tf.fill((count,), epoch)
+        return tuple(part[first:] for part in (indices, draws, copies, epochs))
 
     def make_batch(number, order):
-        indices, copies, epochs = (tf.gather(part, rows) for part in order)
-        keys = make_keys(seed, IMAGE, epochs, indices, copies)
+        indices, draws, copies, epochs = (tf.gather(part, rows) for part in order)
+        keys = make_keys(seed, IMAGE, epochs, draws, copies)
         x, labels = load(indices, keys)
         x = _augment(x, keys, recipe, mean, deviation)
         other_labels, share = labels, tf.ones((len(rows),))

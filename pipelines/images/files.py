@@ -105,6 +105,17 @@ def size_and_mode(path: Path) -> tuple[tuple[int, int], str] | None:
         return None
 
 
+def is_dark(contents: bytes) -> bool:
+    """Tests whether a PNG of 16 bits uses only the lowest quarter of its levels.
+
+    Scanners of 12 bits write such files, of which the upper 8 bits are nearly black.
+    """
+    if contents[:4] != b"\x89PNG" or contents[24:25] != b"\x10":  # The bits of a level.
+        return False
+    levels = tf.io.decode_png(contents, channels=3, dtype=tf.uint16)  # Transparency aside.
+    return int(tf.reduce_max(levels)) < 2**14
+
+
 def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
     """Finds the reason why an image cannot be used, from its header alone.
 

@@ -16,12 +16,14 @@ import numpy as np
 
 from pipelines.data.sources import read_tfds, required
 from pipelines.images.dataset import Images, digest, digests_of
-from pipelines.images.files import CHANNELS, MAX_PIXELS, SUFFIXES, decode_usable
+from pipelines.images.files import CHANNELS, MAX_PIXELS, SUFFIXES, decode_usable, is_dark
 from pipelines.images.listing import (
     class_folders,
     describe_stray,
     list_folder,
     list_table,
+    require_known,
+    wanted_classes,
 )
 from pipelines.images.splits import (
     SPLITS,
@@ -36,6 +38,7 @@ DIGITS_HINT = 'data.format="digits" needs scikit-learn: `pip install "kerasforme
 # The keys of `config.data` that one format or another reads.
 KEYS = {"format", "classes", "on_bad_image", "max_pixels", "folder", "channels", "examine"}
 KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampling", *SPLITS}
+SAMPLE = 8  # pictures whose levels are looked at
 MAX_ENCODED = 16 * 2**30  # bytes of what TFDS holds
 MAX_UNNAMED = 1000  # classes of an .npz without names, if there are not as many images
 
@@ -58,10 +61,10 @@ def read_images(data, split: str) -> Images:
             The others take such splits too, and cut each class in this proportion, in the order of
             the data. There `validation` and `test` may also be a share of `train`, such as
             `"10%"`, which the hash of the content chooses (`split_by_content`).
-            With each, `classes` lists the classes that are kept, in the order of their labels (all
-            when it is empty), and `on_bad_image` is what happens when images are empty, corrupt,
-            animated, or of more than `max_pixels`: `"stop"` or `"skip"`. With `labels="multi"` a
-            table gives an image any number of labels.
+            With each, `classes` names the classes that are kept, in the order of their labels (all
+            when it is empty), as `wanted_classes` reads it, and `on_bad_image` is what happens when
+            images are empty, corrupt, animated, or of more than `max_pixels`: `"stop"` or `"skip"`.
+            With `labels="multi"` a table gives an image any number of labels.
         split: str. `"train"`, `"validation"` or `"test"`.
 
     Returns:
@@ -96,7 +99,7 @@ def read_images(data, split: str) -> Images:
             f"Expected labels from 0 to {classes - 1} for split={split!r}, received labels from "
             f"{labels.min()} to {labels.max()}."
         )
-    images = _chosen(images, data.get("classes", ()))
+    images = _chosen(images, wanted_classes(data))
     if not len(images.labels):
         raise ValueError(
             f"Expected images for split={split!r}, received none from data.format={name!r} "
@@ -131,12 +134,7 @@ def _chosen(images: Images, class_names: Sequence[str]) -> Images:
     """Keeps the images of some classes, and numbers these from 0."""
     if not class_names:
         return images
-    unknown = [name for name in class_names if name not in images.class_names]
-    if unknown or len(set(class_names)) < len(class_names):
-        raise ValueError(
-            f"Expected data.classes to be some of {images.class_names}, each once, "
-            f"received data.classes={tuple(class_names)}."
-        )
+    require_known(class_names, images.class_names)
     numbers = [images.class_names.index(name) for name in class_names]
     if images.are_multi:
         return images._replace(labels=images.labels[:, numbers], class_names=tuple(class_names))
@@ -172,7 +170,7 @@ def _folder(data, split: str) -> Images:
             f"Expected {folder} to have the classes of data.train={data.train!r}, "
             f"received {unknown[0]!r} besides."
         )
-    return _listed(data, split, list_folder(folder, class_names, data.get("classes", ())), part)
+    return _listed(data, split, list_folder(folder, class_names, wanted_classes(data)), part)
 
 
 def _csv(data, split: str) -> Images:
@@ -213,7 +211,22 @@ def _listed(data, split: str, listing, part: tuple[int, int]) -> Images:
     if not data.get("examine", True):
         return images
     pixels, usable, digests = _decoded(images.pixels, images.pixels, _read_file, channels, data)
+    if split == "train":
+        _note_dark(images.pixels[usable])
     return images.rows(usable)._replace(pixels=pixels, digests=digests)
+
+
+def _note_dark(paths: np.ndarray) -> None:
+    """Says that pictures of 16 bits become nearly black, judging by a few of them."""
+    sample = paths[:: -(-len(paths) // SAMPLE) or 1]
+    dark = [path for path in sample if is_dark(_read_file(path))]
+    if dark:
+        print(
+            f"Nearly black: {len(dark)} of {len(sample)} pictures that were looked at have 16 bits "
+            f"and levels below {2**14} alone, and the upper 8 bits are kept; stretch their levels "
+            f"to 0 to 65535 ({dark[0]} is the first).",
+            flush=True,
+        )
 
 
 def _version(path: str) -> tuple[int, int]:

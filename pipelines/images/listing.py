@@ -61,6 +61,45 @@ def class_folders(folder: str) -> tuple[str, ...]:
     return names
 
 
+def wanted_classes(data) -> tuple[str, ...]:
+    """Reads `data.classes`: a name, names with commas between them in a text, or several names.
+
+    Returns:
+        Tuple of str, empty where all classes are meant.
+
+    Raises:
+        ValueError: for something else.
+
+    Example:
+
+    >>> wanted_classes({"classes": "cat,dog"}), wanted_classes({"classes": (1, 2)})
+    (('cat', 'dog'), ('1', '2'))
+    """
+    value = data.get("classes")
+    if value is None:
+        return ()
+    names = [x.strip() for x in value.split(",")] if isinstance(value, str) else value
+    names = (names,) if isinstance(names, int) else names
+    if not isinstance(names, (tuple, list)) or not all(isinstance(x, (str, int)) for x in names):
+        raise ValueError(
+            f"Expected data.classes to be names of classes, received data.classes={value!r}."
+        )
+    return tuple(str(name) for name in names if name != "")
+
+
+def require_known(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Refuses classes that there are not, or that are named twice.
+
+    Raises:
+        ValueError: naming all of them.
+    """
+    if not set(wanted) <= set(known) or len(set(wanted)) < len(wanted):
+        raise ValueError(
+            f"Expected data.classes to be some of {tuple(known)}, each once, "
+            f"received data.classes={tuple(wanted)}."
+        )
+
+
 def list_folder(folder: str, class_names: Sequence[str], wanted: Sequence[str] = ()) -> Listing:
     """Lists the pictures in the folders of classes, sorted by class and name.
 

@@ -3,13 +3,16 @@
 Cameras write the pixels as the sensor has them, and in the metadata (EXIF) how they were held.
 """
 
+import functools
+
 import tensorflow as tf
 
-HEAD = 2**16  # bytes of a file in which its metadata lie
+HEAD = 2**16  # bytes of the EXIF data
+SEGMENTS = 8  # that may lie before them
 ENTRIES = 64  # of their list, one of which is the orientation
 ORIENTATION = 0x0112  # its number there
-# Where EXIF data begin: at the front, or behind the 18 bytes with which a JFIF file begins.
-STARTS = (2, 20)
+JFIF = b"\xff\xe0\x00\x10"  # the first segment of most files, of 18 bytes
+OTHERS = [bytes([number]) for number in (*range(0xE0, 0xF0), 0xFE)]  # of a program, or a comment
 UPRIGHT = 1
 
 
@@ -25,15 +28,41 @@ def orientation(contents: tf.Tensor) -> tf.Tensor:
     References:
         - CIPA DC-008, Exif 2.32, sections 4.5 and 4.6
     """
-    # The zeros stand for what lies behind the end of a short file.
-    head = tf.strings.join([tf.strings.substr(contents, 0, 32), bytes(32)])
-    first, second = (tf.strings.substr(head, start + 4, 4) == b"Exif" for start in STARTS)
+    # Most files have EXIF data at once or none; the walk is for the others, because it takes time.
+    head = _part(contents, 0, 32)
+    start = tf.where(tf.strings.substr(head, 2, 4) == JFIF, 20, 2)
+    is_there = tf.strings.substr(head, start + 4, 4) == b"Exif"
+    is_other = tf.reduce_any(tf.strings.substr(head, start + 1, 1) == OTHERS)
+    walk = functools.partial(_walk, contents, start)
+    start, is_there = tf.cond(is_other & ~is_there, walk, lambda: (start, is_there))
+    metadata = _part(contents, start + 10, HEAD)
+    return tf.cond(is_there, lambda: _read(metadata), lambda: UPRIGHT)
 
-    def read():
-        start = 10 + tf.where(first, *STARTS)
-        return _read(tf.strings.substr(contents, start, HEAD))
 
-    return tf.cond(first | second, read, lambda: UPRIGHT)
+def _part(contents, start, length):
+    """Returns a part of a file, with zeros for what lies behind its end."""
+    found = tf.strings.substr(contents, tf.minimum(start, tf.strings.length(contents)), length)
+    return tf.strings.join([found, bytes(32)])
+
+
+# A function of its own, whose operations cost no time for images that do not need it.
+@functools.partial(tf.function, experimental_attributes={"_noinline": True})
+def _walk(contents, start):
+    """Goes from segment to segment, and returns where EXIF data begin, and whether they do."""
+
+    def has_exif(start):
+        return tf.strings.substr(_part(contents, start, 8), 4, 4) == b"Exif"
+
+    def is_before(start):
+        marker = tf.strings.substr(_part(contents, start, 2), 1, 1)
+        return tf.reduce_any(marker == OTHERS) & ~has_exif(start)
+
+    def behind(start):
+        octets = tf.cast(tf.io.decode_raw(_part(contents, start + 2, 2), tf.uint8), tf.int32)
+        return (start + 2 + 256 * octets[0] + octets[1],)
+
+    (start,) = tf.while_loop(is_before, behind, (start,), maximum_iterations=SEGMENTS)
+    return start, has_exif(start)
 
 
 def _read(metadata):

@@ -105,8 +105,8 @@ def score_several(
     Returns:
         Dict that JSON can hold: `mean_average_precision` over the classes that some image has,
         `macro_f1` (at a probability of 0.5), `top1` (the most probable class is one of the
-        image's), `images`, and `per_class`, the average precision by name (`None` for a class
-        without images).
+        image's, of the images that have any; `None` without such), `images`, and `per_class`, the
+        average precision by name (`None` for a class without images).
 
     Raises:
         ValueError: when there are no images, or not as many probabilities as labels.
@@ -129,11 +129,11 @@ def score_several(
     is_found = probabilities >= 0.5
     right = (is_found & (labels > 0)).sum(axis=0)
     f1 = 2 * right / np.maximum(is_found.sum(axis=0) + labels.sum(axis=0), 1)
-    best = labels[np.arange(len(labels)), probabilities.argmax(axis=1)]
+    best = labels[np.arange(len(labels)), probabilities.argmax(axis=1)][labels.any(axis=1)]
     return {
         "mean_average_precision": float(np.mean(known)) if known else None,
         "macro_f1": float(f1.mean()),
-        "top1": float(best.mean()),
+        "top1": float(best.mean()) if len(best) else None,
         "images": len(labels),
         "per_class": per_class,
     }
@@ -178,10 +178,14 @@ def pairs_table(counts: np.ndarray, class_names: Sequence[str]) -> str:
 
 
 def worst(probabilities: np.ndarray, labels: np.ndarray, count: int = 24) -> np.ndarray:
-    """Lists the images whose wrong class was most probable, worst first, `count` at most."""
+    """Lists the images whose wrong class was most probable, worst first, `count` at most.
+
+    Where images have several classes, those without any are left out.
+    """
     best = probabilities.argmax(axis=1)
     if labels.ndim == 2:
-        wrong = np.flatnonzero(labels[np.arange(len(labels)), best] == 0)
+        is_right = labels[np.arange(len(labels)), best] > 0
+        wrong = np.flatnonzero(labels.any(axis=1) & ~is_right)
     else:
         wrong = np.flatnonzero(best != labels)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]

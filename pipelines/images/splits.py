@@ -12,6 +12,7 @@ import numpy as np
 from pipelines.data.sources import below_folder, required
 
 SPLITS = ("train", "validation", "test")
+SHARE = r"\d+(\.\d+)?%"
 
 
 def split_by_content(
@@ -37,10 +38,8 @@ def split_by_content(
     [0, 1, 0, 1, 2]
     """
     _, first, inverse = np.unique(np.array(digests), return_index=True, return_inverse=True)
-    owners = [labels[i] for i in first]
     chosen = np.zeros(len(first), int)
-    for owner in set(owners):
-        rows = [row for row, label in enumerate(owners) if label == owner]
+    for rows in _rows_by_class(np.array(labels)[first]):
         begin = 0
         for number, share in enumerate(shares, 1):
             count = min(max(round(len(rows) * share / 100), 1), len(rows) - 1 - begin)
@@ -49,16 +48,23 @@ def split_by_content(
     return chosen[inverse]
 
 
-def shares_of(data, split: str) -> dict[str, int]:
+def _rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
+    """Returns the indices of each class, in order."""
+    order = np.argsort(labels, kind="stable")
+    _, starts = np.unique(labels[order], return_index=True)
+    return np.split(order, starts[1:])
+
+
+def shares_of(data, split: str) -> dict[str, float]:
     """Returns the splits that are a share of the training data, where this concerns a split.
 
     Raises:
         ValueError: when they leave nothing for training.
     """
     values = {name: str(data.get(name) or "") for name in SPLITS[1:]}
-    shares = {name: int(text[:-1]) for name, text in values.items() if re.fullmatch(r"\d+%", text)}
+    shares = {name: float(text[:-1]) for name, text in values.items() if re.fullmatch(SHARE, text)}
     if 0 in shares.values() or sum(shares.values()) >= 100:
-        listed = " and ".join(f"data.{name}={share}%" for name, share in shares.items())
+        listed = " and ".join(f"data.{name}={share:g}%" for name, share in shares.items())
         raise ValueError(f"Expected shares above 0 % and some images to train, received {listed}.")
     return shares if split == "train" or split in shares else {}
 
@@ -85,10 +91,14 @@ def path_and_part(data, split: str) -> tuple[str, tuple[int, int]]:
         ValueError: for a value of another kind.
     """
     value = required(data, split)
-    match = re.fullmatch(r"(.+?)(?:\[(\d+%)?:(\d+%)?\])?", value)
+    share = "" if split == "train" else ', or a share such as "10%"'
     refusal = ValueError(
-        f'Expected data.{split} to be a name, or one like "name[:90%]", received {value!r}.'
+        f'Expected data.{split} to be a name, or one like "name[:90%]"{share}, in quotes if it is '
+        f"a number, received data.{split}={value!r}."
     )
+    if not isinstance(value, str):
+        raise refusal
+    match = re.fullmatch(r"(.+?)(?:\[(\d+%)?:(\d+%)?\])?", value)
     if match is None:  # It has more than one line.
         raise refusal
     first, last = (int(number[:-1]) if number else None for number in match.groups()[1:])
@@ -100,6 +110,6 @@ def path_and_part(data, split: str) -> tuple[str, tuple[int, int]]:
 
 def rows_of_part(labels: np.ndarray, part: tuple[int, int]) -> np.ndarray:
     """Returns the indices of a part, in per cent, of each class in the order of the data."""
-    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    rows = _rows_by_class(labels)
     kept = [of[slice(*(len(of) * percent // 100 for percent in part))] for of in rows]
     return np.sort(np.concatenate([[], *kept]).astype(int))

@@ -221,6 +221,14 @@ class BalanceTest:
         (later,) = self.batches(1, is_balanced=True, start_batch=17)
         np.testing.assert_array_equal(later["images"], found[17]["images"])
 
+    def test_an_image_that_an_epoch_draws_twice_is_changed_each_time(self):
+        pixels = RANDOM.integers(0, 256, (50, 5, 7, 1), np.uint8)
+        images = Images(pixels, self.LABELS, tuple("abcd"), 1)
+        size = ((5, 7), (0.0,), (1.0,))
+        (batch,) = train(1, images, 50, recipe=Recipe(padding=2), size=size, is_balanced=True)
+        rare = batch["images"][batch["labels"] == 1]  # About 17 views of 3 images.
+        assert len({image.tobytes() for image in rare}) > len(rare) * 0.7 > 3
+
     def test_the_share_of_an_image_has_the_weight_of_its_class(self):
         weights = [0.5, 3.0, 7.0, 2.0]
         (plain,), (found,) = self.batches(1), self.batches(1, class_weights=weights)

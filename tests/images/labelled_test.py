@@ -225,6 +225,17 @@ class FolderTest:
         assert images.labels.tolist() == [0] * 5 + [1] * 3
         assert "Skipped 3 of 11" in capsys.readouterr().out
 
+    def test_pictures_of_12_bits_in_files_of_16_are_noted_once(self, tmp_path, capsys):
+        for factor, is_dark in ((16, True), (257, False)):
+            for number in range(4):
+                path = tmp_path / "all" / "ab"[number % 2] / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                levels = PIXELS[number, ..., 0].astype(np.uint16) * factor
+                Image.fromarray(levels).save(path)
+            read_splits(config("folder", tmp_path, train="all", test="50%"), ("train", "test"))
+            said = capsys.readouterr().out
+            assert said.count("Nearly black: 2 of 2 pictures") == is_dark and is_dark == bool(said)
+
     def test_the_most_pixels_can_be_chosen(self, tmp_path):
         self.write(tmp_path / "train")
         with pytest.raises(ValueError, match=r"10 of 10.*too large: 13 x 11 pixels"):

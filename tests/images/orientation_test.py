@@ -54,6 +54,21 @@ class OrientationTest:
         camera = contents[:2] + contents[20:]
         assert int(orientation(camera)) == int(orientation(contents)) == 6
 
+    def test_the_data_may_lie_behind_comments_and_data_of_other_programs(self):
+        contents = jpeg(6)
+        comment = b"\xff\xfe\0\x09holiday"
+        program = b"\xff\xe1" + (300).to_bytes(2, "big") + b"http://ns.adobe.com/xap/1.0/\0"
+        program = program.ljust(302, b"x")
+        profile = b"\xff\xe2\xff\xff" + bytes(2**16 - 3)
+        starts = (comment, program, program + comment, profile + comment, comment * 7)
+        for start in (2, 20):
+            for before in starts:
+                longer = contents[:start] + before + contents[start:]
+                upright = ImageOps.exif_transpose(Image.open(io.BytesIO(longer)))
+                assert decode(longer).numpy().shape[1::-1] == upright.size == (22, 34)
+        cut = contents[:2] + program[:-5]  # It ends within a segment.
+        assert int(orientation(cut)) == 1
+
     def test_damaged_or_forged_data_mean_upright_and_never_an_error(self):
         contents = bytearray(jpeg(6))
         place = contents.index(b"Exif")

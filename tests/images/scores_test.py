@@ -115,7 +115,12 @@ class ScoreSeveralTest:
         assert found["macro_f1"] == pytest.approx(expected)
         assert found["per_class"]["e"] is None
         json.dumps(found, allow_nan=False)
-        mistakes = worst(probabilities, labels)
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, 0]
+        rows = [(of, best) for of, best in zip(labels, order, strict=True) if of.any()]
+        assert len(rows) < 97 and found["top1"] == np.mean([of[best] for of, best in rows])
+        assert score_several(probabilities, labels * 0, "abcde")["top1"] is None
+        mistakes = worst(probabilities, labels, 97)
+        assert len(mistakes) == sum(1 - of[best] for of, best in rows)
         assert not labels[mistakes, probabilities[mistakes].argmax(axis=1)].any()
         with pytest.raises(ValueError, match="as many probabilities as labels"):
             score_several(probabilities, labels[:5], "abcde")

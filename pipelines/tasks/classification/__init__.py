@@ -18,8 +18,8 @@ from pipelines.tasks.classification.evaluation import own_test as own_test
 from pipelines.tasks.classification.evaluation import serving as serving
 from pipelines.tasks.classification.objective import begin as begin
 from pipelines.tasks.classification.objective import build as build
+from pipelines.tasks.classification.objective import finish as finish
 from pipelines.tasks.classification.objective import loss as loss
 from pipelines.tasks.classification.objective import metrics as metrics
 from pipelines.training.task import after_step as after_step
-from pipelines.training.task import finish as finish
 from pipelines.training.task import validation_scorer as validation_scorer

@@ -14,8 +14,16 @@ import numpy as np
 from pipelines.data.sources import expanded, required
 from pipelines.images.files import size_and_mode
 from pipelines.images.layout import find_layout
-from pipelines.images.listing import Listing, class_folders, list_folder, list_table
+from pipelines.images.listing import (
+    Listing,
+    class_folders,
+    list_folder,
+    list_table,
+    require_known,
+    wanted_classes,
+)
 from pipelines.images.splits import path_and_part, shares_of
+from pipelines.tasks.classification.config import check_numbers, image_size
 
 SAMPLE = 200  # pictures whose headers are read
 GRAY = ("1", "L", "LA", "I", "I;16")
@@ -57,12 +65,13 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         The same config.
 
     Raises:
-        ValueError: when there are no pictures where `data.folder` says.
+        ValueError: when there are no pictures where `data.folder` says, or a value is no number.
     """
     flat = {f"{part}.{key}": value for part in PARTS for key, value in config[part].items()}
     wanted = [key for key, value in flat.items() if isinstance(value, str) and value == "auto"]
     if not CHOSEN.intersection(wanted):
         return config
+    check_numbers(config)
     chosen = {}
 
     def choose(values):
@@ -100,8 +109,11 @@ def _training_pictures(config) -> tuple[Listing, int]:
     if data.format == "csv":
         listing = list_table(path, is_multi=data.labels == "multi")
     else:
-        class_names = tuple(data.classes) or class_folders(path)
-        listing = list_folder(path, class_names)
+        wanted, known = wanted_classes(data), class_folders(path)
+        require_known(wanted, known)
+        listing = list_folder(path, wanted or known)
+    if not listing.paths:
+        raise ValueError(f"Expected pictures in {path}, received none.")
     share = (last - first) * (100 - sum(shares_of(data, "train").values())) / 10_000
     return listing, max(round(len(listing.paths) * share), 1)
 
@@ -119,7 +131,7 @@ def _look(listing: Listing) -> tuple[float, bool]:
 
 def _training(config, count: int) -> dict[str, Any]:
     """Chooses how long and in which steps to train on a number of pictures."""
-    size = min(np.ravel(config.model.image_size))
+    size = min(image_size(config))
     views, most_epochs, largest, rate = RUNS[32 if size <= SMALL_SIDE else 224]
     batch_size = config.train.batch_size
     if batch_size == "auto":

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,6 +90,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         ValueError: naming the first of them.
     """
+    check_numbers(config)
     recipe(config)
     check_choices(
         {
@@ -109,6 +111,27 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_several(config)
     if config.start.freeze and not config.start.workdir:
         raise ValueError("Expected a start.workdir with start.freeze=True, received none.")
+
+
+def check_numbers(config: ml_collections.ConfigDict) -> None:
+    """Refuses lengths and batches with which nobody can calculate.
+
+    Args:
+        config: the config, in which `train.batch_size` and `train.epochs` may still be `"auto"`.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    kinds: dict[str, tuple[type, str, tuple]] = {
+        "batch_size": (numbers.Integral, "a positive whole number", ("auto",)),
+        "epochs": (numbers.Real, "a positive number", ("auto", None)),
+        "steps": (numbers.Integral, "a positive whole number", (None,)),
+    }
+    for key, (kind, what, others) in kinds.items():
+        value = config.train[key]
+        is_number = isinstance(value, kind) and not isinstance(value, bool)
+        if not (is_number and 0 < value < math.inf) and value not in others:
+            raise ValueError(f"Expected train.{key} to be {what}, received train.{key}={value!r}.")
 
 
 def _check_several(config):

@@ -108,14 +108,15 @@ def _draw_mistakes(images, worst, probabilities):
 def _images(config, description: dict, split: str) -> Images:
     """Reads a split for an evaluation, which need not have images of every class.
 
-    Labels follow the names of the classes. Names that are numbers stand for the labels themselves.
+    Labels follow the names of the classes. Other names that are numbers stand for the labels
+    themselves: an `.npz` need not name its classes.
     """
     data = config.data.copy_and_resolve_references()
     data.update(channels=description["channels"])
     images = read_images(data, split)
     names = description["class_names"]
     numbers = [str(label) for label in range(len(names))]
-    known = numbers if set(images.class_names) <= set(numbers) else names
+    known = names if set(images.class_names) <= set(names) else numbers
     if set(images.class_names) <= set(known):
         columns = np.array([known.index(name) for name in images.class_names], np.int32)
         if images.are_multi:
@@ -129,13 +130,14 @@ def _images(config, description: dict, split: str) -> Images:
 
 
 def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
-    """Says how a folder of a folder for each class, a `.csv` or an `.npz` is the test set."""
+    """Says how a folder of a folder for each class, a table or an `.npz` is the test set."""
     given = Path(path.partition("[")[0])
     data_format = "folder" if given.is_dir() else given.suffix.lower().removeprefix(".")
+    data_format = "csv" if data_format == "tsv" else data_format
     if data_format not in ("folder", "csv", "npz"):
         raise ValueError(
-            "Expected a folder with a folder for each class, a .csv of paths and classes or an "
-            f".npz, received --test={path}."
+            "Expected a folder with a folder for each class, a .csv or .tsv of paths and classes "
+            f"or an .npz, received --test={path}."
         )
     return {"format": data_format, "folder": "", "train": path, "test": path, "classes": ()}
 

@@ -1,5 +1,8 @@
 """The model of a classification run, its loss and its metrics."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import ml_collections
 from keras import ops
@@ -100,8 +103,9 @@ def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) 
 
     Returns:
         Dict with `loss` (nats an image, not smoothed), `top1` and `top5` (whether its class, or one
-        of its classes, is the most probable or among the five most probable) and, where labels are
-        smoothed, `smoothed_loss`, which is comparable with the training's.
+        of its classes, is the most probable or among the five most probable; images without any
+        class do not count) and, where labels are smoothed, `smoothed_loss`, which is comparable
+        with the training's.
     """
     if config.data.labels == "multi":
         return _metrics_of_several(model, batch, config.train.label_smoothing)
@@ -123,6 +127,7 @@ def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) 
 
 def _metrics_of_several(model, batch, smoothing):
     labels, real = (ops.cast(batch[key], "float32") for key in ("labels", "real"))
+    labelled = real * ops.max(labels, axis=-1)
     logits = model(batch["images"], training=False)
     values = {"loss": binary_cross_entropy(labels, logits)}
     for count in (1, 5):
@@ -130,7 +135,16 @@ def _metrics_of_several(model, batch, smoothing):
         values[f"top{count}"] = ops.max(ops.take_along_axis(labels, best, axis=-1), axis=-1)
     if smoothing:
         values["smoothed_loss"] = binary_cross_entropy(smoothed(labels, smoothing), logits)
-    return {name: (ops.sum(value * real), ops.sum(real)) for name, value in values.items()}
+    return {
+        name: (ops.sum(value * counted), ops.sum(counted))
+        for name, value in values.items()
+        for counted in [labelled if name.startswith("top") else real]
+    }
+
+
+def finish(sums: Mapping[str, Any]) -> dict[str, float]:
+    """Divides pairs `(sum, count)`; what no image counts for is 0."""
+    return {name: float(total) / max(float(count), 1.0) for name, (total, count) in sums.items()}
 
 
 def smoothed(labels, smoothing):

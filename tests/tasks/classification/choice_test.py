@@ -71,6 +71,34 @@ class ResolveTest:
         default = classification.default_config()
         assert classification.resolve(default) is default
 
+    def test_some_classes_may_be_chosen_by_a_text_or_numbers(self, tmp_path):
+        image = own_pictures.encoded(own_pictures.photograph(1, 1, (60, 60)), "PNG")
+        names = [f"{name}/{number}.png" for name in ("1", "2", "cat") for number in range(9)]
+        own_pictures.write(tmp_path, dict.fromkeys(names, image))
+        for value in ("1, 2", (1, 2), ["2", "1"]):
+            config = chosen(tmp_path, **{"data.classes": value, "data.validation": "10.5%"})
+            assert config.train.batch_size == 1  # Of 14 pictures.
+            assert set(read_splits(config.data, ("train",))["train"].class_names) == {"1", "2"}
+
+    @pytest.mark.parametrize(
+        ("key", "values"),
+        [
+            ("data.classes", ("dog", ("cat", "cat"), 0.5)),
+            ("data.train", (("a", "b"), 2024)),
+            ("data.test", (10,)),
+            ("data.validation", (0.1,)),
+            ("train.epochs", ("abc", "5%", 0)),
+            ("train.batch_size", ("abc", None, 0)),
+            ("train.steps", ("abc",)),
+            ("model.image_size", ("abc", None)),
+        ],
+    )
+    def test_a_value_of_another_kind_is_one_sentence(self, tmp_path, key, values):
+        own_pictures.write(tmp_path, dict.fromkeys(("cat/1.png", "ant/2.png"), b""))
+        for value in values:
+            with pytest.raises(ValueError, match=f"Expected {key} to be .*, received {key}="):
+                read_splits(chosen(tmp_path, **{key: value}).data, ("train", "validation", "test"))
+
     def test_no_folder_is_one_sentence(self):
         with pytest.raises(ValueError, match="a value for data.folder, received data.folder=''"):
             chosen("")
@@ -152,10 +180,10 @@ class OwnPicturesTest:
         sums = classification.metrics(model, next(iter(data.validation)), config)
         found = classification.finish(sums)
         validation = read_splits(config.data, ("validation",))["validation"].labels
-        assert found["top1"] == validation[:, 0].mean() and float(sums["top1"][1]) == len(
-            validation
-        )
-        assert found["top5"] == (validation.max(axis=1) > 0).mean()
+        labelled = validation[validation.any(axis=1)]
+        assert len(labelled) < len(validation) == float(sums["loss"][1])
+        assert found["top1"] == labelled[:, 0].mean() and found["top5"] == 1
+        assert classification.finish({"top1": (0.0, 0.0)}) == {"top1": 0}
         module = classification.serving(model, config, str(tmp_path))
         scores, table, pictures, rows = classification.evaluate(module, config, "test")
         assert 0 < scores["mean_average_precision"] <= 1 and "average precision, %" in table

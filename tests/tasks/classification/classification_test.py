@@ -284,6 +284,15 @@ class SameClassesTest:
             assert scores["images"] == some.sum() and scores["top1"] > 0.9
             assert scores["nll"] == pytest.approx(found[0].scores["nll"], rel=1e-5)
             assert scores["per_class"] == found[0].scores["per_class"]
+        for number, colour in enumerate(COLOURS, 1):  # Names win where both would fit.
+            if number > 1:
+                (folder / colour).rename(folder / str(number))
+        module.description = module.description | {"class_names": ["1", "2", "3"]}
+        config.data.update(classification.own_test(config, str(folder)))
+        named = classification.evaluate(module, config, "test").scores
+        assert named["nll"] == pytest.approx(found[0].scores["nll"], rel=1e-5)
+        assert named["per_class"]["1"] is None
+        assert classification.own_test(config, "x.tsv")["format"] == "csv"
         with pytest.raises(ValueError, match=r"Expected a folder .*--test=a\.txt"):
             classification.own_test(config, "a.txt")
 
