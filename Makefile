@@ -11,7 +11,7 @@ DEMO := runs/make_demo
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-slow test-browser test-notebooks test-torch lint format bazel build bench clean
+.PHONY: help install demo docs test test-slow test-browser test-users test-torch lint format bazel build bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,8 @@ test-slow: install  ## Run the tests that take minutes each
 test-browser: install  ## Try the page in a browser (needs chromium and chromium-driver)
 	$(PYTHON) -m pytest -m "slow or not slow" tests/browser_test.py
 
-test-notebooks: install  ## Run the notebooks of docs/notebooks, shortened
-	$(PYTHON) -m pytest -m "slow or not slow" tests/notebooks_test.py
+test-users: install  ## Go the ways of users: notebooks, and own data from files to an export
+	$(PYTHON) -m pytest -n 2 -m "slow or not slow" tests/notebooks_test.py tests/own_data_test.py
 
 $(VENV_TORCH)/.installed: setup.cfg constraints.txt
 	python3.11 -m venv $(VENV_TORCH)
