@@ -39,7 +39,7 @@ demo: install  ## Train, evaluate, export and use a small translator and a small
 	$(PYTHON) -m apps.predict --model=$(DEMO)/pixels/export/1 --attention=$(DEMO)/attention.png \
 		$(DEMO)/digit.png
 
-test: install  ## Run the tests, two classes at a time (ten minutes on two cores)
+test: install  ## Run the tests, two classes at a time (eleven minutes on two cores)
 	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=20
 
 test-slow: install  ## Run the tests that take minutes each
