@@ -15,15 +15,13 @@ from kerasformer.models.transformer import VARIANTS
 from kerasformer.tokenizers import SentencePieceTokenizer, VocabularySizeError
 from pipelines.data.sources import expanded, required
 from pipelines.runs.config import read_config
-from pipelines.runs.config_file import check_types
-from pipelines.tasks.translation.config import check_values, default_config
+from pipelines.tasks.translation.config import check_values
 from pipelines.tasks.translation.data import training_pairs
 from pipelines.tasks.translation.vocabulary import NUM_BYTES, read_foreign, train_tokenizers
 from pipelines.text.cleaning import Pair, source_key
 from pipelines.text.folder import find_pairs
 from pipelines.text.languages import count_words, read_languages, tokenizer_of_script
 from pipelines.text.pairs import CUT_SPLITS, read_pairs
-from pipelines.training import settings
 
 AUTO = "auto"
 FOUND = ("train", "validation", "test", "columns", "languages")  # In a folder.
@@ -87,12 +85,11 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def _check_given(config) -> None:
-    """Refuses values of a wrong type beside those that are `"auto"`, before they are read."""
+    """Refuses values of a wrong kind beside those that are `"auto"`, before they are read."""
     given = ml_collections.ConfigDict(config.to_dict(), type_safe=False)
     for part, key in KEYS:
         if given[part].get(key) == AUTO:
             del given[part][key]
-    check_types(given, default_config(), [f"train.{key}" for key in settings.SHARES])
     check_values(given)
 
 

@@ -122,7 +122,8 @@ class NumbersTest:
         (folder / "a.tsv").write_text("\n".join(lines))
 
     def choose(self, folder, *overrides):
-        return translation.resolve(load(folder, *overrides))
+        workers = Workers(tf.distribute.get_strategy())
+        return preparation.choose(translation, load(folder, *overrides), str(folder), workers)
 
     def test_sizes_grow_with_the_number_of_pairs(self, tmp_path):
         found = []
@@ -196,14 +197,15 @@ class NumbersTest:
         sentence = re.escape(f"received {key}={value!r}.")
         self.write(tmp_path, 50)
         part, name = key.split(".")
+        workers = Workers(tf.distribute.get_strategy())
         plain, own = translation.default_config(), load(tmp_path)
         plain.train.steps = 1
         for config in (plain, own):
             config[part][name] = value
         with pytest.raises(ValueError, match=f"Expected {key} to be .*{sentence}"):
-            translation.resolve(own)
+            preparation.choose(translation, own, str(tmp_path), workers)
         with pytest.raises(ValueError, match=sentence):
-            preparation.check(translation, plain, Workers(tf.distribute.get_strategy()))
+            preparation.check(translation, plain, workers)
 
     def test_a_config_without_auto_is_not_touched_and_its_data_not_read(self):
         config = translation.default_config()
