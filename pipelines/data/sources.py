@@ -43,7 +43,7 @@ def below_folder(data, name: str) -> str:
 
 
 def source_name(data, split: str) -> str:
-    """Names what a split is read from, by the keys that `data.format` reads alone.
+    """Describes what a split is read from, by the keys that `data.format` reads alone.
 
     Example:
 

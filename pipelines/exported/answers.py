@@ -15,13 +15,13 @@ LISTED = 20  # numbers that a note lists; it counts the rest
 
 
 class Faults:
-    """Names inputs that cannot be used on standard error, and counts them."""
+    """Reports inputs that cannot be used on standard error, and counts them."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def add(self, sentence: str) -> None:
-        """Names one of them."""
+        """Reports one of them, in a sentence."""
         self.count += 1
         tqdm.write(f"error: {sentence}", file=sys.stderr)
         sys.stderr.flush()
@@ -76,7 +76,7 @@ def note(text: str) -> None:
 
 
 def note_cut(numbers: Sequence[int], what: str) -> None:
-    """Notes which sentences were cut off, or had a translation that was.
+    """Prints which sentences were cut off, or had a translation that was.
 
     Args:
         numbers: int for each, counted from 1.

@@ -21,7 +21,7 @@ from pipelines.error_sentence import sentence
 from pipelines.exported.answers import Faults, Write, bar, is_typed, written_to
 from pipelines.exported.models import Model
 from pipelines.exported.pictures import picture_paths
-from pipelines.images.files import SUFFIXES, fault
+from pipelines.images.files import SUFFIXES, fault, is_hidden
 
 
 def classify(
@@ -124,8 +124,7 @@ def expand(names: Iterable[str], faults: Faults) -> Iterator[str]:
 
 def _is_image(path: Path, folder: str) -> bool:
     parts = path.relative_to(folder).parts
-    is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not is_hidden and path.suffix.lower() in SUFFIXES and path.is_file()
+    return not any(map(is_hidden, parts)) and path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _lines(file: str | None) -> Iterator[str]:

@@ -88,6 +88,11 @@ def _with_alpha(image):
     return tf.concat([image, opaque], axis=-1)[..., :4]
 
 
+def is_hidden(name: str) -> bool:
+    """Tests whether a file or folder is one that systems make for themselves."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def count_pixels(contents: bytes) -> int:
     """Reads height times width from the header of an image in which `fault` finds nothing wrong."""
     image = _open(contents)

@@ -217,7 +217,7 @@ def _listed(data, split: str, listing, part: tuple[int, int]) -> Images:
 
 
 def _note_dark(paths: np.ndarray) -> None:
-    """Says that pictures of 16 bits become nearly black, judging by a few of them."""
+    """Prints that pictures of 16 bits become nearly black, judging by a few of them."""
     sample = paths[:: -(-len(paths) // SAMPLE) or 1]
     dark = [path for path in sample if is_dark(_read_file(path))]
     if dark:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from pipelines.images.files import is_hidden
 from pipelines.images.listing import (
     LABEL_COLUMNS,
     PATH_COLUMNS,
     TABLES,
     find_column,
-    is_hidden,
     read_table,
 )
 

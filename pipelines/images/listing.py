@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.data.row_files import read_rows
-from pipelines.images.files import SUFFIXES
+from pipelines.images.files import SUFFIXES, is_hidden
 
 # Kinds of pictures that are not read, but are no stray files either.
 OTHERS = tuple(".avif .cr2 .dng .heic .heif .jp2 .jpe .jxl .nef .psd .svg .tga .tif .tiff".split())
@@ -38,11 +38,6 @@ class Listing(NamedTuple):
     labels: list
     class_names: tuple[str, ...]
     stray: list[str]
-
-
-def is_hidden(name: str) -> bool:
-    """Tests whether a file or folder is one that systems make for themselves."""
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def class_folders(folder: str) -> tuple[str, ...]:

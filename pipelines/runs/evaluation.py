@@ -88,7 +88,7 @@ def evaluate_run(
 
 
 def file_label(changes: Mapping[str, Any], own_test: str) -> str:
-    """Names an evaluation that is not the run's own, for its files.
+    """Makes the label of an evaluation that is not the run's own, for the names of its files.
 
     Example:
 

@@ -1,6 +1,5 @@
 """Tests of labelled images in memory: their statistics, and images that are in two splits."""
 
-import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,14 +7,9 @@ from PIL import Image
 from pipelines.images.dataset import Images, count_leaks, statistics
 from pipelines.images.labelled import read_splits
 from tests import own_pictures
+from tests.images.samples import LABELS, PIXELS, config
 
 RANDOM = np.random.default_rng(0)
-PIXELS = RANDOM.integers(0, 256, (31, 11, 13, 3), np.uint8)
-LABELS = np.arange(31) % 3
-
-
-def config(format, folder=None, **keys):
-    return ml_collections.ConfigDict({"format": format, "folder": str(folder), **keys})
 
 
 class StatisticsTest:

@@ -4,20 +4,14 @@ import json
 import subprocess
 import sys
 
-import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines.images.labelled import read_images, read_splits
+from tests.images.samples import LABELS, PIXELS, config
 
 RANDOM = np.random.default_rng(0)
-PIXELS = RANDOM.integers(0, 256, (31, 11, 13, 3), np.uint8)
-LABELS = np.arange(31) % 3
-
-
-def config(format, folder=None, **keys):
-    return ml_collections.ConfigDict({"format": format, "folder": str(folder), **keys})
 
 
 class FormatTest:

@@ -1,19 +1,14 @@
 """Tests of finding pictures in folders and tables, and of what lies between them."""
 
-import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines.images.labelled import read_images, read_splits
 from tests import own_pictures
+from tests.images.samples import PIXELS, config
 
 RANDOM = np.random.default_rng(0)
-PIXELS = RANDOM.integers(0, 256, (31, 11, 13, 3), np.uint8)
-
-
-def config(format, folder=None, **keys):
-    return ml_collections.ConfigDict({"format": format, "folder": str(folder), **keys})
 
 
 class CsvTest:
