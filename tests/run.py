@@ -5,4 +5,6 @@ import sys
 import pytest
 
 if __name__ == "__main__":
-    sys.exit(pytest.main(["-c", "setup.cfg", "-p", "no:cacheprovider", *sys.argv[1:]]))
+    code = pytest.main(["-c", "setup.cfg", "-p", "no:cacheprovider", *sys.argv[1:]])
+    # Other targets run the tests of a file that has nothing but slow ones.
+    sys.exit(0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code)
