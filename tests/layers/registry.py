@@ -83,6 +83,14 @@ stretched = {
 block = {"hidden_dim": HIDDEN, "num_heads": N, "intermediate_dim": INTERMEDIATE}
 # A rate so small that no gradient is left out.
 scaled = {"stochastic_depth": 1e-3, "layer_scale": 0.5}
+asking = {
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "activation": keras.activations.elu,
+    "layer_scale": None,
+    "epsilon": 1e-5,
+    "seed": 5,
+}
 # Patterns, of which every block makes a copy.
 mixer = layers.MultiHeadAttention(HIDDEN, N, dropout=0.1)
 rotary_mixer = layers.MultiHeadAttention(HIDDEN, N, use_rotary=True)
@@ -278,9 +286,15 @@ ENTRIES = [
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
     Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[mixer, rotary_mixer], **mixed), sequence),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
-    Entry("Encoder in a grid", part(layers.Encoder, 2, **modern), sequence | any_places),
+    Entry(
+        "Encoder in a grid",
+        part(
+            layers.Encoder, 2, use_final_norm=False, **modern | {"stochastic_depth": [2e-3, 1e-3]}
+        ),
+        sequence | any_places,
+    ),
     Entry("Decoder mixed", part(layers.Decoder, 2, num_heads=N, mixer=mixer, **mixed), pair),
-    Entry("Decoder modern", part(layers.Decoder, 1, **modern), pair, scored),
+    Entry("Decoder modern", part(layers.Decoder, 1, use_final_norm=False, **modern), pair, scored),
     Entry("PatchExtractor", part(layers.PatchExtractor, (3, 2)), images, mask="none"),
     Entry("PatchExtractor overlap", part(layers.PatchExtractor, 4, 3, "same"), images, mask="none"),
     Entry("PatchEmbedding", part(layers.PatchEmbedding, HIDDEN, (3, 2)), images, mask="none"),
@@ -327,6 +341,19 @@ ENTRIES = [
     Entry(
         "AttentionPooling other",
         part(layers.AttentionPooling, HIDDEN, N, INTERMEDIATE, keras.activations.elu, 1e-5),
+        sequence,
+        mask="used",
+    ),
+    Entry("ClassAttentionBlock", part(layers.ClassAttentionBlock, **block), sequence),
+    Entry(
+        "ClassAttentionBlock other",
+        part(layers.ClassAttentionBlock, **block, **asking),
+        sequence,
+        scored,
+    ),
+    Entry(
+        "ClassAttentionPooling",
+        part(layers.ClassAttentionPooling, **block, **asking, num_layers=3),
         sequence,
         mask="used",
     ),

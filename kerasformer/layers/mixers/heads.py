@@ -187,6 +187,5 @@ def check_sequence_shape(name, shape):
     """
     if len(shape) != 3 or shape[-1] is None:
         raise ValueError(
-            f"Expected {name} of three axes with a known last size, received "
-            f"shape={tuple(shape)}."
+            f"Expected {name} of three axes with a known last size, received shape={tuple(shape)}."
         )
