@@ -13,6 +13,7 @@ from kerasformer.layers.embeddings.tokens import TokenEmbedding as TokenEmbeddin
 from kerasformer.layers.feed_forward import FeedForward as FeedForward
 from kerasformer.layers.feed_forward import GatedFeedForward as GatedFeedForward
 from kerasformer.layers.mixers.attention import MultiHeadAttention as MultiHeadAttention
+from kerasformer.layers.mixers.linear_attention import LinearAttention as LinearAttention
 from kerasformer.layers.mixers.talking_heads import TalkingHeadsAttention as TalkingHeadsAttention
 from kerasformer.layers.pooling import AttentionPooling as AttentionPooling
 from kerasformer.layers.pooling import MeanPooling as MeanPooling
