@@ -15,6 +15,7 @@ from kerasformer.layers.feed_forward import GatedFeedForward as GatedFeedForward
 from kerasformer.layers.mixers.attention import MultiHeadAttention as MultiHeadAttention
 from kerasformer.layers.mixers.linear_attention import LinearAttention as LinearAttention
 from kerasformer.layers.mixers.talking_heads import TalkingHeadsAttention as TalkingHeadsAttention
+from kerasformer.layers.mixers.token_mixing import TokenMixing as TokenMixing
 from kerasformer.layers.pooling import AttentionPooling as AttentionPooling
 from kerasformer.layers.pooling import MeanPooling as MeanPooling
 from kerasformer.layers.pooling import SequencePooling as SequencePooling
