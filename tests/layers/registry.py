@@ -94,6 +94,8 @@ asking = {
 # Patterns, of which every block makes a copy.
 mixer = layers.MultiHeadAttention(HIDDEN, N, dropout=0.1)
 rotary_mixer = layers.MultiHeadAttention(HIDDEN, N, use_rotary=True)
+talking = layers.TalkingHeadsAttention(HIDDEN, N)
+linear = layers.LinearAttention(HIDDEN, N)
 mixed = {
     "hidden_dim": HIDDEN,
     "intermediate_dim": INTERMEDIATE,
@@ -165,6 +167,21 @@ ENTRIES = [
         part(layers.TalkingHeadsAttention, HIDDEN, **stretched, **GROUPED, use_bias=False),
         sequence | any_mask,
         causal | scored,
+    ),
+    Entry("LinearAttention", part(layers.LinearAttention, HIDDEN, N, seed=5), sequence),
+    Entry(
+        "LinearAttention relu",
+        part(
+            layers.LinearAttention,
+            HIDDEN,
+            num_features=7,
+            kernel="relu",
+            **stretched,
+            **GROUPED,
+            use_bias=False,
+        ),
+        sequence | any_positions,
+        causal,
     ),
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
     Entry(
@@ -284,7 +301,7 @@ ENTRIES = [
         scored,
     ),
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
-    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[mixer, rotary_mixer], **mixed), sequence),
+    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[mixer, talking], **mixed), sequence),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
     Entry(
         "Encoder in a grid",
@@ -353,7 +370,7 @@ ENTRIES = [
     ),
     Entry(
         "ClassAttentionPooling",
-        part(layers.ClassAttentionPooling, **block, **asking, num_layers=3),
+        part(layers.ClassAttentionPooling, **block, **asking, num_layers=1),
         sequence,
         mask="used",
     ),
@@ -405,7 +422,8 @@ ENTRIES = [
             patch_size=2,
             pool="mean",
             positions="sinusoidal",
-            **pixels | {"num_classes": None},
+            mixer=linear,
+            **pixels | {"num_classes": None, "num_heads": None},
         ),
         images,
         mask="none",
@@ -429,6 +447,7 @@ WHOLE_LABELS = {
     "LearnedGridPositions resized",
     "SinusoidalPositionEncoding given",
     "SequencePooling",
+    "ClassAttentionPooling",
     "PatchExtractor overlap",
     "PatchEmbedding overlap",
     "ResNetStem patches",
