@@ -301,7 +301,7 @@ ENTRIES = [
         scored,
     ),
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
-    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[mixer, talking], **mixed), sequence),
+    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[linear, talking], **mixed), sequence),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
     Entry(
         "Encoder in a grid",
@@ -422,8 +422,7 @@ ENTRIES = [
             patch_size=2,
             pool="mean",
             positions="sinusoidal",
-            mixer=linear,
-            **pixels | {"num_classes": None, "num_heads": None},
+            **pixels | {"num_classes": None},
         ),
         images,
         mask="none",
