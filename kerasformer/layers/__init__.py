@@ -11,6 +11,8 @@ from kerasformer.layers.embeddings.tokens import TokenEmbedding as TokenEmbeddin
 from kerasformer.layers.feed_forward import FeedForward as FeedForward
 from kerasformer.layers.feed_forward import GatedFeedForward as GatedFeedForward
 from kerasformer.layers.mixers.attention import MultiHeadAttention as MultiHeadAttention
+from kerasformer.layers.mixers.spatial_gating import SpatialGating as SpatialGating
+from kerasformer.layers.mixers.token_mixing import FeedForwardMixing as FeedForwardMixing
 from kerasformer.layers.mixers.token_mixing import TokenMixing as TokenMixing
 from kerasformer.layers.pooling import AttentionPooling as AttentionPooling
 from kerasformer.layers.pooling import MeanPooling as MeanPooling
