@@ -1,6 +1,7 @@
 """The networks of `keras.applications` as models of this library: VGG, ResNet, MobileNet, ..."""
 
 import inspect
+import os
 import re
 from pathlib import Path
 
@@ -23,9 +24,6 @@ class KerasApplication(TrunkClassifier):
         variant: str. A network by its name in `keras.applications`, such as `"VGG16"`.
         image_size: int or pair of ints `(height, width)` of the images.
         num_classes: int or `None`. Number of classes; `None` or 0 for features.
-        weights: `None`, or `"imagenet"` to begin with those weights, which must lie where Keras
-            keeps what it has downloaded: nothing is downloaded here. A model that is loaded from a
-            file does not need them.
         **kwargs: passed to `keras.Model` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -35,8 +33,7 @@ class KerasApplication(TrunkClassifier):
         float32 logits `(B, num_classes)`, or features `(B, features)` without a head.
 
     Raises:
-        ValueError: for an unknown variant, images that are too small for it, or weights that are
-            not there.
+        ValueError: for an unknown variant, or images that are too small for it.
 
     Example:
 
@@ -51,20 +48,48 @@ class KerasApplication(TrunkClassifier):
         if name[0].isupper() and callable(network)
     }
 
-    def __init__(self, variant, image_size, num_classes=None, weights=None, **kwargs):
+    def __init__(self, variant, image_size, num_classes=None, **kwargs):
         super().__init__(image_size, num_classes, **kwargs)
         published(self.VARIANTS, variant)
-        if weights not in (None, "imagenet"):
-            raise ValueError(
-                f"Expected weights to be None or 'imagenet', received weights={weights!r}."
-            )
         self.variant = variant
-        self._weights_file = weights and weights_file(variant)
 
     @classmethod
-    def from_variant(cls, variant, image_size, num_classes=None, **overrides):
-        """Makes a network: the constructor, under the name that all models have it."""
-        return cls(variant, image_size, num_classes, **overrides)
+    def from_variant(cls, variant, image_size, num_classes=None, weights=None, **overrides):
+        """Makes a network.
+
+        Args:
+            variant: str. Its name in `keras.applications`.
+            image_size: int or pair of ints `(height, width)`.
+            num_classes: int or `None`. Number of classes; `None` or 0 for features.
+            weights: `None`, or `"imagenet"` to begin with these, see `load_published`.
+            **overrides: `name`, `dtype`, ...
+
+        Returns:
+            A `KerasApplication`, built for three channels where it has published weights.
+
+        Raises:
+            ValueError: for an unknown variant, or weights that are not there.
+        """
+        model = cls(variant, image_size, num_classes, **overrides)
+        if weights is not None:
+            model.build()
+            model.load_published(weights)
+        return model
+
+    def load_published(self, weights):
+        """Loads published weights into the trunk of the built model.
+
+        They must lie where Keras keeps what it has downloaded: nothing is downloaded here.
+
+        Args:
+            weights: `"imagenet"`.
+
+        Raises:
+            ValueError: for others, or when they are not there, or do not fit.
+        """
+        if weights != "imagenet":
+            raise ValueError(f"Expected weights to be 'imagenet', received weights={weights!r}.")
+        self.trunk.get_layer("network").load_weights(weights_file(self.variant))
 
     def make_trunk(self, images):
         network = self.VARIANTS[self.variant]
@@ -74,15 +99,13 @@ class KerasApplication(TrunkClassifier):
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.dtype_policy)  # The networks take no dtype.
         try:
-            model = network(input_shape=images.shape[1:], **options)
+            model = network(input_shape=images.shape[1:], name="network", **options)
         finally:
             keras.config.set_dtype_policy(before)
-        if self._weights_file:
-            model.load_weights(self._weights_file)
         return model(images)
 
     def get_config(self):
-        return {**super().get_config(), "variant": self.variant, "weights": None}
+        return {**super().get_config(), "variant": self.variant}
 
 
 def weights_file(variant):
@@ -97,11 +120,7 @@ def weights_file(variant):
     Raises:
         ValueError: when there is none.
     """
-    folder = (
-        Path(keras.config.keras_home(), "models")
-        if hasattr(keras.config, "keras_home")
-        else (Path("~/.keras/models").expanduser())
-    )
+    folder = Path(os.environ.get("KERAS_HOME", "~/.keras"), "models").expanduser()
     plain = variant.lower()
     for path in sorted(folder.glob("*.h5")):
         name = re.sub("[^a-z0-9]", "", path.stem.lower()).removeprefix("weights")
