@@ -9,10 +9,10 @@ from kerasformer.models import (
     GMLP,
     ConvMixer,
     ConvolutionalNetwork,
-    KerasApplication,
     MLPMixer,
     VisionTransformer,
 )
+from kerasformer.models.applications import KerasApplication
 
 # Arguments of a Transformer that configs hold whatever their model: see `Family.unread`.
 OF_ATTENTION = ("num_heads", "attention_dropout")
