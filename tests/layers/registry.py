@@ -59,6 +59,7 @@ part = functools.partial
 sequence = {"inputs": Spec((B, T, HIDDEN))}
 pair = {**sequence, "context": Spec((B, S, CONTEXT_DIM))}
 heads = {"inputs": Spec((B, N, T, KEY_DIM))}
+fixed = {"inputs": Spec((B, MAX_LENGTH, HIDDEN))}  # of a length that the layer is built for
 images = {"inputs": Spec((B, 6, 10, 3), "images")}
 token_ids = {"inputs": Spec((B, T), "ids")}
 sentences = {"source": Spec((B, S), "ids"), "target": Spec((B, T), "ids")}
@@ -142,6 +143,15 @@ separate = {
     "seed": 5,
 }
 
+other_products = {
+    "activation": keras.activations.elu,
+    "dropout": 0.1,
+    "use_bias": False,
+    "kernel_initializer": keras.initializers.RandomNormal(stddev=0.1),
+    "bias_initializer": "ones",
+    "seed": 5,
+}
+
 ENTRIES = [
     Entry("MultiHeadAttention self", attention, sequence),
     Entry("MultiHeadAttention causal scores", attention, sequence, causal | scored),
@@ -181,6 +191,23 @@ ENTRIES = [
             use_bias=False,
         ),
         sequence | any_positions,
+        causal,
+    ),
+    Entry("TokenMixing", part(layers.TokenMixing, INTERMEDIATE, **other_products), fixed),
+    Entry("FeedForwardMixing", layers.FeedForwardMixing, fixed),
+    Entry(
+        "FeedForwardMixing linear", part(layers.FeedForwardMixing, None, **other_products), fixed
+    ),
+    Entry("SpatialGating", part(layers.SpatialGating, 2 * INTERMEDIATE), fixed),
+    Entry(
+        "SpatialGating causal",
+        part(
+            layers.SpatialGating,
+            2 * INTERMEDIATE,
+            epsilon=1e-3,
+            **{k: v for k, v in other_products.items() if k not in ("dropout", "seed")},
+        ),
+        fixed,
         causal,
     ),
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
@@ -429,6 +456,20 @@ ENTRIES = [
         output_dtype="float32",
     ),
     Entry(
+        "ConvMixer",
+        part(models.ConvMixer, (6, 10), HIDDEN, 1, 3, 2, num_classes=V, activation="relu"),
+        images,
+        mask="none",
+        output_dtype="float32",
+    ),
+    Entry(
+        "ConvolutionalNetwork",
+        part(models.ConvolutionalNetwork, "LeNet-5", (16, 18), V),
+        {"inputs": Spec((B, 16, 18, 3), "images")},
+        mask="none",
+        output_dtype="float32",
+    ),
+    Entry(
         "VisionTransformer of parts",
         part(vision_of_parts, **pixels | {"num_classes": None}),
         images,
@@ -451,6 +492,10 @@ WHOLE_LABELS = {
     "PatchEmbedding overlap",
     "ResNetStem patches",
     "GatedFeedForward biased",
+    "TokenMixing",
+    "FeedForwardMixing linear",
+    "SpatialGating causal",
+    "ConvMixer",
     "Encoder mixed",
     "Encoder modern",
     "Decoder modern",

@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 import torch
-from timm.models import cait
+from timm.models import cait, convmixer, mlp_mixer
 
 FOLDER = pathlib.Path(__file__).parent
 # No axis as long as another: rows, columns, channels, classes, batch.
@@ -32,7 +32,41 @@ def make_cait():
     )
 
 
-FAMILIES = {"cait": make_cait}
+SIZES = {"img_size": IMAGES[2:], "patch_size": 4, "num_classes": CLASSES, "embed_dim": 12}
+
+
+def make_mlp_mixer():
+    """Makes an MLP-Mixer of two blocks."""
+    return mlp_mixer.MlpMixer(**SIZES, num_blocks=2, mlp_ratio=(0.75, 2.0))
+
+
+def make_res_mlp():
+    """Makes a ResMLP of two blocks."""
+    block, norm = mlp_mixer.ResBlock, mlp_mixer.Affine
+    return mlp_mixer.MlpMixer(
+        **SIZES, num_blocks=2, mlp_ratio=2, block_layer=block, norm_layer=norm
+    )
+
+
+def make_gmlp():
+    """Makes a gMLP of two blocks."""
+    block, mlp = mlp_mixer.SpatialGatingBlock, mlp_mixer.GatedMlp
+    return mlp_mixer.MlpMixer(**SIZES, num_blocks=2, mlp_ratio=6, block_layer=block, mlp_layer=mlp)
+
+
+def make_conv_mixer():
+    """Makes a ConvMixer of two blocks."""
+    sizes = {"kernel_size": 3, "patch_size": 2, "num_classes": CLASSES}
+    return convmixer.ConvMixer(12, 2, **sizes)
+
+
+FAMILIES = {
+    "cait": make_cait,
+    "conv_mixer": make_conv_mixer,
+    "gmlp": make_gmlp,
+    "mlp_mixer": make_mlp_mixer,
+    "res_mlp": make_res_mlp,
+}
 
 
 def store(family, make):

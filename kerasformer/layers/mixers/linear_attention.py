@@ -190,7 +190,9 @@ def _divided(sums):
 def _cut(x, chunks, chunk):
     """Cuts `(B, N, T, a)` to `(B, N, chunks, C, a)`; zeros fill the last chunk."""
     batch, heads, length, width = ops.shape(x)
-    x = ops.pad(x, [(0, 0), (0, 0), (0, chunks * chunk - length), (0, 0)])
+    rest = chunks * chunk - length
+    if not isinstance(rest, int) or rest:
+        x = ops.pad(x, [(0, 0), (0, 0), (0, rest), (0, 0)])
     return ops.reshape(x, (batch, heads, chunks, chunk, width))
 
 

@@ -41,13 +41,8 @@ class _OverPositions(Composite):
         raise NotImplementedError
 
     def build(self, inputs_shape):
-        batch, length, width = inputs_shape
-        if length is None:
-            raise ValueError(
-                f"Expected inputs of a known length, because layer name={self.name!r} has weights "
-                f"for each position, received shape={tuple(inputs_shape)}."
-            )
-        self._length = length
+        batch, _, width = inputs_shape
+        self.length = length = known_length(self, inputs_shape)
         size = self._inner_size(length)
         options = {
             "use_bias": self.use_bias,
@@ -56,18 +51,16 @@ class _OverPositions(Composite):
             "dtype": self.dtype_policy,
         }
         if size is None:
-            self.dense = keras.layers.Dense(length, name="dense", **options)
-            self._network = self.dense
+            self.network = keras.layers.Dense(length, name="network", **options)
         else:
             options |= {"activation": self.activation, "dropout": self.dropout, "seed": self.seed}
-            self.feed_forward = FeedForward(length, size, name="feed_forward", **options)
-            self._network = self.feed_forward
-        self._network.build((batch, width, length))
+            self.network = FeedForward(length, size, name="network", **options)
+        self.network.build((batch, width, length))
 
     def call(self, inputs, mask=None):
         check_length(self, inputs)
         x = hide(inputs, mask)
-        x = self._network(ops.transpose(x, (0, 2, 1)))
+        x = self.network(ops.transpose(x, (0, 2, 1)))
         return ops.transpose(x, (0, 2, 1))
 
     def compute_output_shape(self, inputs_shape):
@@ -137,17 +130,105 @@ class TokenMixing(_OverPositions):
         return {**super().get_config(), "intermediate_dim": self.intermediate_dim}
 
 
-def check_length(layer, inputs):
-    """Refuses a sequence of another length than the one that a layer was built for."""
-    if inputs.shape[1] not in (None, layer._length):
+@keras.saving.register_keras_serializable(package="kerasformer")
+class FeedForwardMixing(_OverPositions):
+    """Applies to each feature a feed-forward layer across positions, as wide as there are many.
+
+    With `ratio=None` it is one linear layer across positions, without an activation.
+
+    Args:
+        ratio: float or `None`. Inner size of the feed-forward layer as a multiple of the length;
+            `None` for one linear layer.
+        **kwargs: the other arguments of `TokenMixing`, `name` and `dtype` included; `activation`
+            and `dropout` say nothing with `ratio=None`.
+
+    Call arguments:
+        inputs: float tensor `(B, T, hidden_dim)`.
+        mask: boolean tensor `(B, T)`, `True` = real, or `None`.
+
+    Returns:
+        Float tensor `(B, T, hidden_dim)`.
+
+    Masking: as in `TokenMixing`.
+
+    Raises:
+        ValueError: when the length is unknown or another than that of the first call.
+
+    Example:
+
+    >>> tuple(FeedForwardMixing(ratio=4)(ops.ones((2, 5, 3))).shape)
+    (2, 5, 3)
+
+    References:
+        - [Melas-Kyriazi, 2021](https://arxiv.org/abs/2105.02723). The published code normalises
+          over positions before this layer, and puts it behind the one over features; here it
+          stands where attention does, behind the normalisation that every block has.
+        - [Touvron et al., 2021](https://arxiv.org/abs/2105.03404), ResMLP: `ratio=None`
+    """
+
+    def __init__(self, ratio=4.0, **kwargs):
+        super().__init__(**kwargs)
+        if ratio is not None and not ratio > 0:
+            raise ValueError(f"Expected ratio to be None or above 0, received ratio={ratio}.")
+        self.ratio = ratio
+
+    def _inner_size(self, length):
+        return None if self.ratio is None else max(int(self.ratio * length), 1)
+
+    def get_config(self):
+        return {**super().get_config(), "ratio": self.ratio}
+
+
+def known_length(layer, inputs_shape):
+    """Returns the length of a sequence of which a layer has weights for each position.
+
+    Args:
+        layer: Keras layer, for the error.
+        inputs_shape: tuple `(B, T, hidden_dim)`.
+
+    Raises:
+        ValueError: when the length is `None`.
+    """
+    if inputs_shape[1] is None:
         raise ValueError(
-            f"Expected inputs of length {layer._length}, for which layer name={layer.name!r} was "
+            f"Expected inputs of a known length, because layer name={layer.name!r} has weights for "
+            f"each position, received shape={tuple(inputs_shape)}."
+        )
+    return inputs_shape[1]
+
+
+def check_length(layer, inputs):
+    """Refuses a sequence of another length than the one that a layer was built for.
+
+    Args:
+        layer: Keras layer with its `length`.
+        inputs: float tensor `(B, T, hidden_dim)`.
+
+    Raises:
+        ValueError: when `T` is another.
+    """
+    if inputs.shape[1] not in (None, layer.length):
+        raise ValueError(
+            f"Expected inputs of length {layer.length}, for which layer name={layer.name!r} was "
             f"built, received shape={tuple(inputs.shape)}."
         )
 
 
 def hide(inputs, mask):
-    """Makes positions zero that a mask `(B, T)` says are not real."""
+    """Makes positions zero that are not real.
+
+    Args:
+        inputs: float tensor `(B, T, hidden_dim)`.
+        mask: boolean tensor `(B, T)`, `True` = real, or `None`.
+
+    Returns:
+        Float tensor like `inputs`.
+
+    Example:
+
+    >>> hide(ops.ones((1, 2, 1)), [[True, False]])[0, :, 0].numpy().tolist()
+    [1.0, 0.0]
+    """
     if mask is None:
         return inputs
     return ops.where(ops.convert_to_tensor(mask)[:, :, None], inputs, ops.zeros_like(inputs))
