@@ -11,6 +11,7 @@ from kerasformer.layers.embeddings.tokens import TokenEmbedding as TokenEmbeddin
 from kerasformer.layers.feed_forward import FeedForward as FeedForward
 from kerasformer.layers.feed_forward import GatedFeedForward as GatedFeedForward
 from kerasformer.layers.mixers.attention import MultiHeadAttention as MultiHeadAttention
+from kerasformer.layers.mixers.local_attention import LocalAttention as LocalAttention
 from kerasformer.layers.pooling import AttentionPooling as AttentionPooling
 from kerasformer.layers.pooling import MeanPooling as MeanPooling
 from kerasformer.layers.pooling import SequencePooling as SequencePooling
