@@ -71,6 +71,15 @@ causal, scored = {"use_causal_mask": True}, {"return_attention_scores": True}
 
 attention = part(layers.MultiHeadAttention, HIDDEN, N)
 grouped_attention = part(layers.MultiHeadAttention, HIDDEN, use_bias=False, dropout=0.1, **GROUPED)
+stretched = {
+    "use_rotary": True,
+    "rotary_max_wavelength": 500.0,
+    "rotary_scaling": ("ntk", 3.0),
+    "kernel_initializer": "he_normal",
+    "bias_initializer": keras.initializers.RandomNormal(stddev=0.1),
+    "dropout": 0.1,
+    "seed": 3,
+}
 block = {"hidden_dim": HIDDEN, "num_heads": N, "intermediate_dim": INTERMEDIATE}
 # A rate so small that no gradient is left out.
 scaled = {"stochastic_depth": 1e-3, "layer_scale": 0.5}
@@ -133,16 +142,7 @@ ENTRIES = [
     Entry("MultiHeadAttention rotary", part(attention, use_rotary=True), sequence),
     Entry(
         "MultiHeadAttention stretched",
-        part(
-            attention,
-            use_rotary=True,
-            rotary_max_wavelength=500.0,
-            rotary_scaling=("ntk", 3.0),
-            kernel_initializer="he_normal",
-            bias_initializer=keras.initializers.RandomNormal(stddev=0.1),
-            dropout=0.1,
-            seed=3,
-        ),
+        part(attention, **stretched),
         sequence | {"attention_mask": Spec((T, T), "mask")},
     ),
     Entry(
@@ -151,6 +151,13 @@ ENTRIES = [
         sequence | any_places,
     ),
     Entry("MultiHeadAttention biased", attention, sequence | any_bias),
+    Entry("TalkingHeadsAttention", part(layers.TalkingHeadsAttention, HIDDEN, N), sequence),
+    Entry(
+        "TalkingHeadsAttention stretched",
+        part(layers.TalkingHeadsAttention, HIDDEN, **stretched, **GROUPED, use_bias=False),
+        sequence | any_mask,
+        causal | scored,
+    ),
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
     Entry(
         "TokenEmbedding plain",

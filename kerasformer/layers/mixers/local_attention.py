@@ -4,8 +4,12 @@ import keras
 from keras import ops
 
 from kerasformer.layers.mixers.caches import empty_cache, held_positions, write_ring
-from kerasformer.layers.mixers.dot_product import scaled_dot_product_attention
-from kerasformer.layers.mixers.neighbourhoods import attend_in_neighbourhoods, memory_offsets
+from kerasformer.layers.mixers.dot_product import attend, scaled_dot_product_attention
+from kerasformer.layers.mixers.neighbourhoods import (
+    join_blocks,
+    memory_offsets,
+    neighbourhoods,
+)
 from kerasformer.layers.mixers.patterns import PatternAttention
 from kerasformer.layers.sizes import pair
 
@@ -119,10 +123,11 @@ class LocalAttention(PatternAttention):
             rows, columns = memory_offsets(self._block, self._halo, after)
             allowed = (rows < 0) | ((rows == 0) & (columns <= 0))
         grid = self._grid or (1, ops.shape(query)[2])
-        halos = {"before": self._halo, "after": after}
-        return attend_in_neighbourhoods(
-            query, key, value, key_mask, grid, self._block, **halos, allowed=allowed, dropout=dropout
+        *tensors, mask = neighbourhoods(
+            query, key, value, key_mask, grid, self._block, self._halo, after, allowed
         )
+        outputs, _ = attend(*tensors, mask=mask, dropout=dropout)
+        return join_blocks(outputs, ops.shape(query)[0], grid, self._block)
 
     def init_cache(self, batch_size, max_length):
         """Makes the empty cache of `step`: a ring of as many keys as a query may look at.

@@ -11,8 +11,6 @@ positions of a block, `M` positions of a memory, `C` blocks.
 import numpy as np
 from keras import ops
 
-from kerasformer.layers.mixers.dot_product import attend
-
 
 def cut_blocks(x, grid_size, block_size, before=(0, 0), after=(0, 0)):
     """Cuts a sequence into the memories of its blocks; what lies outside of the grid is zeros.
@@ -37,7 +35,8 @@ def cut_blocks(x, grid_size, block_size, before=(0, 0), after=(0, 0)):
     batch, heads, _, width = ops.shape(x)
     x = ops.reshape(x, (batch, heads, *grid_size, width))
     counts = [-(-size // side) for size, side in zip(grid_size, block_size, strict=True)]
-    missing = [count * side - size for count, side, size in zip(counts, block_size, grid_size, strict=True)]
+    sizes = zip(counts, block_size, grid_size, strict=True)
+    missing = [count * side - size for count, side, size in sizes]
     if not all(isinstance(size, int) and size == 0 for size in missing):
         x = ops.pad(x, [[0, 0], [0, 0], [0, missing[0]], [0, missing[1]], [0, 0]])
     (rows, columns), (height, breadth) = counts, block_size
@@ -129,10 +128,8 @@ def memory_offsets(block_size, before=(0, 0), after=(0, 0)):
     )
 
 
-def attend_in_neighbourhoods(
-    query, key, value, real, grid_size, block_size, before, after, allowed, **options
-):
-    """Attends from the positions of each block to those of its memory.
+def neighbourhoods(query, key, value, real, grid_size, block_size, before, after, allowed):
+    """Makes the positions of blocks ready to attend to those of their memories.
 
     Args:
         query: float tensor `(B, N, T, K)`.
@@ -145,29 +142,27 @@ def attend_in_neighbourhoods(
         after: tuple of int, as in `cut_blocks`.
         allowed: boolean array that broadcasts to `(L, M)`, which position of a memory a position of
             the block may look at.
-        **options: arguments of `attend`: `position_bias` `(N, L, M)` and `dropout`.
 
     Returns:
-        Float tensor `(B, N, T, K)`.
+        Tuple of the queries `(B * C, N, L, K)`, keys and values `(B * C, G, M, K)` and the mask
+        `(B * C, 1, 1 or L, M)`: the first arguments of `attend`.
 
     Example:
 
     >>> x = ops.ones((1, 2, 6, 4))
-    >>> halo = ((0, 2), (0, 2))
-    >>> tuple(attend_in_neighbourhoods(x, x, x, None, (1, 6), (1, 2), *halo, True).shape)
-    (1, 2, 6, 4)
+    >>> parts = neighbourhoods(x, x, x, None, (1, 6), (1, 2), (0, 2), (0, 2), True)
+    >>> [tuple(part.shape) for part in parts]
+    [(3, 2, 2, 4), (3, 2, 6, 4), (3, 2, 6, 4), (3, 1, 1, 6)]
 
     References:
         - [Parmar et al., 2018](https://arxiv.org/abs/1802.05751), section 4
     """
-    batch, _, length, _ = ops.shape(query)
     if real is None:
+        batch, _, length, _ = ops.shape(query)
         real = ops.ones((batch, length), "bool")
     # As numbers, because not every backend pads booleans.
     real = ops.cast(real, "int8")[:, None, :, None]
     mask = cut_blocks(real, grid_size, block_size, before, after)[..., 0] > 0
     mask = ops.logical_and(mask[:, :, None], ops.convert_to_tensor(allowed))
     key, value = (cut_blocks(x, grid_size, block_size, before, after) for x in (key, value))
-    query = cut_blocks(query, grid_size, block_size)
-    outputs, _ = attend(query, key, value, mask=mask, **options)
-    return join_blocks(outputs, batch, grid_size, block_size)
+    return cut_blocks(query, grid_size, block_size), key, value, mask
