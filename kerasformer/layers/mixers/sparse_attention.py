@@ -318,8 +318,10 @@ def _attend_to_both(near, far, forth, back, dropout):
     weights = masked_softmax(ops.concatenate(scores, axis=-1), mask)
     weights = ops.cast(weights, near[0].dtype)
     weights = weights if dropout is None else dropout(weights)
-    of_near, of_far = ops.split(weights, [near[1].shape[2]], axis=-1)
-    return grouped_matmul(of_near, near[2]) + back(grouped_matmul(forth(of_far), far[2]))
+    # Slices, because `split` must know the length.
+    size = near[1].shape[2]
+    of_near, of_far = weights[..., :size], forth(weights[..., size:])
+    return grouped_matmul(of_near, near[2]) + back(grouped_matmul(of_far, far[2]))
 
 
 def _swap(x, batch):
