@@ -14,6 +14,7 @@ from kerasformer.layers.mixers.attention import MultiHeadAttention as MultiHeadA
 from kerasformer.layers.mixers.local_attention import LocalAttention as LocalAttention
 from kerasformer.layers.mixers.talking_heads import TalkingHeadsAttention as TalkingHeadsAttention
 from kerasformer.layers.mixers.sparse_attention import SparseAttention as SparseAttention
+from kerasformer.layers.mixers.window_attention import WindowAttention as WindowAttention
 from kerasformer.layers.pooling import AttentionPooling as AttentionPooling
 from kerasformer.layers.pooling import MeanPooling as MeanPooling
 from kerasformer.layers.pooling import SequencePooling as SequencePooling

@@ -10,7 +10,7 @@ from kerasformer.layers.mixers.neighbourhoods import (
     memory_offsets,
     neighbourhoods,
 )
-from kerasformer.layers.mixers.patterns import PatternAttention
+from kerasformer.layers.mixers.patterns import PatternAttention, check_grid_length
 from kerasformer.layers.sizes import pair
 
 
@@ -177,12 +177,10 @@ class LocalAttention(PatternAttention):
         cache = tuple(write_ring(*pair, start) for pair in zip(cache, entries, strict=True))
         return self.output_dense(self._join_heads(outputs)), cache
 
-    def _check_length(self, length):
-        if self._grid is not None and length not in (None, self._grid[0] * self._grid[1]):
-            raise ValueError(
-                "Expected a sequence as long as its grid, without prefix tokens, received "
-                f"length={length} and grid_size={self.grid_size}."
-            )
+    def _check_sequence(self, inputs, positions):
+        super()._check_sequence(inputs, positions)
+        if self._grid is not None:
+            check_grid_length(inputs.shape[1], self._grid)
 
     def get_config(self):
         return {
