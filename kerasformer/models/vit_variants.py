@@ -61,11 +61,12 @@ VARIANTS = {
 }
 
 
-def variant_arguments(variant, overrides):
+def variant_arguments(variants, variant, overrides):
     """Returns the constructor's arguments of a published model.
 
     Args:
-        variant: str. A key of `VARIANTS`.
+        variants: dict by name, such as `VARIANTS`.
+        variant: str. A key of `variants`.
         overrides: dict of arguments that replace those of the variant; another `stem` or
             `patch_size` replaces its front door, whichever that is.
 
@@ -77,14 +78,14 @@ def variant_arguments(variant, overrides):
 
     Example:
 
-    >>> variant_arguments("S/16", {"dropout": 0.1})["hidden_dim"]
+    >>> variant_arguments(VARIANTS, "S/16", {"dropout": 0.1})["hidden_dim"]
     384
     """
-    if variant not in VARIANTS:
+    if variant not in variants:
         raise ValueError(
-            f"Expected variant to be one of {sorted(VARIANTS)}, received variant={variant!r}."
+            f"Expected variant to be one of {sorted(variants)}, received variant={variant!r}."
         )
-    arguments = dict(VARIANTS[variant])
+    arguments = dict(variants[variant])
     if "stem" in overrides or "patch_size" in overrides:
         arguments = {k: v for k, v in arguments.items() if k not in ("stem", "patch_size")}
     make_stem = arguments.get("stem")

@@ -8,8 +8,8 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
     the target's weights, and random states do too.
 
     Args:
-        source: built `VisionTransformer`.
-        target: built `VisionTransformer` of the same name and sizes.
+        source: built model of one of the families of `models.MODELS`.
+        target: built model of the same family, name and sizes.
         with_heads: whether heads for as many classes are copied too.
 
     Raises:
@@ -17,7 +17,7 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
             copied then.
     """
     source_weights, target_weights = _weights(source), _weights(target)
-    table = getattr(target.grid_positions, "table", None)
+    table = getattr(getattr(target, "grid_positions", None), "table", None)
     pairs = []
     for path in {**target_weights, **source_weights}:
         variable, value = target_weights.get(path), source_weights.get(path)
