@@ -44,7 +44,6 @@ def pair(name, value, smallest=1):
     if len(sizes) != 2 or not all(isinstance(x, numbers.Integral) and x >= smallest for x in sizes):
         kind = "a positive integer" if smallest else "an integer of at least 0"
         raise ValueError(
-            f"Expected {name} to be {kind} or a pair of them, "
-            f"received {name}={value!r}."
+            f"Expected {name} to be {kind} or a pair of them, received {name}={value!r}."
         )
     return sizes

@@ -176,9 +176,7 @@ class MultiHeadAttention(AttentionHeads):
         query, cache, positions = self._write_step(inputs, cache, positions)
         seen = ops.arange(ops.shape(cache[0])[2], dtype="int32") <= positions[:, :, None]
         # The reference, with scores that nobody reads: no kernel is faster for one query.
-        outputs, _ = self._attend(
-            query, *cache, mask=combine_masks(None, seen), needs_scores=True
-        )
+        outputs, _ = self._attend(query, *cache, mask=combine_masks(None, seen), needs_scores=True)
         return self.output_dense(self._join_heads(outputs)), cache
 
     def project_context(self, context):

@@ -130,7 +130,7 @@ class AttentionHeads(Composite):
         return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, num_heads * width))
 
     def _write_step(self, inputs, cache, positions):
-        """Projects new tokens; returns queries, the cache with them, and their positions `(R, T)`."""
+        """Projects new tokens: queries, the cache with them, and their positions `(R, T)`."""
         positions = ops.cast(positions, "int32")[:, None]
         positions = positions + ops.arange(ops.shape(inputs)[1], dtype="int32")
         query, *entries = self._project_inputs(inputs, positions)
@@ -196,6 +196,5 @@ def check_sequence_shape(name, shape):
     """
     if len(shape) != 3 or shape[-1] is None:
         raise ValueError(
-            f"Expected {name} of three axes with a known last size, received "
-            f"shape={tuple(shape)}."
+            f"Expected {name} of three axes with a known last size, received shape={tuple(shape)}."
         )

@@ -325,7 +325,7 @@ def _attend_to_both(near, far, forth, back, dropout):
 
 
 def _swap(x, batch):
-    """Turns blocks of positions into columns of blocks: `(B * C, N, L, K)` to `(B * L, N, C, K)`."""
+    """Turns blocks into the columns across them: `(B * C, N, L, K)` to `(B * L, N, C, K)`."""
     rows, heads, columns, width = ops.shape(x)
     x = ops.reshape(x, (batch, rows // batch, heads, columns, width))
     x = ops.transpose(x, (0, 3, 2, 1, 4))
@@ -345,9 +345,7 @@ def _split_rows(x, block_size):
     batch, heads, length, width = ops.shape(x)
     count = length // block_size
     x = ops.reshape(x, (batch, heads, count, block_size, width))
-    return ops.reshape(
-        ops.transpose(x, (0, 2, 1, 3, 4)), (batch * count, heads, block_size, width)
-    )
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3, 4)), (batch * count, heads, block_size, width))
 
 
 def _bits(real):
