@@ -121,7 +121,8 @@ class LocalAttention(PatternAttention):
             has_rows_above = self._block[0] + self._halo[0] > 1
             after = (0, self._halo[1] if has_rows_above else 0)
             rows, columns = memory_offsets(self._block, self._halo, after)
-            allowed = (rows < 0) | ((rows == 0) & (columns <= 0))
+            is_left = ops.logical_and(ops.equal(rows, 0), columns <= 0)
+            allowed = ops.logical_or(rows < 0, is_left)
         grid = self._grid or (1, ops.shape(query)[2])
         *tensors, mask = neighbourhoods(
             query, key, value, key_mask, grid, self._block, self._halo, after, allowed

@@ -8,7 +8,6 @@ Letters: `B` batch, `T` length, `N` query heads, `G` key and value heads, `K` si
 positions of a block, `M` positions of a memory, `C` blocks.
 """
 
-import numpy as np
 from keras import ops
 
 
@@ -109,21 +108,22 @@ def memory_offsets(block_size, before=(0, 0), after=(0, 0)):
         after: tuple of int, as in `cut_blocks`.
 
     Returns:
-        Two int arrays `(L, M)`: rows and columns from the position of the block to the other.
+        Two int32 tensors `(L, M)`: rows and columns from the position of the block to the other.
 
     Example:
 
-    >>> memory_offsets((1, 2), before=(0, 1))[1].tolist()
+    >>> memory_offsets((1, 2), before=(0, 1))[1].numpy().tolist()
     [[-1, 0, 1], [-2, -1, 0]]
     """
-    axes = zip(block_size, before, after, strict=True)
-    rows, columns = [
-        np.arange(-low, side + high)[None] - np.arange(side)[:, None] for side, low, high in axes
-    ]
-    size = (block_size[0] * block_size[1], -1)
-    shape = (*block_size, rows.shape[1], columns.shape[1])
+    offsets = []
+    for size, low, high in zip(block_size, before, after, strict=True):
+        memory = ops.arange(-low, size + high, dtype="int32")
+        offsets.append(memory[None] - ops.arange(size, dtype="int32")[:, None])
+    rows, columns = offsets
+    height, breadth = block_size
+    shape = (height, breadth, rows.shape[1], columns.shape[1])
     return tuple(
-        np.broadcast_to(x, shape).reshape(size)
+        ops.reshape(ops.broadcast_to(x, shape), (height * breadth, -1))
         for x in (rows[:, None, :, None], columns[None, :, None, :])
     )
 
@@ -140,8 +140,8 @@ def neighbourhoods(query, key, value, real, grid_size, block_size, before, after
         block_size: tuple of int, rows and columns of a block.
         before: tuple of int, as in `cut_blocks`.
         after: tuple of int, as in `cut_blocks`.
-        allowed: boolean array that broadcasts to `(L, M)`, which position of a memory a position of
-            the block may look at.
+        allowed: boolean tensor that broadcasts to `(L, M)`, which position of a memory a position
+            of the block may look at.
 
     Returns:
         Tuple of the queries `(B * C, N, L, K)`, keys and values `(B * C, G, M, K)` and the mask

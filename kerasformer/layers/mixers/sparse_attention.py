@@ -7,7 +7,6 @@ length of a block, `C` blocks of a sequence, `S` keys.
 import functools
 
 import keras
-import numpy as np
 from keras import ops
 
 from kerasformer.layers.mixers.caches import empty_cache, grow_cache
@@ -278,9 +277,9 @@ def _near_part(query, key, value, real, block_size, pattern, is_causal):
     reach = block_size - 1 if pattern == "strided" else 0
     block, before, after = (1, block_size), (0, reach), (0, 0 if is_causal else reach)
     offsets = memory_offsets(block, before, after)[1]
-    allowed = np.abs(offsets) < block_size
+    allowed = ops.abs(offsets) < block_size
     if is_causal:
-        allowed &= offsets <= 0
+        allowed = ops.logical_and(allowed, offsets <= 0)
     grid = (1, ops.shape(query)[2])
     return neighbourhoods(query, key, value, real, grid, block, before, after, allowed)
 

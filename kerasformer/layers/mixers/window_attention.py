@@ -3,7 +3,6 @@
 import functools
 
 import keras
-import numpy as np
 from keras import ops
 
 from kerasformer.layers.masks import fits
@@ -93,7 +92,6 @@ class WindowAttention(PatternAttention):
             )
         sizes = zip(self._grid, self._window, strict=True)
         self._padded = tuple(-(-size // side) * side for size, side in sizes)
-        self._missing = tuple(np.subtract(self._padded, self._grid).tolist())
 
     def build(self, inputs_shape):
         if self.use_global_queries:
@@ -184,8 +182,10 @@ class WindowAttention(PatternAttention):
         return windows, cells, is_moved
 
     def _cells(self):
-        """Returns the number of each position within its window, an int array `(T,)`."""
-        _, (rows, columns), _ = self._locate(np.arange(self._grid[0] * self._grid[1]))
+        """Returns the number of each position within its window, an int32 tensor `(T,)`."""
+        _, (rows, columns), _ = self._locate(
+            ops.arange(self._grid[0] * self._grid[1], dtype="int32")
+        )
         return rows * self._window[1] + columns
 
     def attend_sparsely(self, query, key, value, key_mask, dropout=None):
@@ -214,15 +214,18 @@ class WindowAttention(PatternAttention):
 
     def _window_mask(self, batch, key_mask):
         """Returns which keys of a window are to be seen `(B * C, 1, L, L)`, or `None` for all."""
-        if key_mask is None and not any(self._shift + self._missing):
+        if key_mask is None and self._padded == self._grid and not any(self._shift):
             return None
         if key_mask is None:
             key_mask = ops.ones((batch, self._grid[0] * self._grid[1]), "bool")
         # As numbers, because not every backend pads booleans.
         real = self._cut(ops.cast(key_mask, "int8")[:, None, :, None])[..., 0] > 0
-        rows, columns = np.indices(self._padded).reshape(2, 1, 1, -1, 1)
-        moved = 2 * (rows < self._shift[0]) + (columns < self._shift[1])
-        moved = self._cut(ops.convert_to_tensor(moved.astype("int8")), self._padded)
+        cells = ops.arange(self._padded[0] * self._padded[1], dtype="int32")[None, None, :, None]
+        rows, columns = cells // self._padded[1], cells % self._padded[1]
+        moved = [
+            ops.cast(x < edge, "int8") for x, edge in zip((rows, columns), self._shift, strict=True)
+        ]
+        moved = self._cut(2 * moved[0] + moved[1], self._padded)
         is_near = ops.equal(moved, ops.swapaxes(moved, 2, 3))[:, 0]
         size, count = is_near.shape[1], is_near.shape[0]
         mask = ops.logical_and(ops.reshape(real, (batch, count, 1, size)), is_near)
