@@ -61,7 +61,8 @@ class VisionTransformer(Composite, keras.Model):
         distillation: bool. Whether a second token has a second head, to learn from a teacher.
         dropout: float. Rate after the positions and each sublayer.
         attention_dropout: float. Rate of the attention probabilities.
-        stochastic_depth: float. Rate at which the last block leaves sublayers out, see `Encoder`.
+        stochastic_depth: float, or list of floats. Rate at which the last block, or each block,
+            leaves sublayers out, see `Encoder`.
         layer_scale: float or `None`. Start of learned factors of each sublayer; `None` for none.
         activation: str or callable. Activation of the feed-forward layers.
         epsilon: float. Added to the variance by each normalisation.

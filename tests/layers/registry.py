@@ -83,9 +83,19 @@ stretched = {
 block = {"hidden_dim": HIDDEN, "num_heads": N, "intermediate_dim": INTERMEDIATE}
 # A rate so small that no gradient is left out.
 scaled = {"stochastic_depth": 1e-3, "layer_scale": 0.5}
+asking = {
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "activation": keras.activations.elu,
+    "layer_scale": None,
+    "epsilon": 1e-5,
+    "seed": 5,
+}
 # Patterns, of which every block makes a copy.
 mixer = layers.MultiHeadAttention(HIDDEN, N, dropout=0.1)
 rotary_mixer = layers.MultiHeadAttention(HIDDEN, N, use_rotary=True)
+talking = layers.TalkingHeadsAttention(HIDDEN, N)
+linear = layers.LinearAttention(HIDDEN, N)
 mixed = {
     "hidden_dim": HIDDEN,
     "intermediate_dim": INTERMEDIATE,
@@ -157,6 +167,21 @@ ENTRIES = [
         part(layers.TalkingHeadsAttention, HIDDEN, **stretched, **GROUPED, use_bias=False),
         sequence | any_mask,
         causal | scored,
+    ),
+    Entry("LinearAttention", part(layers.LinearAttention, HIDDEN, N, seed=5), sequence),
+    Entry(
+        "LinearAttention relu",
+        part(
+            layers.LinearAttention,
+            HIDDEN,
+            num_features=7,
+            kernel="relu",
+            **stretched,
+            **GROUPED,
+            use_bias=False,
+        ),
+        sequence | any_positions,
+        causal,
     ),
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
     Entry(
@@ -276,11 +301,17 @@ ENTRIES = [
         scored,
     ),
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
-    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[mixer, rotary_mixer], **mixed), sequence),
+    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[mixer, talking], **mixed), sequence),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
-    Entry("Encoder in a grid", part(layers.Encoder, 2, **modern), sequence | any_places),
+    Entry(
+        "Encoder in a grid",
+        part(
+            layers.Encoder, 2, use_final_norm=False, **modern | {"stochastic_depth": [2e-3, 1e-3]}
+        ),
+        sequence | any_places,
+    ),
     Entry("Decoder mixed", part(layers.Decoder, 2, num_heads=N, mixer=mixer, **mixed), pair),
-    Entry("Decoder modern", part(layers.Decoder, 1, **modern), pair, scored),
+    Entry("Decoder modern", part(layers.Decoder, 1, use_final_norm=False, **modern), pair, scored),
     Entry("PatchExtractor", part(layers.PatchExtractor, (3, 2)), images, mask="none"),
     Entry("PatchExtractor overlap", part(layers.PatchExtractor, 4, 3, "same"), images, mask="none"),
     Entry("PatchEmbedding", part(layers.PatchEmbedding, HIDDEN, (3, 2)), images, mask="none"),
@@ -327,6 +358,19 @@ ENTRIES = [
     Entry(
         "AttentionPooling other",
         part(layers.AttentionPooling, HIDDEN, N, INTERMEDIATE, keras.activations.elu, 1e-5),
+        sequence,
+        mask="used",
+    ),
+    Entry("ClassAttentionBlock", part(layers.ClassAttentionBlock, **block), sequence),
+    Entry(
+        "ClassAttentionBlock other",
+        part(layers.ClassAttentionBlock, **block, **asking),
+        sequence,
+        scored,
+    ),
+    Entry(
+        "ClassAttentionPooling",
+        part(layers.ClassAttentionPooling, **block, **asking, num_layers=1),
         sequence,
         mask="used",
     ),
@@ -378,7 +422,8 @@ ENTRIES = [
             patch_size=2,
             pool="mean",
             positions="sinusoidal",
-            **pixels | {"num_classes": None},
+            mixer=linear,
+            **pixels | {"num_classes": None, "num_heads": None},
         ),
         images,
         mask="none",
@@ -402,6 +447,7 @@ WHOLE_LABELS = {
     "LearnedGridPositions resized",
     "SinusoidalPositionEncoding given",
     "SequencePooling",
+    "ClassAttentionPooling",
     "PatchExtractor overlap",
     "PatchEmbedding overlap",
     "ResNetStem patches",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from kerasformer.models import MLPMixer, VisionTransformer
+from kerasformer.models import CaiT, MLPMixer, PerformerViT, VisionTransformer
 
 # Sizes of a Transformer, which a config may hold whatever its model: see `Family.unread`.
 OF_ATTENTION = ("num_heads", "attention_dropout")
@@ -33,6 +33,8 @@ class Family(NamedTuple):
 
 MODELS = {
     "vit": Family(VisionTransformer, "CCT-4/3x3", "CCT-4/7x2"),
+    "cait": Family(CaiT, "Lite-4/4", "Lite-4/16"),
+    "performer": Family(PerformerViT, "Lite-4/4", "Lite-4/16"),
     "mixer": Family(MLPMixer, "Lite-4/4", "Lite-4/16", OF_ATTENTION),
 }
 
