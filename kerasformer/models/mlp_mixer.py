@@ -21,6 +21,11 @@ def _res_mlp(num_layers, hidden_dim, patch_size, layer_scale):
     return _sizes(num_layers, hidden_dim, 4 * hidden_dim, ratio=None, **others)
 
 
+def _feed_forward_only(num_layers, hidden_dim, patch_size):
+    others = {"patch_size": patch_size, "pool": "class", "positions": "learned", "ratio": 4.0}
+    return _sizes(num_layers, hidden_dim, 4 * hidden_dim) | others
+
+
 # Tolstikhin et al. 2021, table 1. "Lite-4" is not theirs: for small pictures and CPUs.
 SIZES = {
     "S": _sizes(8, 512, 2048),
@@ -51,7 +56,7 @@ class MLPMixer:
     References:
         - [Tolstikhin et al., 2021](https://arxiv.org/abs/2105.01601)
         - [Touvron et al., 2021](https://arxiv.org/abs/2105.03404), ResMLP
-        - [Melas-Kyriazi, 2021](https://arxiv.org/abs/2105.02723), `"FF-Ti/16"` and `"FF-B/16"`
+        - [Melas-Kyriazi, 2021](https://arxiv.org/abs/2105.02723), `"FF-B/16"` and its like
     """
 
     VARIANTS = {
@@ -60,11 +65,9 @@ class MLPMixer:
         "ResMLP-24/16": _res_mlp(24, 384, 16, 1e-5),
         "ResMLP-36/16": _res_mlp(36, 384, 16, 1e-6),
         "ResMLP-B-24/8": _res_mlp(24, 768, 8, 1e-6),
-        **{
-            f"FF-{name}/16": _sizes(12, width, 4 * width, patch_size=16, ratio=4.0)
-            | {"pool": "class", "positions": "learned"}
-            for name, width in (("Ti", 192), ("B", 768))
-        },
+        "FF-Ti/16": _feed_forward_only(12, 192, 16),
+        "FF-B/16": _feed_forward_only(12, 768, 16),
+        "FF-L/32": _feed_forward_only(24, 1024, 32),
     }
 
     @classmethod

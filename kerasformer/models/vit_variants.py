@@ -61,6 +61,31 @@ VARIANTS = {
 }
 
 
+def published(variants, variant):
+    """Finds a variant by its name.
+
+    Args:
+        variants: dict by name, such as `VARIANTS`.
+        variant: str. A key of `variants`.
+
+    Returns:
+        The value of the key.
+
+    Raises:
+        ValueError: for an unknown variant.
+
+    Example:
+
+    >>> published(VARIANTS, "S/16")["hidden_dim"]
+    384
+    """
+    if variant not in variants:
+        raise ValueError(
+            f"Expected variant to be one of {sorted(variants)}, received variant={variant!r}."
+        )
+    return variants[variant]
+
+
 def variant_arguments(variants, variant, overrides):
     """Returns the constructor's arguments of a published model.
 
@@ -81,11 +106,7 @@ def variant_arguments(variants, variant, overrides):
     >>> variant_arguments(VARIANTS, "S/16", {"dropout": 0.1})["hidden_dim"]
     384
     """
-    if variant not in variants:
-        raise ValueError(
-            f"Expected variant to be one of {sorted(variants)}, received variant={variant!r}."
-        )
-    arguments = dict(variants[variant])
+    arguments = dict(published(variants, variant))
     if "stem" in overrides or "patch_size" in overrides:
         arguments = {k: v for k, v in arguments.items() if k not in ("stem", "patch_size")}
     make_stem = arguments.get("stem")

@@ -105,8 +105,7 @@ class SpatialGating(Composite):
         check_length(self, inputs)
         kept, gate = ops.split(self.activation_function(self.inner_dense(inputs)), 2, axis=-1)
         gate = hide(self.norm(gate), mask)
-        # From the second axis of the matrix to the first.
-        matrix = ops.cast(self.kernel, gate.dtype)
+        matrix = ops.transpose(ops.cast(self.kernel, gate.dtype))
         if use_causal_mask:
             matrix = matrix * ops.cast(causal_mask(self.length)[0], gate.dtype)
         gate = ops.matmul(matrix, gate) + ops.cast(self.bias, gate.dtype)[:, None]

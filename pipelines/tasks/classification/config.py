@@ -14,7 +14,7 @@ from pipelines.images.augmentation import Recipe
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import KEYS
 from pipelines.runs.config import check_choices, check_keys, check_ranges
-from pipelines.tasks.classification.models import check_variant
+from pipelines.tasks.classification import models
 from pipelines.training import settings
 
 METRICS: tuple[str, ...] = ("loss", "top1", "top5")
@@ -98,7 +98,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             "teacher.kind": (config.teacher.kind, ("hard", "soft")),
         }
     )
-    check_variant(config)
+    models.check(config)
     ranges = {
         "train.batch_size": (config.train.batch_size, 1, math.inf),
         "serve.batch_size": (config.serve.batch_size, 1, math.inf),

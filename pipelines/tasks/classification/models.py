@@ -5,10 +5,22 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from kerasformer.models import CaiT, MLPMixer, PerformerViT, VisionTransformer
+from kerasformer.models import (
+    GMLP,
+    CaiT,
+    ConvMixer,
+    ConvolutionalNetwork,
+    GCViT,
+    KerasApplication,
+    MLPMixer,
+    PerformerViT,
+    VisionTransformer,
+)
 
-# Sizes of a Transformer, which a config may hold whatever its model: see `Family.unread`.
+# Arguments of a Transformer that configs hold whatever their model: see `Family.unread`.
 OF_ATTENTION = ("num_heads", "attention_dropout")
+OF_BLOCKS = (*OF_ATTENTION, "intermediate_dim", "stochastic_depth")
+OF_SIZES = (*OF_BLOCKS, "num_layers", "hidden_dim")
 
 
 class Family(NamedTuple):
@@ -35,7 +47,12 @@ MODELS = {
     "vit": Family(VisionTransformer, "CCT-4/3x3", "CCT-4/7x2"),
     "cait": Family(CaiT, "Lite-4/4", "Lite-4/16"),
     "performer": Family(PerformerViT, "Lite-4/4", "Lite-4/16"),
+    "gcvit": Family(GCViT, "Lite", "xx-tiny", ("intermediate_dim",)),
     "mixer": Family(MLPMixer, "Lite-4/4", "Lite-4/16", OF_ATTENTION),
+    "gmlp": Family(GMLP, "Lite-4/4", "Lite-4/16", OF_ATTENTION),
+    "conv_mixer": Family(ConvMixer, "Lite-4/2", "Lite-4/14", OF_BLOCKS),
+    "convolutional": Family(ConvolutionalNetwork, "ResNet-20", "ResNet-20", OF_SIZES),
+    "keras": Family(KerasApplication, "MobileNetV2", "MobileNetV2", OF_SIZES),
 }
 
 
@@ -53,8 +70,8 @@ def family(config: ml_collections.ConfigDict) -> Family:
     return MODELS[name]
 
 
-def check_variant(config: ml_collections.ConfigDict) -> None:
-    """Refuses an unknown name, and a variant that the named family does not have.
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses an unknown name, and a variant or weights that the named family does not have.
 
     Raises:
         ValueError: naming it.
@@ -64,6 +81,12 @@ def check_variant(config: ml_collections.ConfigDict) -> None:
         raise ValueError(
             f"Expected model.variant to be one of {', '.join(variants)} with "
             f"model.name={config.model.name!r}, received model.variant={config.model.variant!r}."
+        )
+    weights = config.model.get("weights")
+    if weights and not hasattr(family(config).model, "load_published"):
+        raise ValueError(
+            f"Expected no model.weights with model.name={config.model.name!r}, of which there are "
+            f"no published ones, received model.weights={weights!r}."
         )
 
 
@@ -86,7 +109,9 @@ def make(config: ml_collections.ConfigDict, num_classes: int):
     Raises:
         ValueError: when `config.model` has a key that the model does not take.
     """
-    arguments = {k: v for k, v in config.model.items() if k not in left_out(config)}
+    # A run that has begun has weights of its own; `objective.begin` loads the published ones.
+    unread = ("weights", *left_out(config))
+    arguments = {k: v for k, v in config.model.items() if k not in unread}
     name, variant, image_size = (arguments.pop(key) for key in ("name", "variant", "image_size"))
     try:
         return family(config).model.from_variant(

@@ -39,6 +39,8 @@ def begin(
         first, _, first_description = _load_run(expanded(config.start.workdir))
         same_classes = first_description["class_names"] == description["class_names"]
         copy_weights(first, model, with_heads=same_classes)
+    if config.model.get("weights") and is_new:
+        model.load_published(config.model.weights)
     if config.start.freeze:
         for layer in model.layers:
             layer.trainable = "head" in layer.name
