@@ -297,6 +297,9 @@ class GCViT(Composite, keras.Model):
 
     def compute_output_spec(self, inputs, **kwargs):
         # Traced, because the logits are float32 under any dtype policy.
+        if None in inputs.shape[1:3]:
+            shape = (inputs.shape[0], *pair("image_size", self.image_size), inputs.shape[-1])
+            inputs = keras.KerasTensor(shape, dtype=inputs.dtype)
         return keras.Operation.compute_output_spec(self, inputs, **kwargs)
 
     def compute_output_shape(self, inputs_shape):

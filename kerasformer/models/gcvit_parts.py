@@ -211,9 +211,12 @@ class Stage(Composite):
     ):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
-        self.global_queries = GlobalQueries(
-            _halvings(grid_size, window_size), name="global_queries", dtype=self.dtype_policy
-        )
+        steps = _halvings(grid_size, window_size)
+        self.global_queries = None
+        if num_layers > 1:
+            self.global_queries = GlobalQueries(
+                steps, name="global_queries", dtype=self.dtype_policy
+            )
         self.blocks = []
         for index in range(num_layers):
             mixer = WindowAttention(
@@ -241,12 +244,13 @@ class Stage(Composite):
             )
 
     def build(self, grid_shape):
-        self.global_queries.build(grid_shape)
+        if self.global_queries is not None:
+            self.global_queries.build(grid_shape)
         for block in self.blocks:
             block.build((None, None, self.hidden_dim))
 
     def call(self, grid, return_attention_scores=False):
-        queries = self.global_queries(grid)
+        queries = None if self.global_queries is None else self.global_queries(grid)
         batch, rows, columns, channels = ops.shape(grid)
         x, all_scores = ops.reshape(grid, (batch, rows * columns, channels)), []
         options = {"return_attention_scores": True} if return_attention_scores else {}

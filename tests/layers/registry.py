@@ -24,6 +24,7 @@ from tests.layers.entries import (
     T,
     V,
 )
+from tests.layers.sparse_entries import ENTRIES as SPARSE_ENTRIES
 
 
 def residual(make_sublayer, dtype=None, **arguments):
@@ -143,6 +144,7 @@ separate = {
 }
 
 ENTRIES = [
+    *SPARSE_ENTRIES,
     Entry("MultiHeadAttention self", attention, sequence),
     Entry("MultiHeadAttention causal scores", attention, sequence, causal | scored),
     Entry("MultiHeadAttention masked", attention, sequence | any_mask),
@@ -452,6 +454,8 @@ WHOLE_LABELS = {
     "PatchEmbedding overlap",
     "ResNetStem patches",
     "GatedFeedForward biased",
+    "Encoder of sparse mixers",
+    "GCViT",
     "Encoder mixed",
     "Encoder modern",
     "Decoder modern",
