@@ -39,31 +39,26 @@ def value_and_gradients(layer, inputs, options):
     """Calls a layer; returns its outputs and the gradients of what it reads, all as arrays."""
     inputs = keras.Variable(inputs)
 
+    outputs = []
+
     def loss():
-        return ops.sum(ops.sin(layer(ops.convert_to_tensor(inputs), **options)))
+        outputs.append(layer(ops.convert_to_tensor(inputs), **options))
+        return ops.sum(ops.sin(keras.tree.flatten(outputs[0])[0]))
 
     found = gradients(loss, [inputs, *layer.trainable_weights])
-    found = sorted(map(ops.convert_to_numpy, found), key=lambda x: x.shape)
-    return [ops.convert_to_numpy(layer(inputs.value, **options)), *found]
+    return [ops.convert_to_numpy(x) for x in [*keras.tree.flatten(outputs[0]), *found]]
 
 
 def assert_equals_dense(layer, mask, length, is_causal, key_mask=None, **arguments):
-    """Compares a layer with dense attention of the same weights under a mask `(..., T, T)`.
-
-    The scores of the layer are compared too, and a model whose length is unknown.
-    """
+    """Compares a layer with dense attention of the same weights under a mask `(..., T, T)`."""
     dense, inputs = copied(layer, **arguments), sequence(length)
     mask = mask & (np.tri(length, dtype=bool) if is_causal else True)
-    options = {"mask": key_mask, "attention_mask": mask}
-    expected = value_and_gradients(dense, inputs, options)
-    _, scores = dense(inputs, return_attention_scores=True, **options)
+    options = {"mask": key_mask, "attention_mask": mask, "return_attention_scores": True}
+    outputs, scores, *expected = value_and_gradients(dense, inputs, options)
     options = {"mask": key_mask, **({"use_causal_mask": True} if is_causal else {})}
     found = value_and_gradients(layer, inputs, options)
-    pairs = [*zip(found, expected, strict=True)]
-    pairs += zip(
-        layer(inputs, return_attention_scores=True, **options), [expected[0], scores], strict=True
-    )
-    for actual, wanted in pairs:
+    found += layer(inputs, return_attention_scores=True, **options)
+    for actual, wanted in zip(found, [outputs, *expected, outputs, scores], strict=True):
         np.testing.assert_allclose(actual, wanted, rtol=1e-3, atol=1e-4)
 
 
@@ -89,9 +84,14 @@ def near(indices, size, halo):
 
 
 class DenseTest:
-    @pytest.mark.parametrize("is_causal", [True, False])
     @pytest.mark.parametrize(
-        ("length", "halo", "options"), [(5, None, {}), (11, 2, GROUPED), (12, 0, {})]
+        ("length", "halo", "options", "is_causal"),
+        [
+            (5, None, {}, True),
+            (11, 2, GROUPED, True),
+            (11, None, GROUPED, False),
+            (12, 0, {}, False),
+        ],
     )
     def test_in_one_dimension_it_equals_dense_attention(self, length, halo, options, is_causal):
         layer = LocalAttention(HIDDEN, HEADS, block_size=3, halo=halo, **options)
@@ -117,7 +117,7 @@ class DenseTest:
         model = keras.Model(inputs, layer(inputs, use_causal_mask=True))
         for length in (2, 7):
             expected = layer(sequence(length), use_causal_mask=True)
-            np.testing.assert_allclose(model(sequence(length)), expected, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(model(sequence(length)), expected, rtol=1e-4, atol=1e-5)
 
 
 class PerturbationTest:
@@ -131,7 +131,7 @@ class PerturbationTest:
     def test_probabilities_are_dropped_in_training_alone(self):
         layer = LocalAttention(HIDDEN, HEADS, 3, dropout=0.99999)
         copied(layer)
-        bias = np.array(layer.output_dense.bias)
+        bias = layer.output_dense.bias.numpy()
         assert np.all(np.array(layer(sequence(5), training=True)) == bias)
         assert np.any(np.array(layer(sequence(5), training=False)) != bias)
 

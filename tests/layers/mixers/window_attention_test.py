@@ -46,7 +46,7 @@ class DenseTest:
         layer.set_weights([random.standard_normal(x.shape) for x in layer.weights])
         dense.query_key_value_dense.set_weights(layer.query_key_value_dense.get_weights())
         dense.output_dense.set_weights(layer.output_dense.get_weights())
-        mask, biases = windows_of(grid, shift, np.array(layer.position_biases))
+        mask, biases = windows_of(grid, shift, layer.position_biases.numpy())
         inputs = sequence(len(mask))
         for real in (None, random.random(inputs.shape[:2]) < 0.7):
             expected, scores = dense(
