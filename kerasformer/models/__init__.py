@@ -1,6 +1,5 @@
 """Published systems, composed of the layers: one a file."""
 
-from kerasformer.models.applications import KerasApplication as KerasApplication
 from kerasformer.models.cait import CaiT as CaiT
 from kerasformer.models.conv_mixer import ConvMixer as ConvMixer
 from kerasformer.models.convolutional import ConvolutionalNetwork as ConvolutionalNetwork

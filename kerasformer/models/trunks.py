@@ -64,6 +64,7 @@ class TrunkClassifier(Composite, keras.Model):
                 f"and {channels} channels: {reason}."
             ) from error
         self.trunk = keras.Model(images, vector, name="trunk")
+        self.trunk.dtype_policy = self.dtype_policy
         if self.head is not None:
             self.head.build(vector.shape)
 

@@ -60,6 +60,7 @@ part = functools.partial
 sequence = {"inputs": Spec((B, T, HIDDEN))}
 pair = {**sequence, "context": Spec((B, S, CONTEXT_DIM))}
 heads = {"inputs": Spec((B, N, T, KEY_DIM))}
+fixed = {"inputs": Spec((B, MAX_LENGTH, HIDDEN))}  # of a length that the layer is built for
 images = {"inputs": Spec((B, 6, 10, 3), "images")}
 token_ids = {"inputs": Spec((B, T), "ids")}
 sentences = {"source": Spec((B, S), "ids"), "target": Spec((B, T), "ids")}
@@ -143,6 +144,15 @@ separate = {
     "seed": 5,
 }
 
+other_products = {
+    "activation": keras.activations.elu,
+    "dropout": 0.1,
+    "use_bias": False,
+    "kernel_initializer": keras.initializers.RandomNormal(stddev=0.1),
+    "bias_initializer": "ones",
+    "seed": 5,
+}
+
 ENTRIES = [
     *SPARSE_ENTRIES,
     Entry("MultiHeadAttention self", attention, sequence),
@@ -183,6 +193,23 @@ ENTRIES = [
             use_bias=False,
         ),
         sequence | any_positions,
+        causal,
+    ),
+    Entry("TokenMixing", part(layers.TokenMixing, INTERMEDIATE, **other_products), fixed),
+    Entry("FeedForwardMixing", layers.FeedForwardMixing, fixed),
+    Entry(
+        "FeedForwardMixing linear", part(layers.FeedForwardMixing, None, **other_products), fixed
+    ),
+    Entry("SpatialGating", part(layers.SpatialGating, 2 * INTERMEDIATE), fixed),
+    Entry(
+        "SpatialGating causal",
+        part(
+            layers.SpatialGating,
+            2 * INTERMEDIATE,
+            epsilon=1e-3,
+            **{k: v for k, v in other_products.items() if k not in ("dropout", "seed")},
+        ),
+        fixed,
         causal,
     ),
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
@@ -303,7 +330,7 @@ ENTRIES = [
         scored,
     ),
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
-    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[mixer, talking], **mixed), sequence),
+    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[linear, talking], **mixed), sequence),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
     Entry(
         "Encoder in a grid",
@@ -424,10 +451,23 @@ ENTRIES = [
             patch_size=2,
             pool="mean",
             positions="sinusoidal",
-            mixer=linear,
-            **pixels | {"num_classes": None, "num_heads": None},
+            **pixels | {"num_classes": None},
         ),
         images,
+        mask="none",
+        output_dtype="float32",
+    ),
+    Entry(
+        "ConvMixer",
+        part(models.ConvMixer, (6, 10), HIDDEN, 1, 3, 2, num_classes=V, activation="relu"),
+        images,
+        mask="none",
+        output_dtype="float32",
+    ),
+    Entry(
+        "ConvolutionalNetwork",
+        part(models.ConvolutionalNetwork, "LeNet-5", (16, 18), V),
+        {"inputs": Spec((B, 16, 18, 3), "images")},
         mask="none",
         output_dtype="float32",
     ),
@@ -456,6 +496,10 @@ WHOLE_LABELS = {
     "GatedFeedForward biased",
     "Encoder of sparse mixers",
     "GCViT",
+    "TokenMixing",
+    "FeedForwardMixing linear",
+    "SpatialGating causal",
+    "ConvMixer",
     "Encoder mixed",
     "Encoder modern",
     "Decoder modern",

@@ -26,8 +26,8 @@ NAMES = [
     ("encoder/final_norm", "norm"),
     ("self_attention/norm", "norm1"),
     ("feed_forward/norm", "norm2"),
-    ("norm(.?)/scale", r"norm\1/alpha"),
-    ("norm(.?)/shift", r"norm\1/beta_"),
+    ("norm(.?)/scale", r"norm\1.alpha"),
+    ("norm(.?)/shift", r"norm\1.beta"),
     ("self_attention/scale", "ls1"),
     ("feed_forward/scale", "ls2"),
     ("self_attention/mixer/network/inner_dense", "mlp_tokens/fc1"),
@@ -63,7 +63,7 @@ class PublishedTest:
         token_dim = {"token_dim": 9} if family == "mlp_mixer" else {}
         model = MLPMixer.from_variant(variant, (8, 12), 5, **SMALL, **token_dim)
         model.build()
-        samples.copy_weights(model, arrays, [*NAMES, ("beta_", "beta")])
+        samples.copy_weights(model, arrays, NAMES)
         np.testing.assert_allclose(model(images), expected, atol=1e-4)
 
 

@@ -161,15 +161,16 @@ def causal_linear_attention(query, key, value, mask=None, state=None, chunk=CHUN
     key, value = _masked(key, mask), _with_ones(value)
     length = ops.shape(query)[2]
     chunk = min(chunk, length) if isinstance(length, int) else chunk
-    query, key, value = (_cut(x, chunk) for x in (query, key, value))
+    chunks = (length + chunk - 1) // chunk
+    query, key, value = (_cut(x, chunks, chunk) for x in (query, key, value))
     sums = ops.matmul(ops.swapaxes(key, -1, -2), value)  # (B, N, chunks, M, K + 1)
     first = ops.zeros_like(sums[:, :, :1]) if state is None else state[:, :, None]
     sums = ops.cumsum(ops.concatenate([first, sums], axis=2), axis=2)
     weights = ops.tril(ops.matmul(query, ops.swapaxes(key, -1, -2)))
     outputs = ops.matmul(weights, value) + ops.matmul(query, sums[:, :, :-1])
     batch, heads, _, _, width = ops.shape(outputs)
-    outputs = ops.reshape(outputs, (batch, heads, -1, width))[:, :, :length]
-    return _divided(outputs), sums[:, :, -1]
+    outputs = ops.reshape(outputs, (batch, heads, chunks * chunk, width))
+    return _divided(outputs[:, :, :length]), sums[:, :, -1]
 
 
 def _masked(key, mask):
@@ -186,12 +187,13 @@ def _divided(sums):
     return values / ops.where(weights > 0, weights, 1.0)
 
 
-def _cut(x, chunk):
+def _cut(x, chunks, chunk):
     """Cuts `(B, N, T, a)` to `(B, N, chunks, C, a)`; zeros fill the last chunk."""
     batch, heads, length, width = ops.shape(x)
-    if not isinstance(length, int) or length % chunk:
-        x = ops.pad(x, [(0, 0), (0, 0), (0, -length % chunk), (0, 0)])
-    return ops.reshape(x, (batch, heads, -1, chunk, width))
+    rest = chunks * chunk - length
+    if not isinstance(rest, int) or rest:
+        x = ops.pad(x, [(0, 0), (0, 0), (0, rest), (0, 0)])
+    return ops.reshape(x, (batch, heads, chunks, chunk, width))
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")

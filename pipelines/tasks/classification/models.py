@@ -11,11 +11,11 @@ from kerasformer.models import (
     ConvMixer,
     ConvolutionalNetwork,
     GCViT,
-    KerasApplication,
     MLPMixer,
     PerformerViT,
     VisionTransformer,
 )
+from kerasformer.models.applications import KerasApplication
 
 # Arguments of a Transformer that configs hold whatever their model: see `Family.unread`.
 OF_ATTENTION = ("num_heads", "attention_dropout")
