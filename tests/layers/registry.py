@@ -161,10 +161,20 @@ ENTRIES = [
         sequence | any_places,
     ),
     Entry("MultiHeadAttention biased", attention, sequence | any_bias),
-    Entry("TokenMixing", part(layers.TokenMixing, INTERMEDIATE, **other_products), fixed),
-    Entry("FeedForwardMixing", layers.FeedForwardMixing, fixed),
     Entry(
-        "FeedForwardMixing linear", part(layers.FeedForwardMixing, None, **other_products), fixed
+        "TokenMixing",
+        part(layers.TokenMixing, INTERMEDIATE, **other_products),
+        fixed,
+        reads_itself=False,
+    ),
+    Entry(
+        "FeedForwardMixing",
+        part(layers.FeedForwardMixing, 2, **other_products),
+        fixed,
+        reads_itself=False,
+    ),
+    Entry(
+        "FeedForwardMixing linear", part(layers.FeedForwardMixing, None), fixed, reads_itself=False
     ),
     Entry("SpatialGating", part(layers.SpatialGating, 2 * INTERMEDIATE), fixed),
     Entry(
@@ -444,6 +454,7 @@ WHOLE_LABELS = {
     "FeedForwardMixing linear",
     "SpatialGating causal",
     "ConvMixer",
+    "ConvolutionalNetwork",
     "Encoder mixed",
     "Encoder modern",
     "Decoder modern",
