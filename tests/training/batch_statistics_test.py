@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from kerasformer.models import ConvMixer
@@ -38,6 +39,7 @@ def train(strategy, prepare):
     return trainer.arrays(), [[x.numpy() for x in of_weight] for of_weight in copies]
 
 
+@pytest.mark.integration
 class SynchronizeTest:
     def test_two_replicas_compute_what_one_device_does(self):
         (expected, _), (found, copies) = (
