@@ -67,6 +67,7 @@ ENTRIES = [
             **plain,
         ),
         grid | {"queries": Spec((B, 4, 6 * GROUPED["key_dim"]))},
+        reads_itself=False,
     ),
     Entry(
         "Encoder of sparse mixers",
@@ -97,3 +98,4 @@ ENTRIES = [
         output_dtype="float32",
     ),
 ]
+WHOLE_LABELS = {"Encoder of sparse mixers", "GCViT"}
