@@ -11,10 +11,11 @@ from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
 from kerasformer.layers.children import Composite, serialize_child
-from kerasformer.layers.embeddings.patches import PatchEmbedding, pair
+from kerasformer.layers.embeddings.patches import PatchEmbedding
 from kerasformer.layers.embeddings.prefix import PrefixTokens
 from kerasformer.layers.mixers.contract import takes
 from kerasformer.layers.positions.grids import grid_positions
+from kerasformer.layers.sizes import pair
 from kerasformer.layers.stacks import Encoder
 from kerasformer.models.vit_parts import (
     POOLS,

@@ -115,7 +115,7 @@ class Entry:
         # The moving variance of batch normalisation is none if it is below zero.
         signed = [
             abs(x) + 0.5 if w.name.endswith("variance") else x
-            for w, x in zip(layer.weights, values)
+            for w, x in zip(layer.weights, values, strict=True)
         ]
         layer.set_weights(signed)
         return layer

@@ -8,6 +8,7 @@ import functools
 import keras
 
 from kerasformer import layers, models
+from tests.layers import mlp_entries, sparse_entries
 from tests.layers.entries import (
     CONTEXT_DIM,
     GROUPED,
@@ -59,7 +60,6 @@ part = functools.partial
 sequence = {"inputs": Spec((B, T, HIDDEN))}
 pair = {**sequence, "context": Spec((B, S, CONTEXT_DIM))}
 heads = {"inputs": Spec((B, N, T, KEY_DIM))}
-fixed = {"inputs": Spec((B, MAX_LENGTH, HIDDEN))}  # of a length that the layer is built for
 images = {"inputs": Spec((B, 6, 10, 3), "images")}
 token_ids = {"inputs": Spec((B, T), "ids")}
 sentences = {"source": Spec((B, S), "ids"), "target": Spec((B, T), "ids")}
@@ -143,16 +143,8 @@ separate = {
     "seed": 5,
 }
 
-other_products = {
-    "activation": keras.activations.elu,
-    "dropout": 0.1,
-    "use_bias": False,
-    "kernel_initializer": keras.initializers.RandomNormal(stddev=0.1),
-    "bias_initializer": "ones",
-    "seed": 5,
-}
-
 ENTRIES = [
+    *sparse_entries.ENTRIES,
     Entry("MultiHeadAttention self", attention, sequence),
     Entry("MultiHeadAttention causal scores", attention, sequence, causal | scored),
     Entry("MultiHeadAttention masked", attention, sequence | any_mask),
@@ -193,23 +185,7 @@ ENTRIES = [
         sequence | any_positions,
         causal,
     ),
-    Entry("TokenMixing", part(layers.TokenMixing, INTERMEDIATE, **other_products), fixed),
-    Entry("FeedForwardMixing", layers.FeedForwardMixing, fixed),
-    Entry(
-        "FeedForwardMixing linear", part(layers.FeedForwardMixing, None, **other_products), fixed
-    ),
-    Entry("SpatialGating", part(layers.SpatialGating, 2 * INTERMEDIATE), fixed),
-    Entry(
-        "SpatialGating causal",
-        part(
-            layers.SpatialGating,
-            2 * INTERMEDIATE,
-            epsilon=1e-3,
-            **{k: v for k, v in other_products.items() if k not in ("dropout", "seed")},
-        ),
-        fixed,
-        causal,
-    ),
+    *mlp_entries.ENTRIES,
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
     Entry(
         "TokenEmbedding plain",
@@ -456,20 +432,6 @@ ENTRIES = [
         output_dtype="float32",
     ),
     Entry(
-        "ConvMixer",
-        part(models.ConvMixer, (6, 10), HIDDEN, 1, 3, 2, num_classes=V, activation="relu"),
-        images,
-        mask="none",
-        output_dtype="float32",
-    ),
-    Entry(
-        "ConvolutionalNetwork",
-        part(models.ConvolutionalNetwork, "LeNet-5", (16, 18), V),
-        {"inputs": Spec((B, 16, 18, 3), "images")},
-        mask="none",
-        output_dtype="float32",
-    ),
-    Entry(
         "VisionTransformer of parts",
         part(vision_of_parts, **pixels | {"num_classes": None}),
         images,
@@ -481,6 +443,8 @@ ENTRIES = [
 # XLA, two replicas, mixed precision and files in a fresh process cost most to test, and are tested
 # on these alone. Every public layer is one of them or inside one of them.
 WHOLE_LABELS = {
+    *mlp_entries.WHOLE_LABELS,
+    *sparse_entries.WHOLE_LABELS,
     "MultiHeadAttention biased",
     "MultiHeadAttention stretched",
     "LearnedPositionEmbedding given",
@@ -492,10 +456,6 @@ WHOLE_LABELS = {
     "PatchEmbedding overlap",
     "ResNetStem patches",
     "GatedFeedForward biased",
-    "TokenMixing",
-    "FeedForwardMixing linear",
-    "SpatialGating causal",
-    "ConvMixer",
     "Encoder mixed",
     "Encoder modern",
     "Decoder modern",

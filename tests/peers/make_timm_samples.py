@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 import torch
-from timm.models import cait, convmixer, mlp_mixer
+from timm.models import cait, convmixer, gcvit, mlp_mixer
 
 FOLDER = pathlib.Path(__file__).parent
 # No axis as long as another: rows, columns, channels, classes, batch.
@@ -60,9 +60,24 @@ def make_conv_mixer():
     return convmixer.ConvMixer(12, 2, **sizes)
 
 
+def make_gcvit():
+    """Makes a GC ViT of two stages, whose grids have 4 x 6 and 2 x 3 positions."""
+    return gcvit.GlobalContextVit(
+        img_size=(16, 24),
+        window_size=((2, 3), (2, 3)),
+        num_classes=CLASSES,
+        embed_dim=8,
+        depths=(2, 2),
+        num_heads=(2, 4),
+        mlp_ratio=2.0,
+        layer_scale=1.0,
+    )
+
+
 FAMILIES = {
     "cait": make_cait,
     "conv_mixer": make_conv_mixer,
+    "gcvit": make_gcvit,
     "gmlp": make_gmlp,
     "mlp_mixer": make_mlp_mixer,
     "res_mlp": make_res_mlp,
@@ -81,7 +96,9 @@ def store(family, make):
             value = abs(value) + 0.5 if name.endswith("running_var") else value
             arrays[name] = value.astype("float32")
     model.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()}, strict=False)
-    images = random.standard_normal(IMAGES).astype("float32")
+    # GC ViT makes its grid of every fourth pixel, and then of every eighth.
+    shape = (*IMAGES[:2], 16, 24) if family == "gcvit" else IMAGES
+    images = random.standard_normal(shape).astype("float32")
     with torch.no_grad():
         outputs = model(torch.from_numpy(images)).numpy()
     images = images.transpose(0, 2, 3, 1)

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.masks import combine_masks
-from kerasformer.layers.mixers.caches import empty_cache, grow_cache, write
+from kerasformer.layers.mixers.caches import empty_cache, grow_cache
 from kerasformer.layers.mixers.dot_product import attend
 from kerasformer.layers.mixers.heads import AttentionHeads, check_sequence_shape
 
@@ -173,17 +173,11 @@ class MultiHeadAttention(AttentionHeads):
             Tuple of the outputs `(R, T, hidden_dim)` and the cache with the tokens written to it.
         """
         self._check_kind(False)
-        positions = ops.cast(positions, "int32")[:, None]
-        positions = positions + ops.arange(ops.shape(inputs)[1], dtype="int32")
-        query, key, value = self._project_inputs(inputs, positions)
-        keys = write(cache[0], key, positions)
-        values = write(cache[1], value, positions)
-        seen = ops.arange(ops.shape(keys)[2], dtype="int32") <= positions[:, :, None]
+        query, cache, positions = self._write_step(inputs, cache, positions)
+        seen = ops.arange(ops.shape(cache[0])[2], dtype="int32") <= positions[:, :, None]
         # The reference, with scores that nobody reads: no kernel is faster for one query.
-        outputs, _ = self._attend(
-            query, keys, values, mask=combine_masks(None, seen), needs_scores=True
-        )
-        return self.output_dense(self._join_heads(outputs)), (keys, values)
+        outputs, _ = self._attend(query, *cache, mask=combine_masks(None, seen), needs_scores=True)
+        return self.output_dense(self._join_heads(outputs)), cache
 
     def project_context(self, context):
         """Computes the keys and values `(B, G, S, K)` of a context `(B, S, context_dim)` once."""

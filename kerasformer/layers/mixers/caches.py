@@ -82,3 +82,51 @@ def write(cache, entries, positions):
     flat = ops.reshape(cache, (rows * groups, length, width))
     flat = ops.scatter_update(flat, index, ops.reshape(entries, (-1, width)))
     return ops.reshape(flat, (rows, groups, length, width))
+
+
+def held_positions(length, start):
+    """Tells which positions a ring holds: the last ones before the next.
+
+    A position lies in a ring at its remainder by the length, where it replaces an older one.
+
+    Args:
+        length: int, `L`.
+        start: int32 tensor `(R, 1)`, the next position of each row.
+
+    Returns:
+        int32 tensor `(R, L)`, negative where nothing was written yet.
+
+    Example:
+
+    >>> held_positions(3, ops.array([[5], [1]], "int32")).numpy().tolist()
+    [[3, 4, 2], [0, -2, -1]]
+    """
+    slots = ops.arange(length, dtype="int32")
+    return start - 1 - ops.mod(start - 1 - slots, length)
+
+
+def write_ring(ring, entries, start):
+    """Writes the keys or the values of new tokens into those of a ring.
+
+    Args:
+        ring: float tensor `(R, G, L, K)`.
+        entries: float tensor `(R, G, T, K)`, of any number of tokens.
+        start: int32 tensor `(R, 1)`, the position of each row's first token.
+
+    Returns:
+        Float tensor `(R, G, L, K)`.
+
+    Example:
+
+    >>> ring, entries = ops.zeros((1, 1, 3, 1)), ops.reshape(ops.array([5.0, 6.0]), (1, 1, 2, 1))
+    >>> write_ring(ring, entries, ops.array([[2]], "int32")).numpy().ravel().tolist()
+    [6.0, 0.0, 5.0]
+    """
+    length = ring.shape[2]
+    kept = held_positions(length, start + ops.shape(entries)[2])
+    slots = ops.arange(length, dtype="int32")
+    index = ops.where(kept >= start, length + kept - start, slots)
+    # A gather: two entries for one slot would be written in any order.
+    return ops.take_along_axis(
+        ops.concatenate([ring, entries], axis=2), index[:, None, :, None], axis=2
+    )

@@ -10,6 +10,7 @@ from keras import ops
 
 from kerasformer.layers.children import Composite
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
+from kerasformer.layers.mixers.caches import write
 from kerasformer.layers.positions.rotary import RotaryEmbedding
 from kerasformer.layers.sizes import check_sizes
 
@@ -127,6 +128,14 @@ class AttentionHeads(Composite):
     def _join_heads(self, x):
         batch, num_heads, length, width = ops.shape(x)
         return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, num_heads * width))
+
+    def _write_step(self, inputs, cache, positions):
+        """Projects new tokens: queries, the cache with them, and their positions `(R, T)`."""
+        positions = ops.cast(positions, "int32")[:, None]
+        positions = positions + ops.arange(ops.shape(inputs)[1], dtype="int32")
+        query, *entries = self._project_inputs(inputs, positions)
+        pairs = zip(cache, entries, strict=True)
+        return query, tuple(write(old, new, positions) for old, new in pairs), positions
 
     def _dropout_function(self, training):
         """Returns what drops probabilities, or `None` where nothing is dropped."""
