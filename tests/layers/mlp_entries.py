@@ -41,7 +41,7 @@ ENTRIES = [
             3,
             HIDDEN,
             mixer=[
-                layers.TokenMixing(INTERMEDIATE, dropout=0.1, name="tokens"),
+                layers.TokenMixing(INTERMEDIATE, name="tokens"),
                 layers.FeedForwardMixing(None, name="linear"),
                 layers.SpatialGating(2 * INTERMEDIATE, name="gate"),
             ],
