@@ -8,7 +8,7 @@ from pipelines.benchmarks import mixers
 class MixersTest:
     def test_each_mixer_is_measured_at_each_length(self, monkeypatch):
         monkeypatch.setattr(mixers, "MIXERS", {k: mixers.MIXERS[k] for k in ("dense", "linear")})
-        records = list(mixers.measured([16, 32]))
+        records = list(mixers.measured([16, 32], mixers.measure))
         kinds = [(record["work"], record["peer"], record["unit"]) for record in records]
         for name in ("dense", "linear"):
             for length in (16, 32):
