@@ -304,7 +304,11 @@ ENTRIES = [
         scored,
     ),
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
-    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[linear, talking], **mixed), sequence),
+    Entry(
+        "Encoder mixed",
+        part(layers.Encoder, 4, mixer=[linear, talking, *sparse_entries.MIXERS], **mixed),
+        sequence,
+    ),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
     Entry(
         "Encoder in a grid",

@@ -24,12 +24,11 @@ turned = {
     "rotary_max_wavelength": 100.0,
     "rotary_scaling": ("linear", 2.0),
 }
-mixers = [
-    layers.LocalAttention(HIDDEN, N, 2, grid_size=GRID, name="local"),
+# Patterns for a sequence of any length.
+MIXERS = [
+    layers.LocalAttention(HIDDEN, N, 2, name="local"),
     layers.SparseAttention(HIDDEN, N, 2, name="sparse"),
-    layers.WindowAttention(HIDDEN, N, 2, GRID, shift=1, name="window"),
 ]
-
 ENTRIES = [
     Entry(
         "LocalAttention",
@@ -70,11 +69,6 @@ ENTRIES = [
         reads_itself=False,
     ),
     Entry(
-        "Encoder of sparse mixers",
-        part(layers.Encoder, 3, HIDDEN, mixer=mixers),
-        grid,
-    ),
-    Entry(
         "GCViT",
         part(
             models.GCViT,
@@ -98,4 +92,4 @@ ENTRIES = [
         output_dtype="float32",
     ),
 ]
-WHOLE_LABELS = {"Encoder of sparse mixers", "GCViT"}
+WHOLE_LABELS = {"GCViT"}
