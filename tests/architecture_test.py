@@ -21,8 +21,6 @@ OPTIONAL = "matplotlib sklearn tensorflow_datasets ray tf2onnx onnx onnxruntime 
 WHAT_MAY_HIDE = f"{OPTIONAL} may, where `except ImportError` gives the `pip install` line"
 PRIVATE = ("keras.src", "tensorflow.python")
 PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_exit"}  # of named tuples, and of `os`
-# What families of models are made of: `VisionTransformer` with another mixer, or a trunk and a head.
-OF_FAMILIES = ("kerasformer.models.vit", "kerasformer.models.trunks")
 NEED_MORE_THAN_KERAS = ("kerasformer.tokenizers", "kerasformer.interop")
 BAD_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES, MAX_FUNCTION_LINES = 450, 60  # the latter without the docstring
@@ -177,8 +175,7 @@ def imports_what_its_room_may_not(module):
 def imports_another_model(module):
     if nearest(ROOMS, module.name) == "kerasformer/models" != module.name.replace(".", "/"):
         for name in module.imports:
-            own = owner(name) and owner(name).startswith((module.name, *OF_FAMILIES))
-            if inside(name, ["kerasformer.models"]) and not own:
+            if inside(name, ["kerasformer.models"]) and not owner(name).startswith(module.name):
                 yield f"imports {name}; models never import each other"
 
 
