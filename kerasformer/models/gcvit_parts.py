@@ -14,7 +14,7 @@ from kerasformer.layers.mixers.window_attention import WindowAttention
 EPSILON = 1e-5  # of each normalisation
 
 
-def convolution(filters, kernel_size, strides, use_bias, name, dtype):
+def _convolution(filters, kernel_size, strides, use_bias, name, dtype):
     """Makes a convolution, which is called with zeros around the grid where it needs some."""
     return keras.layers.Conv2D(
         filters,
@@ -27,7 +27,7 @@ def convolution(filters, kernel_size, strides, use_bias, name, dtype):
     )
 
 
-def pad(grid, value=0.0):
+def _pad(grid, value=0.0):
     """Adds a row and a column around a grid, as torch does for a window of 3 and any step."""
     return ops.pad(grid, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=value)
 
@@ -59,7 +59,7 @@ class ExcitedConvolution(Composite):
         squeezed = max(8, channels // 4)
         self.squeeze = keras.layers.Dense(squeezed, use_bias=False, name="squeeze", dtype=policy)
         self.excite = keras.layers.Dense(channels, use_bias=False, name="excite", dtype=policy)
-        self.pointwise = convolution(channels, 1, 1, False, "pointwise", policy)
+        self.pointwise = _convolution(channels, 1, 1, False, "pointwise", policy)
         self.depthwise.build(grid_shape)
         self.squeeze.build((None, 1, 1, channels))
         self.excite.build((None, 1, 1, squeezed))
@@ -89,7 +89,7 @@ class Downsampling(Composite):
         policy = self.dtype_policy
         self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, name="norm", dtype=policy)
         self.mixing = ExcitedConvolution(name="mixing", dtype=policy)
-        self.reduction = convolution(filters, 3, strides, False, "reduction", policy)
+        self.reduction = _convolution(filters, 3, strides, False, "reduction", policy)
         self.output_norm = keras.layers.LayerNormalization(
             epsilon=EPSILON, name="output_norm", dtype=policy
         )
@@ -100,7 +100,7 @@ class Downsampling(Composite):
         self.output_norm.build((*grid_shape[:-1], self.reduction.filters))
 
     def call(self, grid):
-        x = self.reduction(pad(self.mixing(self.norm(grid))))
+        x = self.reduction(_pad(self.mixing(self.norm(grid))))
         return self.output_norm(x)
 
 
@@ -116,7 +116,9 @@ class GridStem(Composite):
     def __init__(self, hidden_dim, strides, **kwargs):
         super().__init__(**kwargs)
         first, second = strides
-        self.convolution = convolution(hidden_dim, 3, first, True, "convolution", self.dtype_policy)
+        self.convolution = _convolution(
+            hidden_dim, 3, first, True, "convolution", self.dtype_policy
+        )
         self.downsampling = Downsampling(
             hidden_dim, second, name="downsampling", dtype=self.dtype_policy
         )
@@ -126,7 +128,7 @@ class GridStem(Composite):
         self.downsampling.build((None, None, None, self.convolution.filters))
 
     def call(self, images):
-        return self.downsampling(self.convolution(pad(ops.cast(images, self.compute_dtype))))
+        return self.downsampling(self.convolution(_pad(ops.cast(images, self.compute_dtype))))
 
 
 class GlobalQueries(Composite):
@@ -157,7 +159,7 @@ class GlobalQueries(Composite):
         for index, mixing in enumerate(self.mixings):
             x = mixing(x)
             if index < self.num_steps:
-                x = ops.max_pool(pad(x, -float("inf")), 3, 2, data_format="channels_last")
+                x = ops.max_pool(_pad(x, -float("inf")), 3, 2, data_format="channels_last")
         batch, rows, columns, channels = ops.shape(x)
         return ops.reshape(x, (batch, rows * columns, channels))
 
