@@ -254,11 +254,7 @@ ENTRIES = [
     Entry(
         "Residual post-norm",
         part(
-            residual,
-            part(keras.layers.Dense, HIDDEN),
-            norm_first=False,
-            epsilon=1e-5,
-            dropout=0.1,
+            residual, part(keras.layers.Dense, HIDDEN), norm_first=False, epsilon=1e-5, dropout=0.1
         ),
         sequence,
     ),
