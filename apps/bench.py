@@ -4,8 +4,9 @@ Prints one JSON object a line: {"work": ..., "peer": ..., "value": ..., "unit": 
 `--peers` others do the same work in turn, call by call, and lines with the ratios follow: how
 many times as fast this project is. Figures mean something only on an otherwise idle machine.
 
-Two works are done only when they are named. `--work=scaling` trains with one local process and
-with two, and predicts how training scales over many GPUs. `--work=serving
+Three works are done only when they are named. `--work=mixers` measures time and memory of one
+layer of each kind of attention against the length of the sequence. `--work=scaling` trains with
+one local process and with two, and predicts how training scales over many GPUs. `--work=serving
 --export=runs/demo/export/1` puts load on a server of an exported model, or without one of a
 ViT-Ti/16 that was not trained; it needs wrk (`apt-get install wrk`).
 """
@@ -18,6 +19,7 @@ from absl import flags
 
 from apps import program
 from pipelines.benchmarks import (
+    mixers,
     scaling,
     scaling_prediction,
     serving,
@@ -27,10 +29,13 @@ from pipelines.benchmarks import (
 )
 from pipelines.distribution import local_workers
 
-SCALING, SERVING = "scaling", "serving"
+MIXERS, SCALING, SERVING = "mixers", "scaling", "serving"
 WORKS = translation.WORKS | vision.WORKS
 WORK = flags.DEFINE_list(
-    "work", list(WORKS), f"What to measure, in order; {SCALING} and {SERVING} too."
+    "work", list(WORKS), f"What to measure, in order; {MIXERS}, {SCALING} and {SERVING} too."
+)
+LENGTHS = flags.DEFINE_list(
+    "lengths", [str(x) for x in mixers.LENGTHS], f"Tokens of a sequence, for --work={MIXERS}."
 )
 EXPORTS = flags.DEFINE_list(
     "export", [], f"Folders of the SavedModels for --work={SERVING}; unset: ViT-Ti/16."
@@ -69,6 +74,12 @@ def main(argv):
             print(json.dumps(record), flush=True)
 
 
+def measure_mixers():
+    if not all(number.isdecimal() for number in LENGTHS.value):
+        raise ValueError(f"Expected whole numbers, received --lengths={','.join(LENGTHS.value)}.")
+    yield from mixers.measured([int(number) for number in LENGTHS.value])
+
+
 def measure_scaling():
     yield from scaling.measured([sys.executable, "-m", "apps.bench"])
     yield from scaling_prediction.predicted()
@@ -81,7 +92,8 @@ def measure_serving():
     yield from serving.measured_all(command, EXPORTS.value, SENTENCES.value, REPLICAS.value)
 
 
-ON_REQUEST = {SCALING: measure_scaling, SERVING: measure_serving}  # left out unless named
+# Left out unless named.
+ON_REQUEST = {MIXERS: measure_mixers, SCALING: measure_scaling, SERVING: measure_serving}
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class EveryConfigTest:
         assert set(default.data) <= set(config.data)
         assert set(config.data) <= set(default.data) | DATA_KEYS[config.data.format]
         known = set(inspect.signature(MODELS[config.task]).parameters)
-        assert set(config.model) <= {"variant"} | known
+        assert set(config.model) <= {"variant", "name"} | known
 
     def test_it_contradicts_neither_itself_nor_the_programs(self, name):
         config = load(name)

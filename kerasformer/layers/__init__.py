@@ -2,6 +2,8 @@
 
 from kerasformer.layers.blocks import DecoderBlock as DecoderBlock
 from kerasformer.layers.blocks import EncoderBlock as EncoderBlock
+from kerasformer.layers.class_attention import ClassAttentionBlock as ClassAttentionBlock
+from kerasformer.layers.class_attention import ClassAttentionPooling as ClassAttentionPooling
 from kerasformer.layers.embeddings.patches import PatchEmbedding as PatchEmbedding
 from kerasformer.layers.embeddings.patches import PatchExtractor as PatchExtractor
 from kerasformer.layers.embeddings.prefix import PrefixTokens as PrefixTokens
@@ -11,6 +13,14 @@ from kerasformer.layers.embeddings.tokens import TokenEmbedding as TokenEmbeddin
 from kerasformer.layers.feed_forward import FeedForward as FeedForward
 from kerasformer.layers.feed_forward import GatedFeedForward as GatedFeedForward
 from kerasformer.layers.mixers.attention import MultiHeadAttention as MultiHeadAttention
+from kerasformer.layers.mixers.linear_attention import LinearAttention as LinearAttention
+from kerasformer.layers.mixers.local_attention import LocalAttention as LocalAttention
+from kerasformer.layers.mixers.sparse_attention import SparseAttention as SparseAttention
+from kerasformer.layers.mixers.spatial_gating import SpatialGating as SpatialGating
+from kerasformer.layers.mixers.talking_heads import TalkingHeadsAttention as TalkingHeadsAttention
+from kerasformer.layers.mixers.token_mixing import FeedForwardMixing as FeedForwardMixing
+from kerasformer.layers.mixers.token_mixing import TokenMixing as TokenMixing
+from kerasformer.layers.mixers.window_attention import WindowAttention as WindowAttention
 from kerasformer.layers.pooling import AttentionPooling as AttentionPooling
 from kerasformer.layers.pooling import MeanPooling as MeanPooling
 from kerasformer.layers.pooling import SequencePooling as SequencePooling

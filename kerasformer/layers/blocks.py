@@ -49,7 +49,7 @@ class EncoderBlock(BlockArguments):
         activation_dropout: float. Rate at which inner feed-forward activations are dropped.
         activation: str or callable. Activation of the feed-forward layer (of its gate).
         norm_first: bool. Pre-norm, or the post-norm of 2017.
-        normalization: str. `"layer"` or `"rms"`.
+        normalization: str. `"layer"`, `"rms"` or `"affine"` (a scale and a shift alone).
         epsilon: float. Added to the variance by each normalisation.
         num_key_value_heads: int or `None`. Fewer heads for keys and values (grouped queries).
         key_dim: int or `None`. Size of a head; `None` means `hidden_dim // num_heads`.

@@ -23,7 +23,7 @@ class Composite(keras.layers.Layer):
         config = super().get_config()
         start = f"{self.path}/"
         policies = {}
-        for child in _layers_inside(self, {}):
+        for child in layers_inside(self):
             if child.quantization_mode is not None and (child.path or "").startswith(start):
                 # Whatever is around a composite puts its own name before the path.
                 path = re.escape(f"{self.name}/{child.path.removeprefix(start)}")
@@ -41,14 +41,31 @@ def _policy_of(layer):
     return policy[layer.path] if is_map else policy
 
 
-def _layers_inside(layer, seen):
-    """Lists all layers below one, each once; `seen` is filled on the way."""
-    for value in vars(layer).values():
-        for child in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(child, keras.layers.Layer) and id(child) not in seen:
-                seen[id(child)] = child
-                _layers_inside(child, seen)
-    return list(seen.values())
+def layers_inside(layer):
+    """Lists all layers below one, each once.
+
+    Args:
+        layer: Keras layer or model.
+
+    Returns:
+        List of Keras layers.
+
+    Example:
+
+    >>> [type(x).__name__ for x in layers_inside(keras.Sequential([keras.layers.Dense(3)]))]
+    ['Dense']
+    """
+    found = {}
+
+    def collect(layer):
+        for value in vars(layer).values():
+            for child in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(child, keras.layers.Layer) and id(child) not in found:
+                    found[id(child)] = child
+                    collect(child)
+
+    collect(layer)
+    return list(found.values())
 
 
 def clone(layer, name, dtype, seed=None):

@@ -10,7 +10,35 @@ from kerasformer.layers.children import (
     serialize_child,
 )
 
+
+class Affine(keras.layers.Layer):
+    """Multiplies each feature by a learned factor and adds a learned shift, with no statistics.
+
+    Args:
+        epsilon: float, which says nothing; other normalisations have it.
+        **kwargs: passed to `keras.layers.Layer`.
+
+    References:
+        - [Touvron et al., 2021](https://arxiv.org/abs/2105.03404), ResMLP, equation 1
+    """
+
+    def __init__(self, epsilon=None, **kwargs):
+        super().__init__(**kwargs)
+
+    def build(self, inputs_shape):
+        shape = (inputs_shape[-1],)
+        self.scale = self.add_weight(name="scale", shape=shape, initializer="ones")
+        self.shift = self.add_weight(name="shift", shape=shape, initializer="zeros")
+
+    def call(self, inputs):
+        return inputs * ops.cast(self.scale, inputs.dtype) + ops.cast(self.shift, inputs.dtype)
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
+
+
 NORMALIZATIONS = {
+    "affine": Affine,
     "layer": keras.layers.LayerNormalization,
     "rms": keras.layers.RMSNormalization,
 }
@@ -20,7 +48,7 @@ def make_normalization(normalization, epsilon, name, dtype):
     """Makes a normalisation layer over the last axis.
 
     Args:
-        normalization: str. `"layer"` or `"rms"`.
+        normalization: str. `"layer"`, `"rms"` or `"affine"` (a scale and a shift alone).
         epsilon: float. Added to the variance.
         name: str. Name of the layer.
         dtype: str or dtype policy of the layer.
@@ -102,7 +130,7 @@ class Residual(Composite):
     Args:
         sublayer: Keras layer from `(B, T, hidden_dim)` to `(B, T, hidden_dim)`.
         norm_first: bool. Whether to normalise before the sublayer or after the addition.
-        normalization: str. `"layer"` or `"rms"`.
+        normalization: str. `"layer"`, `"rms"` or `"affine"` (a scale and a shift alone).
         epsilon: float. Added to the variance.
         dropout: float in `[0, 1)`. Rate at which the sublayer's outputs are dropped.
         stochastic_depth: float in `[0, 1)`. Rate at which the whole branch is dropped, for each

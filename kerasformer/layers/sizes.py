@@ -1,4 +1,6 @@
-"""The check of sizes that layers are made with."""
+"""The checks of sizes that layers are made with."""
+
+import numbers
 
 
 def check_sizes(**sizes):
@@ -17,3 +19,31 @@ def check_sizes(**sizes):
     for name, size in sizes.items():
         if size is not None and size < 1:
             raise ValueError(f"Expected {name} of at least 1, received {name}={size}.")
+
+
+def pair(name, value, smallest=1):
+    """Reads a size of an image, a patch or a step: one number for both axes, or two.
+
+    Args:
+        name: str. Name of the argument, for the error.
+        value: int, or pair of ints `(height, width)`.
+        smallest: int. The smallest number that is allowed, 1 or 0.
+
+    Returns:
+        Tuple `(height, width)`.
+
+    Raises:
+        ValueError: when `value` is neither.
+
+    Example:
+
+    >>> pair("patch_size", 4), pair("patch_size", [2, 3])
+    ((4, 4), (2, 3))
+    """
+    sizes = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(sizes) != 2 or not all(isinstance(x, numbers.Integral) and x >= smallest for x in sizes):
+        kind = "a positive integer" if smallest else "an integer of at least 0"
+        raise ValueError(
+            f"Expected {name} to be {kind} or a pair of them, received {name}={value!r}."
+        )
+    return sizes

@@ -17,8 +17,9 @@ from kerasformer.layers.residual import make_normalization
 class Encoder(BlockArguments):
     """Applies a stack of encoder blocks: a sequence into a sequence.
 
-    A pre-norm stack ends with one more normalisation. With a causal mask, or a mixer that is causal
-    by itself, it is the decoder-only model of language models, and decodes by `step`.
+    A pre-norm stack ends with one more normalisation, unless told otherwise. With a causal mask, or
+    a mixer that is causal by itself, it is the decoder-only model of language models, and decodes
+    by `step`.
 
     Args:
         num_layers: int. Number of blocks.
@@ -27,8 +28,10 @@ class Encoder(BlockArguments):
         intermediate_dim: int or `None`. Inner size of the feed-forward layers; `None` for none.
         mixer: Keras layer, list of layers or `None`. What mixes the positions of each block, see
             `EncoderBlock`; those of a list take turns, and block `i` gets `mixer[i % len(mixer)]`.
+        use_final_norm: bool. Whether a pre-norm stack ends with one more normalisation.
         **kwargs: the other arguments of `EncoderBlock`, `name` and `dtype` included;
-            `stochastic_depth` is the rate of the last block and falls linearly to 0 in the first.
+            `stochastic_depth` is the rate of the last block and falls linearly to 0 in the first,
+            or a list of the rate of each block.
 
     Call arguments:
         inputs: float tensor `(B, T, hidden_dim)`.
@@ -42,7 +45,8 @@ class Encoder(BlockArguments):
     Masking: as in `EncoderBlock`.
 
     Raises:
-        ValueError: as `EncoderBlock`, or for a list of no mixers or of more than `num_layers`.
+        ValueError: as `EncoderBlock`, or for a list of no mixers or of more than `num_layers`, or
+            of other than `num_layers` rates.
 
     Example:
 
@@ -70,12 +74,15 @@ class Encoder(BlockArguments):
         intermediate_dim=None,
         *,
         mixer=None,
+        use_final_norm=True,
         **kwargs,
     ):
         super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
         self.num_layers = num_layers
+        self.use_final_norm = use_final_norm
         if num_layers < 0:
             raise ValueError(f"Expected num_layers of at least 0, received {num_layers=}.")
+        self._depth_rates = self._rates_of_blocks()
         is_list = isinstance(mixer, (list, tuple))
         mixers = mixer if is_list else [mixer]
         if not 1 <= len(mixers) <= max(num_layers, 1):
@@ -93,14 +100,27 @@ class Encoder(BlockArguments):
         ]
         self.final_norm = (
             make_normalization(self.normalization, self.epsilon, "final_norm", self.dtype_policy)
-            if self.norm_first
+            if self.norm_first and use_final_norm
             else None
         )
 
+    def _rates_of_blocks(self):
+        """Lists the stochastic depth of each block."""
+        rates = self.stochastic_depth
+        if not isinstance(rates, (list, tuple)):
+            # Linear from 0 in the first block to the rate in the last, as Huang et al. found best.
+            last = max(self.num_layers - 1, 1)
+            return [rates * (index / last) for index in range(self.num_layers)]
+        if len(rates) != self.num_layers:
+            raise ValueError(
+                "Expected stochastic_depth to be a rate or a list of one for each of "
+                f"{self.num_layers} blocks, received stochastic_depth={rates!r}."
+            )
+        return list(rates)
+
     def _make_block(self, index, mixer):
         arguments = self.block_arguments()
-        # Linear from 0 in the first block to the rate in the last, as Huang et al. found best.
-        arguments["stochastic_depth"] *= index / max(self.num_layers - 1, 1)
+        arguments["stochastic_depth"] = self._depth_rates[index]
         name = f"block_{index}"
         arguments["seed"] = child_seed(self.seed, name)
         if self.seed is None and isinstance(mixer, keras.layers.Layer):
@@ -190,15 +210,19 @@ class Encoder(BlockArguments):
         return [block.grow_cache(x) for block, x in zip(self.blocks, cache, strict=True)]
 
     def get_config(self):
-        config = {"num_layers": self.num_layers, "mixer": copy_config(self._mixer_config)}
-        return {**super().get_config(), **config}
+        return {
+            **super().get_config(),
+            "num_layers": self.num_layers,
+            "mixer": copy_config(self._mixer_config),
+            "use_final_norm": self.use_final_norm,
+        }
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
 class Decoder(Encoder):
     """Applies a stack of decoder blocks: a sequence and a context into a sequence.
 
-    A pre-norm stack ends with one more normalisation.
+    A pre-norm stack ends with one more normalisation, unless told otherwise.
 
     Args:
         num_layers: int. Number of blocks.
@@ -207,8 +231,7 @@ class Decoder(Encoder):
         intermediate_dim: int or `None`. Inner size of the feed-forward layers; `None` for none.
         mixer: Keras layer, list of layers or `None`. What stands for self-attention in each block,
             see `DecoderBlock`; those of a list take turns.
-        **kwargs: the other arguments of `EncoderBlock`, `name` and `dtype` included;
-            `stochastic_depth` is the rate of the last block and falls linearly to 0 in the first.
+        **kwargs: the other arguments of `Encoder`, `name` and `dtype` included.
 
     Call arguments:
         inputs, context, inputs_mask, context_mask: as in `DecoderBlock`.

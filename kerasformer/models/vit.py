@@ -11,10 +11,11 @@ from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
 from kerasformer.layers.children import Composite, serialize_child
-from kerasformer.layers.embeddings.patches import PatchEmbedding, pair
+from kerasformer.layers.embeddings.patches import PatchEmbedding
 from kerasformer.layers.embeddings.prefix import PrefixTokens
 from kerasformer.layers.mixers.contract import takes
 from kerasformer.layers.positions.grids import grid_positions
+from kerasformer.layers.sizes import pair
 from kerasformer.layers.stacks import Encoder
 from kerasformer.models.vit_parts import (
     POOLS,
@@ -24,7 +25,7 @@ from kerasformer.models.vit_parts import (
     make_pool,
     make_positions,
 )
-from kerasformer.models.vit_variants import variant_arguments
+from kerasformer.models.vit_variants import VARIANTS, variant_arguments
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -40,8 +41,9 @@ class VisionTransformer(Composite, keras.Model):
         image_size: int or pair of ints `(height, width)`, for which positions are learned.
         num_layers: int. Blocks of the encoder.
         hidden_dim: int. Size of the sequence.
-        num_heads: int. Number of attention heads.
-        intermediate_dim: int. Inner size of the feed-forward layers.
+        num_heads: int or `None`. Number of attention heads; `None` beside a `mixer`.
+        intermediate_dim: int or `None`. Inner size of the feed-forward layers; `None` for none,
+            beside a `mixer` that needs none.
         num_classes: int or `None`. Number of classes, for a linear head that starts at zero;
             `None` or 0 for `heads` of your own, or for features.
         patch_size: int or pair of ints. Size of a patch, when there is no `stem`.
@@ -59,7 +61,8 @@ class VisionTransformer(Composite, keras.Model):
         distillation: bool. Whether a second token has a second head, to learn from a teacher.
         dropout: float. Rate after the positions and each sublayer.
         attention_dropout: float. Rate of the attention probabilities.
-        stochastic_depth: float. Rate at which the last block leaves sublayers out, see `Encoder`.
+        stochastic_depth: float, or list of floats. Rate at which the last block, or each block,
+            leaves sublayers out, see `Encoder`.
         layer_scale: float or `None`. Start of learned factors of each sublayer; `None` for none.
         activation: str or callable. Activation of the feed-forward layers.
         epsilon: float. Added to the variance by each normalisation.
@@ -99,13 +102,15 @@ class VisionTransformer(Composite, keras.Model):
         - [Darcet et al., 2023](https://arxiv.org/abs/2309.16588), registers
     """
 
+    VARIANTS = VARIANTS
+
     def __init__(
         self,
         image_size,
         num_layers,
         hidden_dim,
-        num_heads,
-        intermediate_dim,
+        num_heads=None,
+        intermediate_dim=None,
         num_classes=None,
         patch_size=None,
         stem=None,
@@ -263,7 +268,14 @@ class VisionTransformer(Composite, keras.Model):
         Raises:
             ValueError: for an unknown variant.
         """
-        return cls(image_size, num_classes=num_classes, **variant_arguments(variant, overrides))
+        arguments = variant_arguments(cls.VARIANTS, variant, overrides)
+        return cls(image_size, num_classes=num_classes, **arguments)
+
+    @property
+    def has_attention_scores(self):
+        """Whether every block can say what it attended to, as `return_attention_scores` asks."""
+        mixers = [block.self_attention.sublayer for block in self.encoder.blocks]
+        return all(takes(mixer, "return_attention_scores") for mixer in mixers)
 
     def grid_size(self, image_size=None):
         """Returns `(rows, columns)` of the patches of an image; `None` is an image of the model."""

@@ -61,11 +61,37 @@ VARIANTS = {
 }
 
 
-def variant_arguments(variant, overrides):
+def published(variants, variant):
+    """Finds a variant by its name.
+
+    Args:
+        variants: dict by name, such as `VARIANTS`.
+        variant: str. A key of `variants`.
+
+    Returns:
+        The value of the key.
+
+    Raises:
+        ValueError: for an unknown variant.
+
+    Example:
+
+    >>> published(VARIANTS, "S/16")["hidden_dim"]
+    384
+    """
+    if variant not in variants:
+        raise ValueError(
+            f"Expected variant to be one of {sorted(variants)}, received variant={variant!r}."
+        )
+    return variants[variant]
+
+
+def variant_arguments(variants, variant, overrides):
     """Returns the constructor's arguments of a published model.
 
     Args:
-        variant: str. A key of `VARIANTS`.
+        variants: dict by name, such as `VARIANTS`.
+        variant: str. A key of `variants`.
         overrides: dict of arguments that replace those of the variant; another `stem` or
             `patch_size` replaces its front door, whichever that is.
 
@@ -77,14 +103,10 @@ def variant_arguments(variant, overrides):
 
     Example:
 
-    >>> variant_arguments("S/16", {"dropout": 0.1})["hidden_dim"]
+    >>> variant_arguments(VARIANTS, "S/16", {"dropout": 0.1})["hidden_dim"]
     384
     """
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"Expected variant to be one of {sorted(VARIANTS)}, received variant={variant!r}."
-        )
-    arguments = dict(VARIANTS[variant])
+    arguments = dict(published(variants, variant))
     if "stem" in overrides or "patch_size" in overrides:
         arguments = {k: v for k, v in arguments.items() if k not in ("stem", "patch_size")}
     make_stem = arguments.get("stem")

@@ -56,7 +56,11 @@ def classify(
     if arguments or file is not None:
         paths = list(paths)  # Their number is then known to the bar.
     if attention is not None:
-        model.require("attention")
+        if "attention" not in model.signatures:
+            raise ValueError(
+                f"--model={model.folder} holds a model without attention, so that there is nothing "
+                f"to draw: leave out --attention={attention}."
+            )
         paths = list(paths)
         pictures = picture_paths("attention", attention, len(paths))
     with written_to(output) as write:

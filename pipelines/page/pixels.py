@@ -23,7 +23,6 @@ COARSE = 128  # pixels; a smaller image is shown with its pixels as squares
 OPACITY = 0.55
 COLORS = {0.0: (8, 16, 64), 0.5: (190, 50, 90), 1.0: (255, 225, 80)}  # red, green, blue by share
 FORMATS = "Pictures are BMP, GIF, JPEG, PNG or WebP files."
-OF_PIXELS = ("decode", "classify_pixels", "attention_pixels")  # signatures
 PICTURE, ROLLOUT = "picture", "rollout"
 
 
@@ -45,7 +44,7 @@ def tidy(contents: bytes, signatures: Mapping = MappingProxyType({})) -> bytes:
     if reason and not reason.startswith("animated"):
         raise ValueError(f"This file cannot be used: {reason}. {FORMATS}")
     try:
-        if signatures.keys() >= set(OF_PIXELS):
+        if _takes_pixels(signatures):
             pixels = signatures["decode"](image=tf.constant([contents]))["pixels"][0].numpy()
             return _png(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
         pixels = files.decode(contents).numpy()
@@ -56,12 +55,18 @@ def tidy(contents: bytes, signatures: Mapping = MappingProxyType({})) -> bytes:
     return _png(image)
 
 
+def _takes_pixels(signatures):
+    """Tells whether all that the page asks for can be asked with decoded pixels too."""
+    asked = [f"{name}_pixels" for name in ("classify", "attention") if name in signatures]
+    return signatures.keys() >= {"decode", *asked}
+
+
 def _reader(signatures: Mapping, contents: bytes):
     """Makes a function that calls a signature by its name with a picture that is kept.
 
     What this model has seen goes to it as it is. What another one has seen is a file like others.
     """
-    if signatures.keys() >= set(OF_PIXELS):
+    if _takes_pixels(signatures):
         pixels = np.asarray(Image.open(io.BytesIO(contents)))
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if pixels.shape == signatures["decode"](image=tf.constant([contents]))["pixels"].shape[1:]:
@@ -73,8 +78,8 @@ def answer(signatures: Mapping, state: State, pictures: Pictures) -> str:
     """Classifies the picture of a state and writes the answer as HTML.
 
     Args:
-        signatures: those of an exported classifier. Without `attention` no maps are shown, and
-            without its key `heads` (of an older export) the rollout alone.
+        signatures: those of an exported classifier. Without `attention` one sentence stands where
+            the maps would be, and without its key `heads` (of an older export) the rollout alone.
         state: with `model` and `picture`, and perhaps `view`.
         pictures: where the picture is kept.
 
@@ -93,6 +98,7 @@ def answer(signatures: Mapping, state: State, pictures: Pictures) -> str:
         maps = views(outputs["attention"], outputs.get("heads"))
         parts.append(looks(outputs["pixels"], maps, state))
     else:
+        parts.append('<p class="hint">This model has no attention to show.</p>')
         parts.append(f'<p class="hint">{anchor(state, "Link to this")}</p>')
     parts.append('<p class="hint">The links work as long as this server keeps the picture.</p>')
     return f'<div class="answer">{"".join(parts)}</div>'

@@ -27,6 +27,7 @@ from pipelines.runs.folder import (
     write_prepared,
 )
 from pipelines.training import precision, settings
+from pipelines.training.batch_statistics import synchronize
 from pipelines.training.rematerialization import rematerialize
 from pipelines.training.task import Data, Task
 from pipelines.training.trainer import Trainer
@@ -158,6 +159,8 @@ def prepare(
         model = task.begin(task.build(config, workdir), config, workdir, state is None)
         if config.train.remat:
             rematerialize(model)
+        if workers.strategy.num_replicas_in_sync > 1:
+            synchronize(model)
         trainer = Trainer(task, config, model, workers.strategy)
     if newest:  # In the chief; the other processes get the variables from it.
         trainer.restore(newest[0])

@@ -68,7 +68,8 @@ class Entry:
     `inputs` are tensors by argument name, of which the first is passed by position (or all in one
     dict, with `in_dict`), and `options` the other arguments of the call. `mask` says what becomes
     of Keras's mask: it is "kept" (and `True` for what stands before the sequence), "made" from the
-    inputs, "used" and gone, or there is "none". `output_dtype` is `None` for the compute dtype.
+    inputs, "used" and gone, or there is "none"; `reads_itself` says whether what is masked still
+    depends on itself. `output_dtype` is `None` for the compute dtype.
     """
 
     label: str
@@ -77,6 +78,7 @@ class Entry:
     options: dict = dataclasses.field(default_factory=dict)
     in_dict: bool = False
     mask: str = "kept"
+    reads_itself: bool = True
     output_dtype: str | None = None
 
     @property
@@ -109,7 +111,13 @@ class Entry:
         layer = self.make(name=self.name, **arguments)
         self.call(layer, self.values())
         rng = np.random.default_rng(zlib.crc32(self.label.encode()))
-        layer.set_weights([0.5 * rng.normal(size=w.shape) for w in layer.weights])
+        values = [0.5 * rng.normal(size=w.shape) for w in layer.weights]
+        # The moving variance of batch normalisation is none if it is below zero.
+        signed = [
+            abs(x) + 0.5 if w.name.endswith("variance") else x
+            for w, x in zip(layer.weights, values, strict=True)
+        ]
+        layer.set_weights(signed)
         return layer
 
     def mask_behind(self, values, length):

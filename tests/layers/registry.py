@@ -8,6 +8,7 @@ import functools
 import keras
 
 from kerasformer import layers, models
+from tests.layers import attention_entries, mlp_entries, sparse_entries
 from tests.layers.entries import (
     CONTEXT_DIM,
     GROUPED,
@@ -63,7 +64,6 @@ images = {"inputs": Spec((B, 6, 10, 3), "images")}
 token_ids = {"inputs": Spec((B, T), "ids")}
 sentences = {"source": Spec((B, S), "ids"), "target": Spec((B, T), "ids")}
 any_mask = {"attention_mask": Spec((B, T, T), "mask")}
-any_bias = {"position_bias": Spec((N, T, T))}
 any_positions = {"positions": Spec((B, T), "positions")}
 any_places = {"positions": Spec((1, T, 2), "coordinates")}
 grid = {"inputs": Spec((B, 1 + 2 * 3, HIDDEN))}  # behind a prefix token
@@ -124,6 +124,7 @@ separate = {
 }
 
 ENTRIES = [
+    *sparse_entries.ENTRIES,
     Entry("MultiHeadAttention self", attention, sequence),
     Entry("MultiHeadAttention causal scores", attention, sequence, causal | scored),
     Entry("MultiHeadAttention masked", attention, sequence | any_mask),
@@ -150,7 +151,9 @@ ENTRIES = [
         part(attention, use_rotary=True),
         sequence | any_places,
     ),
-    Entry("MultiHeadAttention biased", attention, sequence | any_bias),
+    Entry("MultiHeadAttention biased", attention, sequence | {"position_bias": Spec((N, T, T))}),
+    *attention_entries.ENTRIES,
+    *mlp_entries.ENTRIES,
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
     Entry(
         "TokenEmbedding plain",
@@ -251,11 +254,7 @@ ENTRIES = [
     Entry(
         "Residual post-norm",
         part(
-            residual,
-            part(keras.layers.Dense, HIDDEN),
-            norm_first=False,
-            epsilon=1e-5,
-            dropout=0.1,
+            residual, part(keras.layers.Dense, HIDDEN), norm_first=False, epsilon=1e-5, dropout=0.1
         ),
         sequence,
     ),
@@ -269,11 +268,19 @@ ENTRIES = [
         scored,
     ),
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
-    Entry("Encoder mixed", part(layers.Encoder, 2, mixer=[mixer, rotary_mixer], **mixed), sequence),
+    Entry(
+        "Encoder mixed",
+        part(layers.Encoder, 4, mixer=[*attention_entries.MIXERS, *sparse_entries.MIXERS], **mixed),
+        sequence,
+    ),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
-    Entry("Encoder in a grid", part(layers.Encoder, 2, **modern), sequence | any_places),
+    Entry(
+        "Encoder in a grid",
+        part(layers.Encoder, 2, use_final_norm=False, **modern),
+        sequence | any_places,
+    ),
     Entry("Decoder mixed", part(layers.Decoder, 2, num_heads=N, mixer=mixer, **mixed), pair),
-    Entry("Decoder modern", part(layers.Decoder, 1, **modern), pair, scored),
+    Entry("Decoder modern", part(layers.Decoder, 1, use_final_norm=False, **modern), pair, scored),
     Entry("PatchExtractor", part(layers.PatchExtractor, (3, 2)), images, mask="none"),
     Entry("PatchExtractor overlap", part(layers.PatchExtractor, 4, 3, "same"), images, mask="none"),
     Entry("PatchEmbedding", part(layers.PatchEmbedding, HIDDEN, (3, 2)), images, mask="none"),
@@ -389,6 +396,9 @@ ENTRIES = [
 # XLA, two replicas, mixed precision and files in a fresh process cost most to test, and are tested
 # on these alone. Every public layer is one of them or inside one of them.
 WHOLE_LABELS = {
+    *attention_entries.WHOLE_LABELS,
+    *mlp_entries.WHOLE_LABELS,
+    *sparse_entries.WHOLE_LABELS,
     "MultiHeadAttention biased",
     "MultiHeadAttention stretched",
     "LearnedPositionEmbedding given",

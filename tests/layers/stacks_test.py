@@ -128,11 +128,19 @@ class CompositionTest:
                 np.testing.assert_allclose(found, rates, atol=1e-9)
                 assert stack.get_config()["stochastic_depth"] == 0.4
 
-    def test_only_a_pre_norm_stack_ends_with_a_normalization(self, options):
+    def test_stochastic_depth_may_be_a_rate_for_each_block(self, options):
         for kind in (Encoder, Decoder):
-            names = [weight.path for weight in make_stack(kind, **options).weights]
-            has_one = any("final_norm" in name for name in names)
-            assert has_one == options.get("norm_first", True)
+            stack = kind(2, HIDDEN, HEADS, INNER, stochastic_depth=[0.3, 0.1], **options)
+            assert [block.stochastic_depth for block in stack.blocks] == [0.3, 0.1]
+            with pytest.raises(ValueError, match=r"of 3 blocks, received .*=\[0.3, 0.1\]"):
+                kind(3, HIDDEN, HEADS, INNER, stochastic_depth=[0.3, 0.1], **options)
+
+    def test_only_a_pre_norm_stack_ends_with_a_normalization_unless_told_otherwise(self, options):
+        for kind in (Encoder, Decoder):
+            for asked in (True, False):
+                stack = make_stack(kind, use_final_norm=asked, **options)
+                has_one = any("final_norm" in weight.path for weight in stack.weights)
+                assert has_one == (asked and options.get("norm_first", True))
 
     @pytest.mark.parametrize("length", [2, LENGTH])
     def test_several_tokens_at_once_equal_one_by_one(self, options, length):

@@ -289,6 +289,7 @@ class PixelsTest:
         assert [look["id"] for look in elements.of("figure")] == ["look-picture", "look-rollout"]
         elements, _ = self.answer({"classify": models["pixels"]["classify"]})
         assert not elements.of("figure") and elements.of("li")
+        assert "This model has no attention to show." in elements.texts
 
     def test_a_gray_image_is_shown_too(self):
         pixels = RANDOM.integers(0, 256, (5, 7, 1), np.uint8)

@@ -13,35 +13,9 @@ from keras import ops
 from kerasformer.layers.children import Composite
 from kerasformer.layers.embeddings.layout import check_images
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
+from kerasformer.layers.sizes import pair
 
 PADDINGS = ("valid", "same")
-
-
-def pair(name, value):
-    """Reads a size of an image, a patch or a step: one number for both axes, or two.
-
-    Args:
-        name: str. Name of the argument, for the error.
-        value: int, or pair of ints `(height, width)`.
-
-    Returns:
-        Tuple `(height, width)`.
-
-    Raises:
-        ValueError: when `value` is neither.
-
-    Example:
-
-    >>> pair("patch_size", 4), pair("patch_size", [2, 3])
-    ((4, 4), (2, 3))
-    """
-    sizes = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(sizes) != 2 or not all(isinstance(x, numbers.Integral) and x > 0 for x in sizes):
-        raise ValueError(
-            f"Expected {name} to be a positive integer or a pair of them, "
-            f"received {name}={value!r}."
-        )
-    return sizes
 
 
 def patch_grid(image_size, patch_size, strides=None, padding="valid"):

@@ -5,21 +5,17 @@ Letters: `B` batch, `T` query length, `S` key length, `N` query heads, `G` key a
 (`R = B * beams`).
 """
 
-import functools
-
 import keras
 from keras import ops
 
-from kerasformer.layers.children import Composite
-from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 from kerasformer.layers.masks import combine_masks
-from kerasformer.layers.mixers.dot_product import attend, scaled_dot_product_attention
-from kerasformer.layers.positions.rotary import RotaryEmbedding
-from kerasformer.layers.sizes import check_sizes
+from kerasformer.layers.mixers.caches import empty_cache, grow_cache
+from kerasformer.layers.mixers.dot_product import attend
+from kerasformer.layers.mixers.heads import AttentionHeads, check_sequence_shape
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class MultiHeadAttention(Composite):
+class MultiHeadAttention(AttentionHeads):
     """Lets each position of a sequence look at a sequence: its own, or a context.
 
     Called with `inputs` alone it is self-attention: one matrix product projects query, key and
@@ -83,106 +79,26 @@ class MultiHeadAttention(Composite):
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.2
     """
 
-    def __init__(
-        self,
-        hidden_dim,
-        num_heads,
-        num_key_value_heads=None,
-        key_dim=None,
-        use_bias=True,
-        dropout=0.0,
-        use_rotary=False,
-        rotary_max_wavelength=10000.0,
-        rotary_scaling=None,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        seed=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.hidden_dim = hidden_dim
-        self.num_heads = num_heads
-        self.num_key_value_heads = num_key_value_heads
-        self.key_dim = key_dim
-        self.use_bias = use_bias
-        self.dropout = dropout
-        self.use_rotary = use_rotary
-        self.rotary_max_wavelength = rotary_max_wavelength
-        self.rotary_scaling = rotary_scaling
-        self.kernel_initializer = kernel_initializer
-        self.bias_initializer = bias_initializer
-        self.seed = seed
-        self.supports_masking = True
-        self._check_arguments()
-        self._groups = num_heads if num_key_value_heads is None else num_key_value_heads
-        self._head_dim = hidden_dim // num_heads if key_dim is None else key_dim
-        policy = self.dtype_policy
-        self.output_dense = self._dense(hidden_dim, "output_dense")
-        self.dropout_layer = keras.layers.Dropout(
-            dropout, seed=seed, name="dropout_layer", dtype=policy
-        )
-        self.rotary_embedding = None
-        if use_rotary:
-            self.rotary_embedding = RotaryEmbedding(
-                rotary_max_wavelength, rotary_scaling, name="rotary_embedding", dtype=policy
-            )
-
-    def _check_arguments(self):
-        check_sizes(
-            hidden_dim=self.hidden_dim,
-            num_heads=self.num_heads,
-            num_key_value_heads=self.num_key_value_heads,
-            key_dim=self.key_dim,
-        )
-        if self.num_heads % (self.num_key_value_heads or self.num_heads):
-            raise ValueError(
-                "Expected num_key_value_heads to divide num_heads, received "
-                f"num_heads={self.num_heads} and num_key_value_heads={self.num_key_value_heads}."
-            )
-        if self.key_dim is None and self.hidden_dim % self.num_heads:
-            raise ValueError(
-                "Expected num_heads to divide hidden_dim (or a key_dim), received "
-                f"hidden_dim={self.hidden_dim} and num_heads={self.num_heads}."
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(
-                "Expected dropout to be at least 0 and less than 1, received "
-                f"dropout={self.dropout}."
-            )
-        is_default = self.rotary_max_wavelength == 10000 and self.rotary_scaling is None
-        if not self.use_rotary and not is_default:
-            raise ValueError(
-                "Expected use_rotary=True with rotary_max_wavelength or rotary_scaling, received "
-                f"use_rotary={self.use_rotary}."
-            )
-
     def build(self, inputs_shape, context_shape=None):
-        for name, shape in (("inputs", inputs_shape), ("context", context_shape)):
-            if shape is not None and (len(shape) != 3 or shape[-1] is None):
-                raise ValueError(
-                    f"Expected {name} of three axes with a known last size, received "
-                    f"shape={tuple(shape)}."
-                )
+        check_sequence_shape("inputs", inputs_shape)
+        if context_shape is not None:
+            check_sequence_shape("context", context_shape)
         # The projections depend on the kind of attention, which is known only here.
-        query_dim = self.num_heads * self._head_dim
-        key_value_dim = 2 * self._groups * self._head_dim
         self.is_cross_attention = context_shape is not None
         self._widths = [shape and shape[-1] for shape in (inputs_shape, context_shape)]
-        if self.is_cross_attention:
-            if self.use_rotary:
-                raise ValueError(
-                    "Expected context=None with use_rotary=True, received a context of "
-                    f"shape={tuple(context_shape)}."
-                )
-            self.query_dense = self._dense(query_dim, "query_dense")
-            self.query_dense.build(inputs_shape)
-            self.key_value_dense = self._dense(key_value_dim, "key_value_dense")
-            self.key_value_dense.build(context_shape)
-        else:
-            self.query_key_value_dense = self._dense(
-                query_dim + key_value_dim, "query_key_value_dense"
+        if not self.is_cross_attention:
+            self._build_own(inputs_shape)
+            return
+        if self.use_rotary:
+            raise ValueError(
+                "Expected context=None with use_rotary=True, received a context of "
+                f"shape={tuple(context_shape)}."
             )
-            self.query_key_value_dense.build(inputs_shape)
+        query_dim = self.num_heads * self._head_dim
+        self.query_dense = self._dense(query_dim, "query_dense")
+        self.query_dense.build(inputs_shape)
+        self.key_value_dense = self._dense(2 * self._groups * self._head_dim, "key_value_dense")
+        self.key_value_dense.build(context_shape)
         self.output_dense.build((*inputs_shape[:-1], query_dim))
 
     def call(
@@ -211,19 +127,22 @@ class MultiHeadAttention(Composite):
         # Pooling hands in one query, a batch of 1, for all examples of a context.
         batch = inputs.shape[0] if source.shape[0] == 1 else source.shape[0]
         shape = (batch, self.num_heads, inputs.shape[1], source.shape[1])
-        drop = functools.partial(self.dropout_layer, training=True)
-        outputs, scores = attend(
+        outputs, scores = self._attend(
             query,
             key,
             value,
             mask=combine_masks(key_mask, attention_mask, shape=shape),
             is_causal=use_causal_mask,
             position_bias=position_bias,
-            dropout=drop if training and self.dropout > 0 else None,
+            dropout=self._dropout_function(training),
             needs_scores=return_attention_scores,
         )
         outputs = self.output_dense(self._join_heads(outputs))
         return (outputs, scores) if return_attention_scores else outputs
+
+    def _attend(self, query, key, value, **options):
+        """Averages the values: what other kinds of attention replace."""
+        return attend(query, key, value, **options)
 
     def init_cache(self, batch_size, max_length):
         """Makes the empty cache of `step`: keys and values `(R, G, L, K)`.
@@ -235,18 +154,11 @@ class MultiHeadAttention(Composite):
         Returns:
             Tuple of two float tensors.
         """
-        cache = ops.zeros(
-            (batch_size, self._groups, max_length or 1, self._head_dim), self.compute_dtype
-        )
-        if max_length == 0:
-            # The index is empty only at run time, so the length stays unknown in a graph and may
-            # grow in a loop.
-            cache = ops.take(cache, ops.nonzero(ops.zeros((1,)))[0], axis=2)
-        return cache, ops.zeros_like(cache)
+        return empty_cache(batch_size, self._groups, max_length, self._head_dim, self.compute_dtype)
 
     def grow_cache(self, cache):
         """Makes room for one more token of each row: `(R, G, L + 1, K)`."""
-        return tuple(ops.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0))) for x in cache)
+        return grow_cache(cache)
 
     def step(self, inputs, cache, positions):
         """Attends from the next tokens of each row to themselves and the tokens before them.
@@ -261,16 +173,11 @@ class MultiHeadAttention(Composite):
             Tuple of the outputs `(R, T, hidden_dim)` and the cache with the tokens written to it.
         """
         self._check_kind(False)
-        positions = ops.cast(positions, "int32")[:, None]
-        positions = positions + ops.arange(ops.shape(inputs)[1], dtype="int32")
-        query, key, value = self._project_inputs(inputs, positions)
-        keys = _write(cache[0], key, positions)
-        values = _write(cache[1], value, positions)
-        seen = ops.arange(ops.shape(keys)[2], dtype="int32") <= positions[:, :, None]
-        outputs, _ = scaled_dot_product_attention(
-            query, keys, values, mask=combine_masks(None, seen)
-        )
-        return self.output_dense(self._join_heads(outputs)), (keys, values)
+        query, cache, positions = self._write_step(inputs, cache, positions)
+        seen = ops.arange(ops.shape(cache[0])[2], dtype="int32") <= positions[:, :, None]
+        # The reference, with scores that nobody reads: no kernel is faster for one query.
+        outputs, _ = self._attend(query, *cache, mask=combine_masks(None, seen), needs_scores=True)
+        return self.output_dense(self._join_heads(outputs)), cache
 
     def project_context(self, context):
         """Computes the keys and values `(B, G, S, K)` of a context `(B, S, context_dim)` once."""
@@ -296,40 +203,11 @@ class MultiHeadAttention(Composite):
         (rows, length, width), batch = ops.shape(inputs), ops.shape(keys)[0]
         inputs = ops.reshape(inputs, (batch, rows // batch * length, width))
         query = self._split_heads(self.query_dense(inputs), self.num_heads)
-        outputs, _ = scaled_dot_product_attention(
-            query, keys, values, mask=combine_masks(context_mask)
+        outputs, _ = self._attend(
+            query, keys, values, mask=combine_masks(context_mask), needs_scores=True
         )
         outputs = self.output_dense(self._join_heads(outputs))
         return ops.reshape(outputs, (rows, length, self.hidden_dim))
-
-    def _dense(self, units, name):
-        return keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            kernel_initializer=clone_initializer(self.kernel_initializer),
-            bias_initializer=clone_initializer(self.bias_initializer),
-            name=name,
-            dtype=self.dtype_policy,
-        )
-
-    def _project_inputs(self, inputs, positions=None):
-        heads = self.num_heads + 2 * self._groups
-        x = self._split_heads(self.query_key_value_dense(inputs), heads)
-        # `split`, not slices: the gradient of a slice is an array of zeros as large as `x`.
-        query, key, value = ops.split(x, [self.num_heads, self.num_heads + self._groups], axis=1)
-        if self.use_rotary:
-            query = self.rotary_embedding(query, positions=positions)
-            key = self.rotary_embedding(key, positions=positions)
-        return query, key, value
-
-    def _split_heads(self, x, num_heads):
-        batch, length, _ = ops.shape(x)
-        x = ops.reshape(x, (batch, length, num_heads, self._head_dim))
-        return ops.transpose(x, (0, 2, 1, 3))
-
-    def _join_heads(self, x):
-        batch, num_heads, length, width = ops.shape(x)
-        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, num_heads * width))
 
     def _check_call(self, inputs, context, use_causal_mask, positions):
         self._check_kind(context is not None)
@@ -338,21 +216,10 @@ class MultiHeadAttention(Composite):
                 "Expected context=None with use_causal_mask=True, received a context of "
                 f"shape={tuple(context.shape)}."
             )
-        if positions is not None and not self.use_rotary:
-            raise ValueError(
-                "Expected positions=None with use_rotary=False, received "
-                "use_rotary=False and a value for positions."
-            )
-        for name, tensor, width in zip(
-            ("inputs", "context"), (inputs, context), self._widths, strict=True
-        ):
-            if tensor is not None and (
-                len(tensor.shape) != 3 or tensor.shape[-1] not in (None, width)
-            ):
-                raise ValueError(
-                    f"Expected {name} of shape (B, T, {width}), for which layer "
-                    f"name={self.name!r} was built, received shape={tuple(tensor.shape)}."
-                )
+        self._check_positions(positions)
+        self._check_inputs("inputs", inputs, self._widths[0])
+        if context is not None:
+            self._check_inputs("context", context, self._widths[1])
 
     def _check_kind(self, is_cross_attention):
         if is_cross_attention != self.is_cross_attention:
@@ -362,41 +229,5 @@ class MultiHeadAttention(Composite):
                 f"name={self.name!r} was built, received one for {kinds[is_cross_attention]}."
             )
 
-    # Keras traces the call, because `return_attention_scores` changes what comes out of it.
-    compute_output_spec = keras.Operation.compute_output_spec
-
     def compute_output_shape(self, inputs_shape, context_shape=None):
-        return (*inputs_shape[:-1], self.hidden_dim)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "hidden_dim": self.hidden_dim,
-            "num_heads": self.num_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            "key_dim": self.key_dim,
-            "use_bias": self.use_bias,
-            "dropout": self.dropout,
-            "use_rotary": self.use_rotary,
-            "rotary_max_wavelength": self.rotary_max_wavelength,
-            "rotary_scaling": self.rotary_scaling,
-            "kernel_initializer": serialize_initializer(self.kernel_initializer),
-            "bias_initializer": serialize_initializer(self.bias_initializer),
-            "seed": self.seed,
-        }
-
-
-def _write(cache, entries, positions):
-    """Writes `(R, G, T, K)` into a cache `(R, G, L, K)` at positions `(R, T)`."""
-    if None not in (entries.shape[2], cache.shape[2]) and entries.shape[2] > cache.shape[2]:
-        raise ValueError(
-            f"Expected a cache with room for the {entries.shape[2]} tokens of a step, received one "
-            f"of length={cache.shape[2]}."
-        )
-    rows, groups, length, width = ops.shape(cache)
-    # Two indices an entry, so that a position past the end never is one of the next row.
-    row = ops.repeat(ops.arange(rows * groups, dtype="int32"), ops.shape(positions)[1])
-    index = ops.stack([row, ops.reshape(ops.repeat(positions, groups, axis=0), (-1,))], axis=1)
-    flat = ops.reshape(cache, (rows * groups, length, width))
-    flat = ops.scatter_update(flat, index, ops.reshape(entries, (-1, width)))
-    return ops.reshape(flat, (rows, groups, length, width))
+        return super().compute_output_shape(inputs_shape)

@@ -20,18 +20,53 @@ def attention_probabilities(query, key, mask=None, position_bias=None):
     Returns:
         Float tensor `(B, N, T, S)` of the dtype of `query`.
     """
-    scores = _grouped_matmul(query / query.shape[-1] ** 0.5, ops.swapaxes(key, -1, -2))
-    dtype = keras.backend.result_type(query.dtype, "float32")
-    scores = ops.cast(scores, dtype)
+    scores = attention_logits(query, key)
     if position_bias is not None:
-        scores = scores + ops.cast(position_bias, dtype)
+        scores = scores + ops.cast(position_bias, scores.dtype)
+    return ops.cast(masked_softmax(scores, mask), query.dtype)
+
+
+def attention_logits(query, key):
+    """Computes `Q Kᵀ / sqrt(K)`.
+
+    Args:
+        query: float tensor `(B, N, T, K)`.
+        key: float tensor `(B, G, S, K)`, `G` a divisor of `N`.
+
+    Returns:
+        Float tensor `(B, N, T, S)`, of float32 at least.
+
+    Example:
+
+    >>> attention_logits(ops.ones((1, 1, 1, 4)), ops.ones((1, 1, 2, 4))).numpy().tolist()
+    [[[[2.0, 2.0]]]]
+    """
+    scores = grouped_matmul(query / query.shape[-1] ** 0.5, ops.swapaxes(key, -1, -2))
+    return ops.cast(scores, keras.backend.result_type(query.dtype, "float32"))
+
+
+def masked_softmax(scores, mask=None):
+    """Computes a softmax over the keys that the mask allows; a row of no key gets zeros.
+
+    Args:
+        scores: float tensor `(B, N, T, S)`, of float32 at least.
+        mask: boolean tensor that broadcasts to it, `True` = attend, or `None`.
+
+    Returns:
+        Float tensor `(B, N, T, S)`.
+
+    Example:
+
+    >>> masked_softmax(ops.ones((2, 3)), ops.array([[True, True, False], [False] * 3])).numpy()
+    array([[0.5, 0.5, 0. ],
+           [0. , 0. , 0. ]], dtype=float32)
+    """
     if mask is None:
-        return ops.cast(ops.softmax(scores), query.dtype)
+        return ops.softmax(scores)
     # Adding to all scores is cheaper than selecting among them, forwards and backwards; the
     # product makes rows without any key zero.
-    real = ops.cast(mask, dtype)
-    probabilities = ops.softmax(scores + 1e9 * (real - 1.0)) * real
-    return ops.cast(probabilities, query.dtype)
+    real = ops.cast(mask, scores.dtype)
+    return ops.softmax(scores + 1e9 * (real - 1.0)) * real
 
 
 def scaled_dot_product_attention(query, key, value, mask=None, position_bias=None, dropout=None):
@@ -62,7 +97,7 @@ def scaled_dot_product_attention(query, key, value, mask=None, position_bias=Non
     """
     probabilities = attention_probabilities(query, key, mask, position_bias)
     weights = probabilities if dropout is None else dropout(probabilities)
-    return _grouped_matmul(weights, value), probabilities
+    return grouped_matmul(weights, value), probabilities
 
 
 def fused_attention(query, key, value, mask=None, is_causal=False):
@@ -166,8 +201,21 @@ def _has_fast_kernel():
     return keras.backend.backend() == "torch"
 
 
-def _grouped_matmul(x, y):
-    """Multiplies `(B, N, T, a)` by `(B, G, a, b)`: the heads of a group share `y`, uncopied."""
+def grouped_matmul(x, y):
+    """Multiplies `(B, N, T, a)` by `(B, G, a, b)`: the heads of a group share `y`, uncopied.
+
+    Args:
+        x: float tensor `(B, N, T, a)`.
+        y: float tensor `(B, G, a, b)`, `G` a divisor of `N`.
+
+    Returns:
+        Float tensor `(B, N, T, b)`.
+
+    Example:
+
+    >>> tuple(grouped_matmul(ops.ones((1, 6, 5, 2)), ops.ones((1, 3, 2, 7))).shape)
+    (1, 6, 5, 7)
+    """
     batch, num_heads, length, width = ops.shape(x)
     groups = y.shape[1]
     if groups == num_heads:

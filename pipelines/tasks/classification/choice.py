@@ -24,19 +24,18 @@ from pipelines.images.listing import (
 )
 from pipelines.images.splits import path_and_part, shares_of
 from pipelines.tasks.classification.config import check_numbers, image_size
+from pipelines.tasks.classification.models import family, left_out
 
 SAMPLE = 200  # pictures whose headers are read
 GRAY = ("1", "L", "LA", "I", "I;16")
 SMALL_SIDE = 48  # pixels; of pictures up to this side the model sees every pixel
 SMALL = {
-    "model.variant": "CCT-4/3x3",
     "model.image_size": 32,
     "serve.crop": 1.0,
     "augment.padding": 4,
     "augment.min_area": 1.0,
 }
 PHOTOGRAPHS = {
-    "model.variant": "CCT-4/7x2",
     "model.image_size": 224,
     "serve.crop": 0.875,
     "augment.padding": 0,
@@ -52,7 +51,7 @@ SLOW_AVERAGE = 3000  # steps from which on the moving average looks back a thous
 PARTS = ("data", "augment", "model", "train", "serve")
 OF_DATA = ("data.format", "data.train", "data.validation", "data.test", "data.channels")
 OF_TRAINING = ("train.epochs", "train.batch_size", "train.learning_rate", "train.ema")
-CHOSEN = {*OF_DATA, *OF_TRAINING, *SMALL, "augment.flip"}
+CHOSEN = {*OF_DATA, *OF_TRAINING, *SMALL, "model.variant", "augment.flip"}
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -67,6 +66,14 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Raises:
         ValueError: when there are no pictures where `data.folder` says, or a value is no number.
     """
+    model = family(config)
+    model = family(config)
+    if left := left_out(config):
+        print(
+            f"Left out of model.name={config.model.name}, which has no use for them: "
+            f"{', '.join(f'model.{key}' for key in left)}",
+            flush=True,
+        )
     flat = {f"{part}.{key}": value for part in PARTS for key, value in config[part].items()}
     wanted = [key for key, value in flat.items() if isinstance(value, str) and value == "auto"]
     if not CHOSEN.intersection(wanted):
@@ -84,7 +91,9 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     listing, count = _training_pictures(config)
     side, is_gray = _look(listing)
     choose({"data.channels": 1 if is_gray else 3, "augment.flip": 0.0 if is_gray else 0.5})
-    choose(SMALL if side <= SMALL_SIDE else PHOTOGRAPHS)
+    is_small = side <= SMALL_SIDE
+    choose(SMALL if is_small else PHOTOGRAPHS)
+    choose({"model.variant": model.small if is_small else model.large})
     choose(_training(config, count))
     listed = ", ".join(f"{key}={value}" for key, value in chosen.items())
     print(

@@ -23,7 +23,8 @@ class Classifier(tf.Module):
     An image file of more than `MAX_PIXELS` pixels is refused before it is decoded.
 
     Args:
-        model: built `VisionTransformer`.
+        model: built model of any family; one without attention scores gets no signatures
+            `attention` and `attention_pixels`.
         description: dict of `class_names`, `channels`, `mean` and `deviation`; with `"labels":
             "multi"` each class has a probability by itself.
         image_size: pair `(h, w)` of the model.
@@ -46,7 +47,12 @@ class Classifier(tf.Module):
         self.predict = tf.function(self._predict, input_signature=[image])
         self.classify_pixels = tf.function(self._classify_pixels, input_signature=[pixels])
         self.embed_pixels = tf.function(self._embed_pixels, input_signature=[pixels])
-        self.attention_pixels = tf.function(self._attention_pixels, input_signature=[pixels])
+        # A `tf.Module` is exported with all of its functions, so that a model without attention
+        # must not have these.
+        self._has_attention = getattr(model, "has_attention_scores", False)
+        if self._has_attention:
+            self.attention = tf.function(self._attention, input_signature=[IMAGE])
+            self.attention_pixels = tf.function(self._attention_pixels, input_signature=[pixels])
 
     @tf.function(input_signature=[IMAGE])
     def classify(self, image):
@@ -115,8 +121,7 @@ class Classifier(tf.Module):
         """Does the same with decoded images, uint8 `(B, h, w, c)`."""
         return {"features": self.model.features(normalize(pixels, *self.normalization))}
 
-    @tf.function(input_signature=[IMAGE])
-    def attention(self, image):
+    def _attention(self, image):
         """Shows where the model looked: by attention rollout, and in each head of each block.
 
         Args:
@@ -151,18 +156,19 @@ class Classifier(tf.Module):
 
     def signatures(self) -> dict:
         """Returns the functions to export under their names."""
-        return {
+        functions = {
             "serving_default": self.classify,
             "classify": self.classify,
             "predict": self.predict,
             "embed": self.embed,
-            "attention": self.attention,
             "decode": self.decode,
             "serving_default_pixels": self.classify_pixels,
             "classify_pixels": self.classify_pixels,
             "embed_pixels": self.embed_pixels,
-            "attention_pixels": self.attention_pixels,
         }
+        if self._has_attention:
+            functions |= {"attention": self.attention, "attention_pixels": self.attention_pixels}
+        return functions
 
     def runtime_functions(self, format: str) -> dict:
         """Returns the functions that other runtimes take: `predict`, because they decode no files.

@@ -10,11 +10,11 @@ from typing import Any
 import ml_collections
 
 from kerasformer.layers.embeddings.patches import pair
-from kerasformer.models.vit_variants import VARIANTS
 from pipelines.images.augmentation import Recipe
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import KEYS
 from pipelines.runs.config import check_choices, check_keys, check_ranges
+from pipelines.tasks.classification import models
 from pipelines.training import settings
 
 METRICS: tuple[str, ...] = ("loss", "top1", "top5")
@@ -41,7 +41,7 @@ DEFAULTS: dict[str, Any] = {
         "max_pixels": MAX_PIXELS,
     },
     "augment": dataclasses.asdict(Recipe()),
-    "model": {"variant": "ViT-Lite-7/4", "image_size": 32},
+    "model": {"name": "vit", "variant": "ViT-Lite-7/4", "image_size": 32},
     "start": {
         "workdir": "",  # A run whose weights this one begins with.
         "freeze": False,  # Whether only the heads are trained (a linear probe).
@@ -74,9 +74,9 @@ DEFAULTS: dict[str, Any] = {
 def default_config() -> ml_collections.ConfigDict:
     """Returns a config with every key that the task and the training loop read.
 
-    A config file changes what it needs to. `model` holds a variant, an `image_size` and any
-    argument of `VisionTransformer`; `data` is what `images.labelled.read_images` reads; `augment`
-    the fields of `images.augmentation.Recipe`.
+    A config file changes what it needs to. `model` holds the `name` of a family of `models.MODELS`,
+    a `variant` of it, an `image_size` and any argument of its models; `data` is what
+    `images.labelled.read_images` reads; `augment` the fields of `images.augmentation.Recipe`.
     """
     config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS), type_safe=False).lock()
     for part in (config.data, config.model):
@@ -96,9 +96,9 @@ def check(config: ml_collections.ConfigDict) -> None:
         {
             "data.sampling": (config.data.sampling, ("all", "balanced")),
             "teacher.kind": (config.teacher.kind, ("hard", "soft")),
-            "model.variant": (config.model.variant, VARIANTS),
         }
     )
+    models.check(config)
     ranges = {
         "train.batch_size": (config.train.batch_size, 1, math.inf),
         "serve.batch_size": (config.serve.batch_size, 1, math.inf),

@@ -20,7 +20,7 @@ class Distiller(keras.Model):
     It has the variables of the student alone: the teacher is neither trained nor saved with it.
 
     Args:
-        student: built `VisionTransformer`.
+        student: built model of any family.
         teacher: `Teacher`.
         **kwargs: passed to `keras.Model`.
     """
@@ -117,7 +117,7 @@ def _load_file(path):
     except (OSError, TypeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"Cannot load teacher.model={path}: {reason}") from error
-    # A `VisionTransformer` has no input_shape, as it takes images of any size.
+    # A model of ours may have no input_shape, as it takes images of any size.
     size = getattr(model, "image_size", None) or getattr(model, "input_shape", None)
     if isinstance(size, tuple) and len(size) == 4:
         size = size[1:3]
@@ -144,7 +144,7 @@ def distillation_loss(model: Distiller, images, cross_entropy, config):
         - [Touvron et al., 2020](https://arxiv.org/abs/2012.12877), section 4, the hard kind
     """
     student = model.student
-    if student.distillation:
+    if getattr(student, "distillation", False):
         on_labels, on_teacher = student(images, training=True, return_both_heads=True)
     else:
         on_labels = on_teacher = student(images, training=True)

@@ -8,16 +8,21 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
     the target's weights, and random states do too.
 
     Args:
-        source: built `VisionTransformer`.
-        target: built `VisionTransformer` of the same name and sizes.
+        source: built model of one of the families of `models.MODELS`.
+        target: built model of the same family, name and sizes.
         with_heads: whether heads for as many classes are copied too.
 
     Raises:
         ValueError: when the models differ in more than their heads and grids; nothing has been
             copied then.
     """
+    if type(source) is not type(target):
+        raise ValueError(
+            f"Expected the model to begin with to be a {type(target).__name__}, received a "
+            f"{type(source).__name__}."
+        )
     source_weights, target_weights = _weights(source), _weights(target)
-    table = getattr(target.grid_positions, "table", None)
+    table = getattr(getattr(target, "grid_positions", None), "table", None)
     pairs = []
     for path in {**target_weights, **source_weights}:
         variable, value = target_weights.get(path), source_weights.get(path)
@@ -40,5 +45,12 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
 
 
 def _weights(model):
-    # Random states have no path that is the same in two models.
-    return {v.path: v for v in model.variables if v.name != "seed_generator_state"}
+    """Lists weights by names that are the same in two models, random states left out."""
+    # Networks of Keras have layers whose names are counted on from one model to the next.
+    trunk = getattr(model, "trunk", None)
+    numbers = {id(v): number for number, v in enumerate(trunk.variables)} if trunk else {}
+    return {
+        f"{model.name}/trunk/{numbers[id(v)]}" if id(v) in numbers else v.path: v
+        for v in model.variables
+        if v.name != "seed_generator_state"
+    }

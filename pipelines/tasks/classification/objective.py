@@ -8,7 +8,6 @@ import ml_collections
 from keras import ops
 
 from kerasformer.losses import smoothed_cross_entropy
-from kerasformer.models import VisionTransformer
 from pipelines.data.sources import expanded
 from pipelines.images.description import read_description
 from pipelines.runs.config import complete, read_config
@@ -16,6 +15,7 @@ from pipelines.runs.weights import load_model
 from pipelines.tasks.classification.config import default_config, image_size
 from pipelines.tasks.classification.distillation import Distiller, distillation_loss, load_teacher
 from pipelines.tasks.classification.fine_tuning import copy_weights
+from pipelines.tasks.classification.models import make
 
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
@@ -25,18 +25,7 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
         ValueError: when `config.model` has a key that the model does not take.
     """
     description = read_description(workdir)
-    arguments = config.model.to_dict()
-    try:
-        model = VisionTransformer.from_variant(
-            arguments.pop("variant"),
-            arguments.pop("image_size"),
-            num_classes=len(description["class_names"]),
-            name="vit",
-            dtype=config.train.precision,
-            **arguments,
-        )
-    except TypeError as error:
-        raise ValueError(f"config.model={config.model.to_dict()} is wrong: {error}.") from error
+    model = make(config, len(description["class_names"]))
     model.build((None, *image_size(config), description["channels"]))
     return model
 
@@ -50,6 +39,8 @@ def begin(
         first, _, first_description = _load_run(expanded(config.start.workdir))
         same_classes = first_description["class_names"] == description["class_names"]
         copy_weights(first, model, with_heads=same_classes)
+    if config.model.get("weights") and is_new:
+        model.load_published(config.model.weights)
     if config.start.freeze:
         for layer in model.layers:
             layer.trainable = "head" in layer.name

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasformer.layers.positions.grids import resize_grid
-from kerasformer.models import VisionTransformer
+from kerasformer.models import ConvMixer, VisionTransformer
 from pipelines.tasks.classification.fine_tuning import copy_weights
 
 RANDOM = np.random.default_rng(0)
@@ -76,6 +76,16 @@ class CopyTest:
         images = RANDOM.normal(size=(2, 8, 8, 3)).astype(np.float32)
         np.testing.assert_allclose(source.features(images), target.features(images), rtol=1e-5)
 
+    def test_a_trunk_is_copied_with_its_statistics(self):
+        source, target = (ConvMixer(8, 7, 1, 3, 2, classes, name="x") for classes in (5, 3))
+        for model in (source, target):
+            model.build()
+            model.set_weights([RANDOM.random(w.shape) for w in model.get_weights()])
+        head = target.head.get_weights()
+        copy_weights(source, target, with_heads=False)
+        assert_same(source.trunk.get_weights(), target.trunk.get_weights())
+        assert_same(head, target.head.get_weights())
+
     def test_the_source_and_random_states_stay_as_they_were(self):
         source, target = make(), make()
         states = [v for v in target.variables if v.name == "seed_generator_state"]
@@ -87,6 +97,10 @@ class CopyTest:
 
 
 class RefusalTest:
+    def test_a_model_of_another_family_is_one_sentence(self):
+        with pytest.raises(ValueError, match="to be a ConvMixer, received a VisionTransformer"):
+            copy_weights(make(), ConvMixer(8, 7, 1, 3, 2, 5))
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

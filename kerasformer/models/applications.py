@@ -1,0 +1,133 @@
+"""The networks of `keras.applications` as models of this library: VGG, ResNet, MobileNet, ..."""
+
+import inspect
+import os
+import re
+from pathlib import Path
+
+import keras
+
+from kerasformer.models.trunks import TrunkClassifier
+from kerasformer.models.vit_variants import published
+
+NOT_TOP = re.compile(r"(weights|notop|\d*tf|\d+float).*notop|notop")
+
+
+@keras.saving.register_keras_serializable(package="kerasformer")
+class KerasApplication(TrunkClassifier):
+    """Classifies images by a network of `keras.applications`, with a linear head of its own.
+
+    The trunk is the network without its top; the head reads the mean of its last features. Images
+    are normalised as for all other models, and not as the network's own `preprocess_input` does.
+
+    Args:
+        variant: str. A network by its name in `keras.applications`, such as `"VGG16"`.
+        image_size: int or pair of ints `(height, width)` of the images.
+        num_classes: int or `None`. Number of classes; `None` or 0 for features.
+        **kwargs: passed to `keras.Model` (`name`, `dtype`, ...).
+
+    Call arguments:
+        inputs: float tensor `(B, height, width, channels)`, normalised as in training.
+
+    Returns:
+        float32 logits `(B, num_classes)`, or features `(B, features)` without a head.
+
+    Raises:
+        ValueError: for an unknown variant, or images that are too small for it.
+
+    Example:
+
+    >>> model = KerasApplication("MobileNet", image_size=32, num_classes=10)
+    >>> model.image_size, model.num_classes
+    (32, 10)
+    """
+
+    VARIANTS = {
+        name: network
+        for name, network in vars(keras.applications).items()
+        if name[0].isupper() and callable(network)
+    }
+
+    def __init__(self, variant, image_size, num_classes=None, **kwargs):
+        super().__init__(image_size, num_classes, **kwargs)
+        published(self.VARIANTS, variant)
+        self.variant = variant
+
+    @classmethod
+    def from_variant(cls, variant, image_size, num_classes=None, weights=None, **overrides):
+        """Makes a network.
+
+        Args:
+            variant: str. Its name in `keras.applications`.
+            image_size: int or pair of ints `(height, width)`.
+            num_classes: int or `None`. Number of classes; `None` or 0 for features.
+            weights: `None`, or `"imagenet"` to begin with these, see `load_published`.
+            **overrides: `name`, `dtype`, ...
+
+        Returns:
+            A `KerasApplication`, built for three channels where it has published weights.
+
+        Raises:
+            ValueError: for an unknown variant, or weights that are not there.
+        """
+        model = cls(variant, image_size, num_classes, **overrides)
+        if weights is not None:
+            model.build()
+            model.load_published(weights)
+        return model
+
+    def load_published(self, weights):
+        """Loads published weights into the trunk of the built model.
+
+        They must lie where Keras keeps what it has downloaded: nothing is downloaded here.
+
+        Args:
+            weights: `"imagenet"`.
+
+        Raises:
+            ValueError: for others, or when they are not there, or do not fit.
+        """
+        if weights != "imagenet":
+            raise ValueError(f"Expected weights to be 'imagenet', received weights={weights!r}.")
+        self.trunk.get_layer("network").load_weights(weights_file(self.variant))
+
+    def make_trunk(self, images):
+        network = self.VARIANTS[self.variant]
+        options = {"include_top": False, "weights": None, "pooling": "avg"}
+        if "include_preprocessing" in inspect.signature(network).parameters:
+            options["include_preprocessing"] = False
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self.dtype_policy)  # The networks take no dtype.
+        try:
+            model = network(input_shape=images.shape[1:], name="network", **options)
+        finally:
+            keras.config.set_dtype_policy(before)
+        return model(images)
+
+    def get_config(self):
+        return {**super().get_config(), "variant": self.variant}
+
+
+def weights_file(variant):
+    """Finds the ImageNet weights of a network without its top, as Keras has downloaded them.
+
+    Args:
+        variant: str. Name of the network in `keras.applications`.
+
+    Returns:
+        str, the path of the file.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    folder = Path(os.environ.get("KERAS_HOME", "~/.keras"), "models").expanduser()
+    plain = variant.lower()
+    for path in sorted(folder.glob("*.h5")):
+        name = re.sub("[^a-z0-9]", "", path.stem.lower()).removeprefix("weights")
+        if name.startswith(plain) and NOT_TOP.match(name.removeprefix(plain)):
+            return str(path)
+    raise ValueError(
+        f"Expected the ImageNet weights of {variant} in {folder}, where "
+        f"keras.applications.{variant}(include_top=False) puts them, received weights='imagenet' "
+        "and no such file."
+    )

@@ -1,0 +1,20 @@
+"""Batch normalisation on several replicas: statistics of the whole batch, the same on each."""
+
+import keras
+
+from kerasformer.layers.children import layers_inside
+
+
+def synchronize(model: keras.Model) -> None:
+    """Makes each batch normalisation of a model use the rows of all replicas.
+
+    Keras's layers use those of their own replica, and each replica keeps moving averages of its
+    own, of which a checkpoint would hold the first. With this, replicas compute what one device
+    computes of the same batch.
+
+    Args:
+        model: a built Keras model; it stays changed.
+    """
+    for layer in layers_inside(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True

@@ -1,0 +1,92 @@
+"""MLP-Mixer and ResMLP against the published code: numbers of parameters, and outputs."""
+
+import numpy as np
+import pytest
+
+from kerasformer.layers import FeedForwardMixing, TokenMixing
+from kerasformer.models import MLPMixer
+from tests.peers import samples
+
+# Of timm; H/14 as the paper says, in millions.
+PUBLISHED = {
+    "S/32": 19_104_624,
+    "S/16": 18_528_264,
+    "B/32": 60_293_428,
+    "B/16": 59_880_472,
+    "L/32": 206_939_264,
+    "L/16": 208_196_168,
+    "ResMLP-12/16": 15_350_872,
+    "ResMLP-24/16": 30_020_680,
+    "ResMLP-36/16": 44_690_488,
+    "ResMLP-B-24/8": 129_138_280,
+}
+NAMES = [
+    ("patch_embedding/dense", "stem/proj"),
+    ("encoder/block_", "blocks/"),
+    ("encoder/final_norm", "norm"),
+    ("self_attention/norm", "norm1"),
+    ("feed_forward/norm", "norm2"),
+    ("norm(.?)/scale", r"norm\1.alpha"),
+    ("norm(.?)/shift", r"norm\1.beta"),
+    ("self_attention/scale", "ls1"),
+    ("feed_forward/scale", "ls2"),
+    ("self_attention/mixer/network/inner_dense", "mlp_tokens/fc1"),
+    ("self_attention/mixer/network/output_dense", "mlp_tokens/fc2"),
+    ("self_attention/mixer/network", "linear_tokens"),
+    ("feed_forward/feed_forward/inner_dense", "mlp_channels/fc1"),
+    ("feed_forward/feed_forward/output_dense", "mlp_channels/fc2"),
+]
+SMALL = {"patch_size": 4, "num_layers": 2, "hidden_dim": 12, "intermediate_dim": 24}
+
+
+def count_parameters(family, variant, image_size=224):
+    """Counts from a model of one block; the arithmetic adds the others."""
+    model = family.from_variant(variant, image_size, 1000, num_layers=1)
+    model.build()
+    others = family.VARIANTS[variant]["num_layers"] - 1
+    return model.count_params() + others * model.encoder.blocks[0].count_params()
+
+
+class PublishedTest:
+    @pytest.mark.parametrize("variant", PUBLISHED)
+    def test_parameters_are_as_many(self, variant):
+        assert count_parameters(MLPMixer, variant) == PUBLISHED[variant]
+
+    def test_the_largest_has_as_many_as_the_paper_says(self):
+        assert round(count_parameters(MLPMixer, "H/14") / 1e6) == 432
+
+    @pytest.mark.parametrize(
+        ("family", "variant"), [("mlp_mixer", "S/16"), ("res_mlp", "ResMLP-12/16")]
+    )
+    def test_outputs_are_those_of_timm(self, family, variant):
+        images, expected, arrays = samples.read(family)
+        token_dim = {"token_dim": 9} if family == "mlp_mixer" else {}
+        model = MLPMixer.from_variant(variant, (8, 12), 5, **SMALL, **token_dim)
+        model.build()
+        samples.copy_weights(model, arrays, NAMES)
+        np.testing.assert_allclose(model(images), expected, atol=1e-4)
+
+
+class VariantTest:
+    def test_overrides_reach_the_mixer(self):
+        model = MLPMixer.from_variant("S/16", 32, hidden_dim=24, num_layers=1, dropout=0.1)
+        mixer = model.encoder.blocks[0].self_attention.sublayer
+        assert isinstance(mixer, TokenMixing)
+        assert (mixer.intermediate_dim, mixer.dropout) == (12, 0.1)
+        assert not model.has_attention_scores
+
+    def test_a_stack_of_feed_forward_layers_keeps_class_token_and_positions(self):
+        model = MLPMixer.from_variant("FF-Ti/16", 32, num_layers=1)
+        model.build()
+        mixer = model.encoder.blocks[0].self_attention.sublayer
+        assert isinstance(mixer, FeedForwardMixing)
+        assert mixer.network.intermediate_dim == 4 * (1 + 2 * 2)
+        assert (model.pool, model.positions) == ("class", "learned")
+
+    def test_an_image_of_another_size_is_refused_in_one_sentence(self):
+        model = MLPMixer.from_variant("Lite-4/4", 16, 3, num_layers=1)
+        model(np.zeros((1, 16, 16, 3)))
+        with pytest.raises(
+            ValueError, match="Expected inputs of length 16, .*received shape=.1, 25"
+        ):
+            model(np.zeros((1, 20, 20, 3)))
