@@ -8,7 +8,7 @@ import functools
 import keras
 
 from kerasformer import layers, models
-from tests.layers import mlp_entries, sparse_entries
+from tests.layers import attention_entries, mlp_entries, sparse_entries
 from tests.layers.entries import (
     CONTEXT_DIM,
     GROUPED,
@@ -64,7 +64,6 @@ images = {"inputs": Spec((B, 6, 10, 3), "images")}
 token_ids = {"inputs": Spec((B, T), "ids")}
 sentences = {"source": Spec((B, S), "ids"), "target": Spec((B, T), "ids")}
 any_mask = {"attention_mask": Spec((B, T, T), "mask")}
-any_bias = {"position_bias": Spec((N, T, T))}
 any_positions = {"positions": Spec((B, T), "positions")}
 any_places = {"positions": Spec((1, T, 2), "coordinates")}
 grid = {"inputs": Spec((B, 1 + 2 * 3, HIDDEN))}  # behind a prefix token
@@ -72,31 +71,12 @@ causal, scored = {"use_causal_mask": True}, {"return_attention_scores": True}
 
 attention = part(layers.MultiHeadAttention, HIDDEN, N)
 grouped_attention = part(layers.MultiHeadAttention, HIDDEN, use_bias=False, dropout=0.1, **GROUPED)
-stretched = {
-    "use_rotary": True,
-    "rotary_max_wavelength": 500.0,
-    "rotary_scaling": ("ntk", 3.0),
-    "kernel_initializer": "he_normal",
-    "bias_initializer": keras.initializers.RandomNormal(stddev=0.1),
-    "dropout": 0.1,
-    "seed": 3,
-}
 block = {"hidden_dim": HIDDEN, "num_heads": N, "intermediate_dim": INTERMEDIATE}
 # A rate so small that no gradient is left out.
 scaled = {"stochastic_depth": 1e-3, "layer_scale": 0.5}
-asking = {
-    "dropout": 0.1,
-    "attention_dropout": 0.1,
-    "activation": keras.activations.elu,
-    "layer_scale": None,
-    "epsilon": 1e-5,
-    "seed": 5,
-}
 # Patterns, of which every block makes a copy.
 mixer = layers.MultiHeadAttention(HIDDEN, N, dropout=0.1)
 rotary_mixer = layers.MultiHeadAttention(HIDDEN, N, use_rotary=True)
-talking = layers.TalkingHeadsAttention(HIDDEN, N)
-linear = layers.LinearAttention(HIDDEN, N)
 mixed = {
     "hidden_dim": HIDDEN,
     "intermediate_dim": INTERMEDIATE,
@@ -154,7 +134,16 @@ ENTRIES = [
     Entry("MultiHeadAttention rotary", part(attention, use_rotary=True), sequence),
     Entry(
         "MultiHeadAttention stretched",
-        part(attention, **stretched),
+        part(
+            attention,
+            use_rotary=True,
+            rotary_max_wavelength=500.0,
+            rotary_scaling=("ntk", 3.0),
+            kernel_initializer="he_normal",
+            bias_initializer=keras.initializers.RandomNormal(stddev=0.1),
+            dropout=0.1,
+            seed=3,
+        ),
         sequence | {"attention_mask": Spec((T, T), "mask")},
     ),
     Entry(
@@ -162,29 +151,8 @@ ENTRIES = [
         part(attention, use_rotary=True),
         sequence | any_places,
     ),
-    Entry("MultiHeadAttention biased", attention, sequence | any_bias),
-    Entry("TalkingHeadsAttention", part(layers.TalkingHeadsAttention, HIDDEN, N), sequence),
-    Entry(
-        "TalkingHeadsAttention stretched",
-        part(layers.TalkingHeadsAttention, HIDDEN, **stretched, **GROUPED, use_bias=False),
-        sequence | any_mask,
-        causal | scored,
-    ),
-    Entry("LinearAttention", part(layers.LinearAttention, HIDDEN, N, seed=5), sequence),
-    Entry(
-        "LinearAttention relu",
-        part(
-            layers.LinearAttention,
-            HIDDEN,
-            num_features=7,
-            kernel="relu",
-            **stretched,
-            **GROUPED,
-            use_bias=False,
-        ),
-        sequence | any_positions,
-        causal,
-    ),
+    Entry("MultiHeadAttention biased", attention, sequence | {"position_bias": Spec((N, T, T))}),
+    *attention_entries.ENTRIES,
     *mlp_entries.ENTRIES,
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
     Entry(
@@ -286,11 +254,7 @@ ENTRIES = [
     Entry(
         "Residual post-norm",
         part(
-            residual,
-            part(keras.layers.Dense, HIDDEN),
-            norm_first=False,
-            epsilon=1e-5,
-            dropout=0.1,
+            residual, part(keras.layers.Dense, HIDDEN), norm_first=False, epsilon=1e-5, dropout=0.1
         ),
         sequence,
     ),
@@ -306,15 +270,13 @@ ENTRIES = [
     Entry("DecoderBlock modern", part(layers.DecoderBlock, **modern), pair),
     Entry(
         "Encoder mixed",
-        part(layers.Encoder, 4, mixer=[linear, talking, *sparse_entries.MIXERS], **mixed),
+        part(layers.Encoder, 4, mixer=[*attention_entries.MIXERS, *sparse_entries.MIXERS], **mixed),
         sequence,
     ),
     Entry("Encoder modern", part(layers.Encoder, 2, **modern), sequence, causal | scored),
     Entry(
         "Encoder in a grid",
-        part(
-            layers.Encoder, 2, use_final_norm=False, **modern | {"stochastic_depth": [2e-3, 1e-3]}
-        ),
+        part(layers.Encoder, 2, use_final_norm=False, **modern),
         sequence | any_places,
     ),
     Entry("Decoder mixed", part(layers.Decoder, 2, num_heads=N, mixer=mixer, **mixed), pair),
@@ -365,19 +327,6 @@ ENTRIES = [
     Entry(
         "AttentionPooling other",
         part(layers.AttentionPooling, HIDDEN, N, INTERMEDIATE, keras.activations.elu, 1e-5),
-        sequence,
-        mask="used",
-    ),
-    Entry("ClassAttentionBlock", part(layers.ClassAttentionBlock, **block), sequence),
-    Entry(
-        "ClassAttentionBlock other",
-        part(layers.ClassAttentionBlock, **block, **asking),
-        sequence,
-        scored,
-    ),
-    Entry(
-        "ClassAttentionPooling",
-        part(layers.ClassAttentionPooling, **block, **asking, num_layers=1),
         sequence,
         mask="used",
     ),
@@ -447,6 +396,7 @@ ENTRIES = [
 # XLA, two replicas, mixed precision and files in a fresh process cost most to test, and are tested
 # on these alone. Every public layer is one of them or inside one of them.
 WHOLE_LABELS = {
+    *attention_entries.WHOLE_LABELS,
     *mlp_entries.WHOLE_LABELS,
     *sparse_entries.WHOLE_LABELS,
     "MultiHeadAttention biased",
@@ -455,7 +405,6 @@ WHOLE_LABELS = {
     "LearnedGridPositions resized",
     "SinusoidalPositionEncoding given",
     "SequencePooling",
-    "ClassAttentionPooling",
     "PatchExtractor overlap",
     "PatchEmbedding overlap",
     "ResNetStem patches",

@@ -5,9 +5,9 @@ chunk, `R` decoded rows.
 """
 
 import math
+import random
 
 import keras
-import numpy as np
 from keras import ops
 
 from kerasformer.layers.masks import check_key_mask
@@ -32,25 +32,26 @@ def orthogonal_features(num_features, key_dim, seed=None):
         seed: int or `None`. With an int the draw can be repeated.
 
     Returns:
-        float32 array `(M, K)`.
+        float32 tensor `(M, K)`.
 
     Example:
 
     >>> x = orthogonal_features(5, 3, seed=1)
-    >>> x.shape, float(abs(x[0] @ x[2]).round(5))
+    >>> tuple(x.shape), float(ops.round(ops.abs(ops.sum(x[0] * x[2])), 5))
     ((5, 3), 0.0)
 
     References:
         - [Choromanski et al., 2020](https://arxiv.org/abs/2009.14794), section 2.4
     """
-    random = np.random.default_rng(seed)
     blocks = -(-num_features // key_dim)
-    q, r = np.linalg.qr(random.standard_normal((blocks, key_dim, key_dim)))
+    seed = random.randrange(2**31) if seed is None else seed
+    gaussian = keras.random.normal((2, blocks, key_dim, key_dim), dtype="float32", seed=seed)
+    q, r = ops.qr(gaussian[0])
     # With these signs all directions are equally probable.
-    q = q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None]
-    lengths = np.linalg.norm(random.standard_normal((num_features, key_dim)), axis=1)
-    directions = np.swapaxes(q, 1, 2).reshape(-1, key_dim)[:num_features]
-    return (lengths[:, None] * directions).astype("float32")
+    q = q * ops.sign(ops.diagonal(r, axis1=1, axis2=2))[:, None]
+    directions = ops.reshape(ops.swapaxes(q, 1, 2), (-1, key_dim))
+    lengths = ops.sqrt(ops.sum(ops.square(ops.reshape(gaussian[1], (-1, key_dim))), axis=1))
+    return (lengths[:, None] * directions)[:num_features]
 
 
 def softmax_features(x, features, is_query):
