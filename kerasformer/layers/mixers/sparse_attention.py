@@ -250,7 +250,8 @@ def factorised_attention(
         - [Child et al., 2019](https://arxiv.org/abs/1904.10509), section 4.3
     """
     batch, _, length, _ = ops.shape(query)
-    near = _near_part(query, key, value, real, block_size, pattern, is_causal)
+    if part in ("local", "merged"):
+        near = _near_part(query, key, value, real, block_size, pattern, is_causal)
     if part == "local":
         outputs, _ = attend(*near[:3], mask=near[3], dropout=dropout)
         return join_blocks(outputs, batch, (1, length), (1, block_size))

@@ -125,7 +125,7 @@ class PerturbationTest:
         layer = LocalAttention(HIDDEN, HEADS, 3)
         before, changed = np.array(layer(sequence(11), use_causal_mask=True)), sequence(11)
         changed[:, 4] += 1
-        moved = np.any(before != layer(changed, use_causal_mask=True), axis=(0, 2))
+        moved = np.any(before != np.array(layer(changed, use_causal_mask=True)), axis=(0, 2))
         assert np.flatnonzero(moved).tolist() == [4, 5, 6, 7, 8]
 
     def test_probabilities_are_dropped_in_training_alone(self):

@@ -65,7 +65,9 @@ class DenseTest:
         layer, changed = WindowAttention(HIDDEN, HEADS, 2, (4, 4), shift=1), sequence(16)
         before = np.array(layer(changed))
         changed[:, 0] += 1  # the corner, which a shift brings together with three other corners
-        assert np.flatnonzero(np.any(before != layer(changed), axis=(0, 2))).tolist() == [0]
+        assert np.flatnonzero(np.any(before != np.array(layer(changed)), axis=(0, 2))).tolist() == [
+            0
+        ]
 
 
 class GlobalQueryTest:
