@@ -10,6 +10,10 @@ from kerasformer.layers.embeddings.stems import ResNetStem as ResNetStem
 from kerasformer.layers.embeddings.tokens import TokenEmbedding as TokenEmbedding
 from kerasformer.layers.feed_forward import FeedForward as FeedForward
 from kerasformer.layers.feed_forward import GatedFeedForward as GatedFeedForward
+from kerasformer.layers.mixers.alignment import AdditiveAttention as AdditiveAttention
+from kerasformer.layers.mixers.alignment import (
+    MultiplicativeAttention as MultiplicativeAttention,
+)
 from kerasformer.layers.mixers.attention import MultiHeadAttention as MultiHeadAttention
 from kerasformer.layers.pooling import AttentionPooling as AttentionPooling
 from kerasformer.layers.pooling import MeanPooling as MeanPooling
