@@ -13,7 +13,7 @@ from kerasformer.layers.sizes import check_sizes
 from kerasformer.models.seq2seq import Seq2Seq
 
 ATTENTIONS = ("additive", "dot", "general", "concat", None)
-# Four layers of 1,000 LSTM cells: Sutskever et al. 2014, section 3.4; Luong et al. 2015, section 4.1.
+# Sutskever et al. 2014, section 3.4, and Luong et al. 2015, section 4.1.
 _DEEP = {"cell": "lstm", "num_layers": 4, "hidden_dim": 1000, "bidirectional": False}
 _APART = {"share_embeddings": False, "tie_output": False}
 VARIANTS = {
@@ -29,7 +29,7 @@ VARIANTS = {
     "luong": {**_DEEP, **_APART, "attention": "general", "input_feeding": True, "dropout": 0.2},
     "seq2seq": {**_DEEP, **_APART, "attention": None, "reverse_source": True, "dropout": 0.0},
     # Ours, for the 29,000 pairs of Multi30k.
-    "multi30k": {"num_layers": 1, "hidden_dim": 384, "embedding_dim": 256, "dropout": 0.4},
+    "multi30k": {"num_layers": 1, "hidden_dim": 256, "dropout": 0.3},
 }
 
 
@@ -59,7 +59,8 @@ class Seq2SeqRNN(Seq2Seq):
         cell: str. `"gru"` or `"lstm"`.
         bidirectional: bool. Whether the encoder reads in both directions.
         attention: str or `None`. `"additive"`, `"dot"`, `"general"`, `"concat"` or `None`.
-        input_feeding: bool. Whether the vector that predicted a token is read with it; Luong's only.
+        input_feeding: bool. Whether the vector that predicted a token is read with it, as in
+            Luong's.
         reverse_source: bool. Whether the encoder reads from the end to the beginning.
         dropout: float. Rate of the tokens' vectors, between layers, of the annotations of the
             source, and of the vectors that predict.
