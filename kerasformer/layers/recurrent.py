@@ -17,6 +17,54 @@ from kerasformer.layers.mixers.alignment import (
 CELLS = {"gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
 
 
+def loop(step, inputs, states, output_dim, dtype, go_backwards=False):
+    """Applies a step to each position of a sequence, by the loop of Keras.
+
+    It is never cuDNN's, which refuses padding on the left, and would not let a model that was
+    exported beside a GPU run without one.
+
+    Args:
+        step: function `(x, states) -> (outputs, states)` of one position: `x` `(B, E)`, the outputs
+            `(B, output_dim)`, the states a list of float tensors `(B, ...)`.
+        inputs: float tensor `(B, T, E)`.
+        states: list of float tensors, what the first step is given.
+        output_dim: int.
+        dtype: str, dtype policy or `None`. Dtype of the computation.
+        go_backwards: bool. Whether to begin at the end.
+
+    Returns:
+        Tuple of the outputs `(B, T, output_dim)`, in the order of the inputs, and the last states.
+
+    Example:
+
+    >>> def add(x, states):
+    ...     return x + states[0], [x + states[0]]
+    >>> outputs, states = loop(add, ops.ones((1, 3, 1)), [ops.zeros((1, 1))], 1, "float32")
+    >>> outputs.numpy().ravel().tolist(), states[0].numpy().item()
+    ([1.0, 2.0, 3.0], 3.0)
+    """
+    rnn = keras.layers.RNN(
+        _Cell(step, output_dim, states, keras.dtype_policies.get(dtype).compute_dtype),
+        return_sequences=True,
+        return_state=True,
+        go_backwards=go_backwards,
+        dtype=dtype,
+    )
+    outputs, *states = rnn(inputs, initial_state=states)
+    return ops.flip(outputs, axis=1) if go_backwards else outputs, states
+
+
+class _Cell:
+    """A function as `keras.layers.RNN` calls it."""
+
+    def __init__(self, step, output_size, states, compute_dtype):
+        self.call, self.output_size, self.compute_dtype = step, output_size, compute_dtype
+        self.state_size = [state.shape[-1] for state in states]
+
+    def __call__(self, inputs, states):
+        return self.call(inputs, states)
+
+
 class _Recurrent(Composite):
     """Holds what encoder and decoder have in common: the sizes, the kind of cell, and dropout."""
 
@@ -37,24 +85,12 @@ class _Recurrent(Composite):
             dtype=self.dtype_policy,
         )
 
-    def make_rnns(self, name, go_backwards=False):
-        """Makes a layer of Keras's loop over cells for each layer.
-
-        It is never cuDNN's, which refuses padding on the left, and would not let a model that was
-        exported beside a GPU run without one. So a GRU is that of Cho et al., whose reset gate
-        stands before the matrix.
-        """
-        options = {"name": "cell", "dtype": self.dtype_policy}
-        if self.cell == "gru":
-            options["reset_after"] = False
+    def make_cells(self, name):
+        """Makes a cell for each layer. A GRU's reset gate stands before the matrix, as Cho's."""
+        options = {"reset_after": False} if self.cell == "gru" else {}
         return [
-            keras.layers.RNN(
-                CELLS[self.cell](self.hidden_dim, **options),
-                return_sequences=True,
-                return_state=True,
-                go_backwards=go_backwards,
-                name=f"{name}_{index}",
-                dtype=self.dtype_policy,
+            CELLS[self.cell](
+                self.hidden_dim, name=f"{name}_{index}", dtype=self.dtype_policy, **options
             )
             for index in range(self.num_layers)
         ]
@@ -113,54 +149,55 @@ class RecurrentEncoder(_Recurrent):
     ):
         super().__init__(cell, num_layers, hidden_dim, bidirectional, dropout, seed, **kwargs)
         self.reverse_source = reverse_source
-        self.forwards = self.make_rnns("forward")
-        self.backwards = self.make_rnns("backward", go_backwards=True) if bidirectional else []
+        self.forwards = self.make_cells("forward")
+        self.backwards = self.make_cells("backward") if bidirectional else []
 
     def build(self, inputs_shape):
         width = inputs_shape[-1]
-        for rnns in self._directions():
-            for rnn in rnns:
-                rnn.build((None, None, width))
+        for layer in range(self.num_layers):
+            for cells in (self.forwards, self.backwards):
+                for cell in cells[layer : layer + 1]:
+                    cell.build((None, width))
             width = self._annotation_dim
-
-    def _directions(self):
-        """Returns the layers, a tuple of one or two directions each."""
-        directions = (self.forwards, self.backwards) if self.bidirectional else (self.forwards,)
-        return list(zip(*directions, strict=True))
 
     def call(self, inputs, mask=None, training=None):
         x, last_states = inputs, []
+        mask = ops.ones_like(x[..., 0], dtype="bool") if mask is None else mask
+        is_real = ops.cast(mask, self.compute_dtype)[..., None]
         if self.reverse_source:
-            x, mask = (None if y is None else ops.flip(y, axis=1) for y in (x, mask))
-        for layer, rnns in enumerate(self._directions()):
+            x, is_real = ops.flip(x, axis=1), ops.flip(is_real, axis=1)
+        for layer, cell in enumerate(self.forwards):
             if layer:
                 x = self.dropout_layer(x, training=training)
-            results = [rnn(x, mask=mask) for rnn in rnns]
-            x = results[0][0]
+            outputs, states = self._read(cell, x, is_real)
             if self.bidirectional:
-                x = ops.concatenate([x, ops.flip(results[1][0], axis=1)], axis=-1)
-            last_states += results[-1][1:]
+                # Its states go on to the decoder: the beginning of the source is read last.
+                backward, states = self._read(self.backwards[layer], x, is_real, go_backwards=True)
+                outputs = ops.concatenate([outputs, backward], axis=-1)
+            x = outputs
+            last_states += states
         return (ops.flip(x, axis=1) if self.reverse_source else x, *last_states)
+
+    def _read(self, cell, x, is_real, go_backwards=False):
+        """Returns outputs `(B, S, H)` and last states; padding leaves the states as they are."""
+
+        def step(x, states):
+            real = x[:, -1:]
+            _, new_states = cell(x[:, :-1], states)
+            pairs = zip(new_states, states, strict=True)
+            states = [real * new + (1.0 - real) * old for new, old in pairs]
+            return states[0], states
+
+        states = cell.get_initial_state(batch_size=ops.shape(x)[0])
+        # The mask is one more number of each position, because ONNX has no loop over booleans.
+        x = ops.concatenate([x, is_real], axis=-1)
+        return loop(step, x, states, self.hidden_dim, self.dtype_policy, go_backwards)
 
     def compute_mask(self, inputs, previous_mask=None):
         return None  # Whoever looks at the annotations is given it by hand.
 
     def get_config(self):
         return {**super().get_config(), "reverse_source": self.reverse_source}
-
-
-class _Loop:
-    """A cell for `keras.layers.RNN` that is any function of inputs and one state."""
-
-    def __init__(self, step, output_size, state_size, compute_dtype):
-        self.step, self.output_size, self.state_size = step, output_size, state_size
-        self.compute_dtype = compute_dtype
-
-    def call(self, inputs, states):
-        outputs, state = self.step(inputs, states[0])
-        return outputs, [state]
-
-    __call__ = call
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -217,7 +254,7 @@ class RecurrentDecoder(_Recurrent):
             self._fed_dim = self._annotation_dim
         self._states_per_layer = 2 if cell == "lstm" else 1
         self._state_sizes = [hidden_dim] * (num_layers * self._states_per_layer)
-        self.rnns = self.make_rnns("rnn")
+        self.cells = self.make_cells("cell")
         # One direction hands on its states as they are; the backward one alone has not read all.
         self.bridge_denses = [
             self._dense(hidden_dim, f"bridge_dense_{index}", "tanh")
@@ -247,8 +284,8 @@ class RecurrentDecoder(_Recurrent):
             query_shape = (None, None, self.hidden_dim)
             self.attention_layer.build(query_shape, (None, None, self._annotation_dim))
         width += self._fed_dim
-        for rnn in self.rnns:
-            rnn.build((None, None, width))
+        for cell in self.cells:
+            cell.build((None, width))
             width = self.hidden_dim
         for dense in self.bridge_denses:
             dense.build((None, self.hidden_dim))
@@ -286,10 +323,11 @@ class RecurrentDecoder(_Recurrent):
     def _run(self, x, state, training):
         """Returns the top states `(B, T, H)` where nothing is fed back, layer by layer."""
         states, count = self._split(state), self._states_per_layer
-        for layer, rnn in enumerate(self.rnns):
+        for layer, cell in enumerate(self.cells):
             if layer:
                 x = self.dropout_layer(x, training=training)
-            x = rnn(x, initial_state=states[layer * count : (layer + 1) * count])[0]
+            first = states[layer * count : (layer + 1) * count]
+            x, _ = loop(cell, x, first, self.hidden_dim, self.dtype_policy)
         return x
 
     def _loop(self, x, state, source, training):
@@ -301,15 +339,14 @@ class RecurrentDecoder(_Recurrent):
             ones = ops.repeat(ops.ones_like(x[..., :1]), above, axis=-1)
             x = ops.concatenate([x, self.dropout_layer(ones, training=True)], axis=-1)
 
-        def step(x, state):
+        def step(x, states):
             noise = x[:, width:] if is_dropping else None
-            fed, looking, state = self._advance(x[:, :width], state, source, noise)
-            return ops.concatenate([fed, looking], axis=-1), state
+            fed, looking, state = self._advance(x[:, :width], states[0], source, noise)
+            return ops.concatenate([fed, looking], axis=-1), [state]
 
-        sizes = self._fed_dim + self.hidden_dim, sum(self._state_sizes)
-        cell = _Loop(step, *sizes, self.compute_dtype)
-        loop = keras.layers.RNN(cell, return_sequences=True, dtype=self.dtype_policy)
-        return ops.split(loop(x, initial_state=state), [self._fed_dim], axis=-1)
+        output_dim = self._fed_dim + self.hidden_dim
+        outputs, _ = loop(step, x, [state], output_dim, self.dtype_policy)
+        return ops.split(outputs, [self._fed_dim], axis=-1)
 
     def _advance(self, x, state, source, noise=None):
         """Reads a token of each row.
@@ -332,10 +369,10 @@ class RecurrentDecoder(_Recurrent):
             x = ops.concatenate([x, fed], axis=-1)
         elif self.input_feeding:
             x = ops.concatenate([x, states[-1]], axis=-1)
-        for layer, rnn in enumerate(self.rnns):
+        for layer, cell in enumerate(self.cells):
             if layer and noise is not None:
                 x = x * noise[:, (layer - 1) * self.hidden_dim : layer * self.hidden_dim]
-            x, layer_states = rnn.cell(x, states[layer * count : (layer + 1) * count])
+            x, layer_states = cell(x, states[layer * count : (layer + 1) * count])
             new_states += layer_states
         if not self._looks_first:
             looking = x
