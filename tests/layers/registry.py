@@ -4,6 +4,7 @@ This file needs keras and kerasformer alone, so that a process without TensorFlo
 """
 
 import functools
+import inspect
 
 import keras
 
@@ -123,6 +124,18 @@ separate = {
     "seed": 5,
 }
 
+recurrent = {"vocabulary_size": V, "num_layers": 1, "hidden_dim": HIDDEN}
+luong = {
+    **{k: v for k, v in separate.items() if k in inspect.signature(models.Seq2SeqRNN).parameters},
+    "embedding_dim": KEY_DIM,
+    "output_dim": INTERMEDIATE,
+    "cell": "lstm",
+    "bidirectional": False,
+    "attention": "general",
+    "input_feeding": True,
+    "reverse_source": True,
+}
+
 ENTRIES = [
     Entry("MultiHeadAttention self", attention, sequence),
     Entry("MultiHeadAttention causal scores", attention, sequence, causal | scored),
@@ -151,6 +164,20 @@ ENTRIES = [
         sequence | any_places,
     ),
     Entry("MultiHeadAttention biased", attention, sequence | any_bias),
+    Entry("AdditiveAttention", part(layers.AdditiveAttention, INTERMEDIATE), pair),
+    Entry(
+        "AdditiveAttention scores",
+        part(layers.AdditiveAttention, INTERMEDIATE, kernel_initializer="he_normal"),
+        pair,
+        scored,
+    ),
+    Entry("MultiplicativeAttention", part(layers.MultiplicativeAttention, HIDDEN), pair),
+    Entry(
+        "MultiplicativeAttention concat",
+        part(layers.MultiplicativeAttention, INTERMEDIATE, "concat", "he_normal"),
+        pair,
+        scored,
+    ),
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
     Entry(
         "TokenEmbedding plain",
@@ -340,6 +367,22 @@ ENTRIES = [
         output_dtype="float32",
     ),
     Entry(
+        "Seq2SeqRNN additive",
+        part(models.Seq2SeqRNN, **recurrent),
+        sentences,
+        in_dict=True,
+        mask="made",
+        output_dtype="float32",
+    ),
+    Entry(
+        "Seq2SeqRNN general",
+        part(models.Seq2SeqRNN, **luong),
+        sentences,
+        in_dict=True,
+        mask="made",
+        output_dtype="float32",
+    ),
+    Entry(
         "VisionTransformer distilled",
         part(models.VisionTransformer, patch_size=(3, 2), distillation=True, **pixels),
         images,
@@ -404,6 +447,9 @@ WHOLE_LABELS = {
     "Decoder modern",
     "Seq2SeqTransformer shared",
     "Seq2SeqTransformer separate",
+    "AdditiveAttention scores",
+    "MultiplicativeAttention concat",
+    "Seq2SeqRNN general",
     "VisionTransformer distilled",
     "VisionTransformer rotary",
     "VisionTransformer features",
