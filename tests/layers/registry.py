@@ -4,7 +4,6 @@ This file needs keras and kerasformer alone, so that a process without TensorFlo
 """
 
 import functools
-import inspect
 
 import keras
 
@@ -25,6 +24,7 @@ from tests.layers.entries import (
     T,
     V,
 )
+from tests.layers.recurrent_entries import ENTRIES as RECURRENT_ENTRIES
 
 
 def residual(make_sublayer, dtype=None, **arguments):
@@ -124,19 +124,8 @@ separate = {
     "seed": 5,
 }
 
-recurrent = {"vocabulary_size": V, "num_layers": 1, "hidden_dim": HIDDEN}
-luong = {
-    **{k: v for k, v in separate.items() if k in inspect.signature(models.Seq2SeqRNN).parameters},
-    "embedding_dim": KEY_DIM,
-    "output_dim": INTERMEDIATE,
-    "cell": "lstm",
-    "bidirectional": False,
-    "attention": "general",
-    "input_feeding": True,
-    "reverse_source": True,
-}
-
 ENTRIES = [
+    *RECURRENT_ENTRIES,
     Entry("MultiHeadAttention self", attention, sequence),
     Entry("MultiHeadAttention causal scores", attention, sequence, causal | scored),
     Entry("MultiHeadAttention masked", attention, sequence | any_mask),
@@ -164,20 +153,6 @@ ENTRIES = [
         sequence | any_places,
     ),
     Entry("MultiHeadAttention biased", attention, sequence | any_bias),
-    Entry("AdditiveAttention", part(layers.AdditiveAttention, INTERMEDIATE), pair),
-    Entry(
-        "AdditiveAttention scores",
-        part(layers.AdditiveAttention, INTERMEDIATE, kernel_initializer="he_normal"),
-        pair,
-        scored,
-    ),
-    Entry("MultiplicativeAttention", part(layers.MultiplicativeAttention, HIDDEN), pair),
-    Entry(
-        "MultiplicativeAttention concat",
-        part(layers.MultiplicativeAttention, INTERMEDIATE, "concat", "he_normal"),
-        pair,
-        scored,
-    ),
     Entry("TokenEmbedding", part(layers.TokenEmbedding, V, HIDDEN), token_ids, mask="made"),
     Entry(
         "TokenEmbedding plain",
@@ -361,22 +336,6 @@ ENTRIES = [
     Entry(
         "Seq2SeqTransformer separate",
         part(models.Seq2SeqTransformer, **separate),
-        sentences,
-        in_dict=True,
-        mask="made",
-        output_dtype="float32",
-    ),
-    Entry(
-        "Seq2SeqRNN additive",
-        part(models.Seq2SeqRNN, **recurrent),
-        sentences,
-        in_dict=True,
-        mask="made",
-        output_dtype="float32",
-    ),
-    Entry(
-        "Seq2SeqRNN general",
-        part(models.Seq2SeqRNN, **luong),
         sentences,
         in_dict=True,
         mask="made",
