@@ -10,6 +10,7 @@ from keras import ops
 
 from kerasformer.decoding import beam_search
 from kerasformer.models.recurrent import VARIANTS, Seq2SeqRNN
+from tests.backend import gradients
 
 VOCABULARY, HIDDEN, VECTOR = 17, 5, 7
 SOURCE = np.array([[5, 7, 11, 4, 3, 2], [8, 5, 2, 0, 0, 0]])
@@ -18,7 +19,6 @@ ONE_WAY = {"bidirectional": False, "cell": "lstm", "num_layers": 2}
 OPTIONS = {
     "Bahdanau": {},
     "Luong": {**ONE_WAY, "attention": "general", "input_feeding": True, "reverse_source": True},
-    "Luong without feeding": {**ONE_WAY, "attention": "dot"},
     "concat": {"attention": "concat", "cell": "lstm", "output_dim": 11, "tie_output": False},
     "without attention": {"attention": None, "num_layers": 2},
 }
@@ -102,7 +102,7 @@ class FormulaTest:
             parts = np.concatenate([seen, state, scaled[token]]) @ maxout + maxout_bias
             expected.append(parts.reshape(-1, 2).max(axis=1) @ vectors.T)
             state = gru(decoder.cells[0], np.concatenate([scaled[token], seen]), state)
-        np.testing.assert_allclose(logits_of(model)[0], expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(perturbed("Bahdanau")[0][0, 0], expected, rtol=1e-4, atol=1e-4)
 
     def test_luongs_logits_are_those_of_the_paper(self):
         model = shared("Luong")
@@ -127,7 +127,7 @@ class FormulaTest:
             seen = weighted((np.array(annotations) @ matrix) @ x, np.array(annotations))
             fed = np.tanh(np.concatenate([seen, x]) @ dense + bias)
             expected.append(fed @ vectors.T)
-        np.testing.assert_allclose(logits_of(model)[0], expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(perturbed("Luong")[0][0, 0], expected, rtol=1e-4, atol=1e-4)
 
 
 @functools.cache
@@ -176,14 +176,16 @@ class PerturbationTest:
         assert (np.ptp(scores[0, 0]) < 1e-6) == (shared(name).attention is None)
 
     def test_cached_steps_equal_the_full_pass(self, name):
-        model, beams = shared(name), 3
-        target = np.random.default_rng(0).integers(3, VOCABULARY, (2 * beams, 4))
-        expected = logits_of(model, np.repeat(SOURCE, beams, axis=0), target)
+        model, (logits, _) = shared(name), perturbed(name)
         step, state, context = model.start_decoding(SOURCE, max_length=7)
-        state = keras.tree.map_structure(lambda x: ops.repeat(x, beams, axis=0), state)
-        for position in range(target.shape[1]):
-            logits, state = step(ops.array(target[:, position], "int32"), state, context)
-            np.testing.assert_allclose(logits, expected[:, position], rtol=1e-4, atol=1e-5)
+        # Each sentence has two beams, one of which has another third token.
+        expected = np.swapaxes(logits[:2], 0, 1).reshape(4, 5, -1)
+        state = keras.tree.map_structure(lambda x: ops.repeat(x, 2, axis=0), state)
+        for position in range(5):
+            token_ids = np.repeat(TARGET[:, position], 2)
+            token_ids[1::2] = 7 if position == 2 else token_ids[1::2]
+            found, state = step(ops.array(token_ids, "int32"), state, context)
+            np.testing.assert_allclose(found, expected[:, position], rtol=1e-4, atol=1e-5)
 
 
 class SearchTest:
@@ -206,15 +208,25 @@ class SearchTest:
             np.testing.assert_allclose(found.scores[row], totals[row, best], rtol=1e-4)
 
 
-class DropoutTest:
-    @pytest.mark.parametrize("name", ["Luong", "without attention"])
-    def test_it_is_for_training_only_and_a_seed_decides(self, name):
-        models = [make_model(dropout=0.5, seed=seed, **OPTIONS[name]) for seed in (3, 3, 5)]
-        inputs = {"source": SOURCE, "target": TARGET}
-        np.testing.assert_array_equal(models[0](inputs), make_model(**OPTIONS[name])(inputs))
+class TrainingTest:
+    def test_dropout_is_for_training_only_and_a_seed_decides(self):
+        models = [make_model(dropout=0.5, seed=seed, **OPTIONS["Luong"]) for seed in (3, 3, 5)]
+        inputs = {"source": SOURCE, "target": TARGET[:, :3]}
+        expected = perturbed("Luong")[0][0, :, :3]
+        np.testing.assert_allclose(models[0](inputs), expected, rtol=1e-4, atol=1e-5)
         first, same, other = (np.array(model(inputs, training=True)) for model in models)
         np.testing.assert_array_equal(first, same)
         assert np.any(first != other)
+
+    @pytest.mark.parametrize("name", ["Bahdanau", "concat"])
+    def test_gradients_reach_every_weight(self, name):
+        model = shared(name)
+        inputs = {"source": SOURCE[:, :3], "target": TARGET[:, :3]}
+        weights = model.trainable_variables
+        for weight, gradient in zip(
+            weights, gradients(lambda: ops.sum(ops.sin(model(inputs))), weights), strict=True
+        ):
+            assert np.any(ops.convert_to_numpy(gradient)), weight.path
 
 
 class VariantTest:
