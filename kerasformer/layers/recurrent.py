@@ -168,8 +168,8 @@ class RecurrentDecoder(_Recurrent):
 
     Call arguments:
         inputs: float tensor `(B, T, E)`.
-        context: tuple, what `RecurrentEncoder` returns.
-        context_mask: boolean tensor `(B, S)`.
+        encoded: tuple, what `RecurrentEncoder` returns.
+        context_mask: boolean tensor `(B, S)`, the real positions of the source, or `None`.
         return_attention_scores: bool. Whether to return `(outputs, scores)`.
 
     Returns:
@@ -179,8 +179,8 @@ class RecurrentDecoder(_Recurrent):
     Example:
 
     >>> decoder = RecurrentDecoder("gru", num_layers=1, hidden_dim=4, output_dim=3)
-    >>> context = RecurrentEncoder("gru", num_layers=1, hidden_dim=4)(ops.ones((2, 5, 3)))
-    >>> tuple(decoder(ops.ones((2, 7, 3)), context).shape)
+    >>> encoded = RecurrentEncoder("gru", num_layers=1, hidden_dim=4)(ops.ones((2, 5, 3)))
+    >>> tuple(decoder(ops.ones((2, 7, 3)), encoded).shape)
     (2, 7, 3)
     """
 
@@ -229,7 +229,7 @@ class RecurrentDecoder(_Recurrent):
     def _dense(self, units, name, activation):
         return keras.layers.Dense(units, activation, name=name, dtype=self.dtype_policy)
 
-    def build(self, inputs_shape, context_shape=None):
+    def build(self, inputs_shape, encoded_shape=None):
         width = inputs_shape[-1]
         joined = self.hidden_dim + (self._annotation_dim if self.attention_layer else 0)
         self.output_dense.build((None, joined + (width if self._looks_first else 0)))
@@ -244,10 +244,10 @@ class RecurrentDecoder(_Recurrent):
             dense.build((None, self.hidden_dim))
 
     def call(
-        self, inputs, context, context_mask=None, training=None, return_attention_scores=False
+        self, inputs, encoded, context_mask=None, training=None, return_attention_scores=False
     ):
-        source = (self._keys(context[0]), context[0], context_mask)
-        state = self._first_state(context[1:])
+        source = (self._keys(encoded[0]), encoded[0], context_mask)
+        state = self._first_state(encoded[1:])
         if self._fed_dim:
             fed, looking = self._loop(inputs, state, source, training)
         else:
@@ -365,30 +365,30 @@ class RecurrentDecoder(_Recurrent):
         alike = ops.matmul(looking[..., :1], ops.swapaxes(annotations[..., :1], 1, 2))
         return ops.cast(alignment_probabilities(0.0 * alike, mask), self.compute_dtype)
 
-    def project_context(self, context):
+    def project_context(self, encoded):
         """Computes what all steps need of the source, once.
 
         Args:
-            context: tuple, what `RecurrentEncoder` returns.
+            encoded: tuple, what `RecurrentEncoder` returns.
 
         Returns:
             List of one tuple of one float tensor `(B, 1, S, ...)`: keys and annotations, laid out
             as those of a `Decoder` of one block with one head, so that who stores or exports the
             one does it with the other.
         """
-        joined = ops.concatenate([self._keys(context[0]), context[0]], axis=-1)
+        joined = ops.concatenate([self._keys(encoded[0]), encoded[0]], axis=-1)
         return [(joined[:, None],)]
 
-    def init_cache(self, context):
+    def init_cache(self, encoded):
         """Makes the state before the first token.
 
         Args:
-            context: tuple, what `RecurrentEncoder` returns.
+            encoded: tuple, what `RecurrentEncoder` returns.
 
         Returns:
             List of one tuple of one float tensor `(B, 1, 1, W)`, laid out like the context.
         """
-        return [(self._first_state(context[1:])[:, None, None],)]
+        return [(self._first_state(encoded[1:])[:, None, None],)]
 
     def grow_cache(self, cache):
         """Returns the cache as it is: one state holds all tokens."""
