@@ -19,8 +19,6 @@ from tests import ROOT
 FOLDERS = ("kerasformer", "pipelines", "apps", "tests")
 OPTIONAL = "matplotlib sklearn tensorflow_datasets ray tf2onnx onnx onnxruntime ai_edge_litert"
 WHAT_MAY_HIDE = f"{OPTIONAL} may, where `except ImportError` gives the `pip install` line"
-# Models that others are made of, by a mixer or by another trunk.
-MADE_OF = [f"kerasformer.models.{name}" for name in ("trunks", "vit", "vit_parts", "vit_variants")]
 PRIVATE = ("keras.src", "tensorflow.python")
 PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_exit"}  # of named tuples, and of `os`
 NEED_MORE_THAN_KERAS = ("kerasformer.tokenizers", "kerasformer.interop")
@@ -175,12 +173,14 @@ def imports_what_its_room_may_not(module):
 
 
 def imports_another_model(module):
-    if nearest(ROOMS, module.name) == "kerasformer/models" != module.name.replace(".", "/"):
-        for name in module.imports:
-            if not inside(name, ["kerasformer.models"]) or inside(name, MADE_OF):
-                continue
-            if not owner(name).startswith(module.name):
-                yield f"imports {name}; models never import each other"
+    models = "kerasformer/models"
+    if not module.name.startswith("kerasformer.models."):
+        return
+    for name in module.imports:
+        # What several models are made of is a room of its own.
+        is_model = nearest(ROOMS, owner(name) or name) == models
+        if is_model and not owner(name).startswith(module.name):
+            yield f"imports {name}; models never import each other"
 
 
 def imports_undeclared_packages(module):

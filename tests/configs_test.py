@@ -11,11 +11,12 @@ import tensorflow as tf
 
 import pipelines.configs
 from apps.tasks import TASKS
-from kerasformer.models import Seq2SeqTransformer, VisionTransformer, transformer, vit_variants
+from kerasformer.models import VisionTransformer, vit_variants
 from kerasformer.schedules import Noam
 from kerasformer.tokenizers import train_sentencepiece
 from pipelines.distribution.workers import Workers
 from pipelines.tasks import translation
+from pipelines.tasks.translation.models import family
 from pipelines.text import pairs
 from pipelines.training import preparation, settings
 
@@ -35,8 +36,6 @@ DATA_KEYS = {
     "folder": {"folder", "channels", "examine"} | SPLITS,
 }
 WORKERS = Workers(tf.distribute.get_strategy())
-MODELS = {"translation": Seq2SeqTransformer, "classification": VisionTransformer}
-VARIANTS = {"translation": transformer.VARIANTS, "classification": vit_variants.VARIANTS}
 SENTENCES = ["der Hund schläft", "die Hunde schlafen", "the dog sleeps", "the dogs sleep"]
 
 
@@ -52,12 +51,19 @@ def default_of(name):
     return TASKS[load(name).task].default_config()
 
 
+def model_of(config):
+    """Returns the class of the model that a config names, and its variants."""
+    if config.task == "classification":
+        return VisionTransformer, vit_variants.VARIANTS
+    return family(config).model, family(config).model.VARIANTS
+
+
 def through_json(config):
     return ml_collections.ConfigDict(json.loads(config.to_json()))
 
 
 def test_the_shipped_configs_are_these():
-    words = {"demo_translation", "multi30k_en_de", "ted_pt_en"}
+    words = {"demo_translation", "multi30k_en_de", "multi30k_rnn", "ted_pt_en"}
     words |= {"wmt14_en_de_base", "wmt14_en_de_big"}
     pixels = {"demo_digits", "cifar10_cpu", "cifar10_vit", "cifar10_cct", "cifar10_deit"}
     pixels |= {"cifar10_finetune_high_resolution", "cifar100_vit", "imagenet_vit_s16"}
@@ -80,7 +86,7 @@ class EveryConfigTest:
         assert config.keys() == default.keys()
         assert set(default.data) <= set(config.data)
         assert set(config.data) <= set(default.data) | DATA_KEYS[config.data.format]
-        known = set(inspect.signature(MODELS[config.task]).parameters)
+        known = set(inspect.signature(model_of(config)[0]).parameters)
         assert set(config.model) <= {"variant", "name"} | known
 
     def test_it_contradicts_neither_itself_nor_the_programs(self, name):
@@ -90,16 +96,16 @@ class EveryConfigTest:
     def test_its_model_is_made_of_its_arguments(self, name):
         config = load(name)
         arguments = config.model.to_dict()
-        variant = arguments.pop("variant")
+        variant, (model_class, variants) = arguments.pop("variant"), model_of(config)
         count = {"vocabulary_size": 29} if config.task == "translation" else {"num_classes": 7}
-        model = MODELS[config.task].from_variant(variant, **count, **arguments)
+        model = model_class.from_variant(variant, **count, **arguments)
         found = model.get_config()
-        for key, value in (VARIANTS[config.task][variant] | arguments).items():
+        for key, value in (variants[variant] | arguments).items():
             assert key == "stem" or found[key] == value
 
 
 # The others are of the published sizes, whose parameters are counted where the model is tested.
-@pytest.mark.parametrize("name", ["demo_translation", "multi30k_en_de", "ted_pt_en"])
+@pytest.mark.parametrize("name", ["demo_translation", "multi30k_rnn", "ted_pt_en"])
 def test_a_small_model_is_built_from_its_config(name, tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(
         train_sentencepiece(SENTENCES, 23, byte_fallback=False)
@@ -162,5 +168,5 @@ class Wmt14Test:
         config = load(f"wmt14_en_de_{name}")
         assert (config.weights, config.train.keep_checkpoints) == ("average", last)
         assert (config.decode.beam_size, config.decode.alpha) == (4, 0.6)
-        assert VARIANTS["translation"][config.model.variant]["dropout"] == dropout
+        assert model_of(config)[1][config.model.variant]["dropout"] == dropout
         assert config.train.label_smoothing == 0.1

@@ -98,7 +98,10 @@ def _convert(concrete, tf2onnx):
             graph = tf2onnx.tfonnx.process_tf_graph(
                 graph,
                 opset=OPSET,
-                custom_op_handlers={"Erfc": (_write_erfc, [])},
+                custom_op_handlers={
+                    "Erfc": (_write_erfc, []),
+                    "TensorListFromTensor": (_write_list, []),
+                },
                 tensors_to_rename=names,
                 **ends,
             )
@@ -119,6 +122,17 @@ def _write_erfc(graph, node, name, _):
     one = graph.make_const(f"{name}/one", np.float32(1)).output[0]
     graph.remove_node(name)
     graph.make_node("Sub", [one, erf], outputs=[output], shapes=shapes, dtypes=[dtype])
+
+
+def _write_list(graph, node, name, _):
+    """Replaces what a loop over time makes of a sequence, its list, by the sequence itself.
+
+    tf2onnx does so too, but leaves the list's second input to the node.
+    """
+    graph.copy_dtype(node.input[0], node.output[0])
+    graph.copy_shape(node.input[0], node.output[0])
+    graph.replace_inputs(node, node.input[:1])
+    node.type = "Identity"
 
 
 def _set_shape(value, shape):

@@ -12,6 +12,10 @@ from kerasformer.layers.embeddings.stems import ResNetStem as ResNetStem
 from kerasformer.layers.embeddings.tokens import TokenEmbedding as TokenEmbedding
 from kerasformer.layers.feed_forward import FeedForward as FeedForward
 from kerasformer.layers.feed_forward import GatedFeedForward as GatedFeedForward
+from kerasformer.layers.mixers.alignment import AdditiveAttention as AdditiveAttention
+from kerasformer.layers.mixers.alignment import (
+    MultiplicativeAttention as MultiplicativeAttention,
+)
 from kerasformer.layers.mixers.attention import MultiHeadAttention as MultiHeadAttention
 from kerasformer.layers.mixers.linear_attention import LinearAttention as LinearAttention
 from kerasformer.layers.mixers.local_attention import LocalAttention as LocalAttention

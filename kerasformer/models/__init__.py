@@ -7,5 +7,6 @@ from kerasformer.models.gcvit import GCViT as GCViT
 from kerasformer.models.gmlp import GMLP as GMLP
 from kerasformer.models.mlp_mixer import MLPMixer as MLPMixer
 from kerasformer.models.performer import PerformerViT as PerformerViT
+from kerasformer.models.recurrent import Seq2SeqRNN as Seq2SeqRNN
 from kerasformer.models.transformer import Seq2SeqTransformer as Seq2SeqTransformer
 from kerasformer.models.vit import VisionTransformer as VisionTransformer

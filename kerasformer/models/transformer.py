@@ -7,12 +7,11 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
-from kerasformer.layers.children import Composite, child_seed
-from kerasformer.layers.embeddings.tokens import TokenEmbedding
-from kerasformer.layers.initializers import clone_initializer, serialize_initializer
+from kerasformer.layers.children import child_seed
 from kerasformer.layers.masks import padding_mask
 from kerasformer.layers.positions.sequences import SinusoidalPositionEncoding
 from kerasformer.layers.stacks import Decoder, Encoder
+from kerasformer.models.seq2seq import Seq2Seq
 
 # base and big: Vaswani et al. 2017, table 3; tiny: Wu et al. 2021 (arXiv 2105.14462) on Multi30k.
 VARIANTS = {
@@ -41,7 +40,7 @@ VARIANTS = {
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class Seq2SeqTransformer(Composite, keras.Model):
+class Seq2SeqTransformer(Seq2Seq):
     """Predicts each target token from the source and the target tokens before it.
 
     With shared embeddings the source, the target and the output use one matrix; without, the
@@ -103,6 +102,8 @@ class Seq2SeqTransformer(Composite, keras.Model):
         - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
     """
 
+    VARIANTS = VARIANTS
+
     def __init__(
         self,
         vocabulary_size,
@@ -131,26 +132,29 @@ class Seq2SeqTransformer(Composite, keras.Model):
         dtype=None,
         **block_arguments,
     ):
-        super().__init__(name=name, trainable=trainable, dtype=dtype)
-        if share_embeddings and target_vocabulary_size not in (None, vocabulary_size):
-            raise ValueError(
-                "Expected one vocabulary with share_embeddings=True, received "
-                f"vocabulary_size={vocabulary_size} and "
-                f"target_vocabulary_size={target_vocabulary_size}."
-            )
+        super().__init__(
+            vocabulary_size,
+            target_vocabulary_size,
+            share_embeddings,
+            tie_output,
+            start_id,
+            end_id,
+            pad_id,
+            use_logits_bias,
+            embeddings_initializer,
+            name=name,
+            trainable=trainable,
+            dtype=dtype,
+        )
         if "mixer" in block_arguments:
             raise ValueError(
                 "Expected no mixer, because a decoder's must be causal and an encoder's need not, "
                 f"received mixer={block_arguments['mixer']!r}."
             )
-        self.vocabulary_size = vocabulary_size
         self.num_layers = num_layers
         self.hidden_dim = hidden_dim
         self.num_heads = num_heads
         self.intermediate_dim = intermediate_dim
-        self.target_vocabulary_size = target_vocabulary_size
-        self.share_embeddings = share_embeddings
-        self.tie_output = tie_output
         self.dropout = dropout
         self.attention_dropout = attention_dropout
         self.activation_dropout = activation_dropout
@@ -158,41 +162,9 @@ class Seq2SeqTransformer(Composite, keras.Model):
         self.norm_first = norm_first
         self.position_layout = position_layout
         self.position_start = position_start
-        self.start_id = start_id
-        self.end_id = end_id
-        self.pad_id = pad_id
-        self.use_logits_bias = use_logits_bias
-        self.embeddings_initializer = embeddings_initializer
         self.seed = seed
         self.block_arguments = block_arguments
-        self._check_ids()
-        self._make_embeddings()
-        self._make_stacks()
-
-    def _check_ids(self):
-        target_size = self.target_vocabulary_size or self.vocabulary_size
-        least_size = min(self.vocabulary_size, target_size)
-        sizes = {"start_id": target_size, "end_id": target_size, "pad_id": least_size}
-        for name, size in sizes.items():
-            if not 0 <= getattr(self, name) < size:
-                raise ValueError(
-                    f"Expected {name} of 0 to {size - 1}, in the vocabulary, received "
-                    f"{name}={getattr(self, name)}."
-                )
-
-    def _make_embeddings(self):
-        target_size = self.target_vocabulary_size or self.vocabulary_size
-        # The bias belongs to the embedding that is read backwards.
-        self.target_embedding = self._embedding(
-            target_size, "target_embedding", self.use_logits_bias and self.tie_output
-        )
-        self.source_embedding = self.output_embedding = self.target_embedding
-        if not self.share_embeddings:
-            self.source_embedding = self._embedding(self.vocabulary_size, "source_embedding")
-        if not self.tie_output:
-            self.output_embedding = self._embedding(
-                target_size, "output_embedding", self.use_logits_bias
-            )
+        self.make_embeddings(hidden_dim, hidden_dim)
         self.positions = SinusoidalPositionEncoding(
             self.position_layout,
             self.position_start,
@@ -205,17 +177,7 @@ class Seq2SeqTransformer(Composite, keras.Model):
             name="dropout_layer",
             dtype=self.dtype_policy,
         )
-
-    def _embedding(self, vocabulary_size, name, use_logits_bias=False):
-        return TokenEmbedding(
-            vocabulary_size,
-            self.hidden_dim,
-            mask_zero=False,  # Not by value: `compute_mask` makes the mask of the target.
-            use_logits_bias=use_logits_bias,
-            embeddings_initializer=clone_initializer(self.embeddings_initializer),
-            name=name,
-            dtype=self.dtype_policy,
-        )
+        self._make_stacks()
 
     def _make_stacks(self):
         arguments = {
@@ -234,53 +196,12 @@ class Seq2SeqTransformer(Composite, keras.Model):
         self.encoder = Encoder(**arguments, seed=child_seed(self.seed, "encoder"), name="encoder")
         self.decoder = Decoder(**arguments, seed=child_seed(self.seed, "decoder"), name="decoder")
 
-    @classmethod
-    def from_variant(cls, variant, vocabulary_size, **overrides):
-        """Makes a published model.
-
-        Args:
-            variant: str. `"tiny"`, `"base"` or `"big"`.
-            vocabulary_size: int. Number of ids.
-            **overrides: any argument of the constructor.
-
-        Returns:
-            A `Seq2SeqTransformer`.
-
-        Raises:
-            ValueError: for an unknown variant.
-        """
-        if variant not in VARIANTS:
-            raise ValueError(
-                f"Expected variant to be one of {sorted(VARIANTS)}, received variant={variant!r}."
-            )
-        return cls(vocabulary_size, **{**VARIANTS[variant], **overrides})
-
-    @property
-    def special_ids(self):
-        """The ids of start, end and padding, as rules of the searches of `kerasformer.decoding`.
-
-        Example:
-
-        >>> model = Seq2SeqTransformer(7, 1, 4, 2, 3, start_id=6, end_id=0, pad_id=6)
-        >>> model.special_ids
-        {'start_id': 6, 'end_id': 0, 'pad_id': 6}
-        """
-        return {"start_id": self.start_id, "end_id": self.end_id, "pad_id": self.pad_id}
-
     def build(self, inputs_shape=None):
         sequence_shape = (None, None, self.hidden_dim)
-        self.target_embedding.build((None, None))
-        if not self.share_embeddings:
-            self.source_embedding.build((None, None))
-        if not self.tie_output:
-            self.output_embedding.build((None, None))
+        self.build_embeddings()
         self.positions.build(sequence_shape)
         self.encoder.build(sequence_shape)
         self.decoder.build(sequence_shape, sequence_shape)
-
-    def call(self, inputs, training=None):
-        context, context_mask = self.encode(inputs["source"], training=training)
-        return self.decode(inputs["target"], context, context_mask, training=training)
 
     def encode(self, source, training=None):
         """Reads the source.
@@ -316,7 +237,7 @@ class Seq2SeqTransformer(Composite, keras.Model):
         x = self.decoder(
             x,
             context,
-            inputs_mask=self._target_mask(target),
+            inputs_mask=self.target_mask(target),
             context_mask=context_mask,
             return_attention_scores=return_attention_scores,
             training=training,
@@ -383,38 +304,14 @@ class Seq2SeqTransformer(Composite, keras.Model):
         x, cache = self.decoder.step(x, cache, positions, context_cache, context_mask)
         return self.output_embedding(x, reverse=True)[:, 0], cache
 
-    def _target_mask(self, target):
-        """Marks the tokens `(B, T)` up to the last that is not padding, and the first in any case.
-
-        The decoding step looks at every token so far, whatever its id. So does this mask.
-        """
-        is_token = ops.cast(padding_mask(target, self.pad_id), "int32")
-        # 1, 2, 3, ..., summed up because the length of a symbolic target may be unknown.
-        positions = ops.cumsum(ops.ones_like(is_token), axis=1)
-        length = ops.max(positions * is_token, axis=1, keepdims=True)
-        return positions <= ops.maximum(length, 1)
-
-    def compute_mask(self, inputs, previous_mask=None):
-        return self._target_mask(inputs["target"])
-
-    # Traced, because the logits are float32 under any dtype policy.
-    compute_output_spec = keras.Operation.compute_output_spec
-
-    def compute_output_shape(self, inputs_shape):
-        return (*inputs_shape["target"], self.output_embedding.vocabulary_size)
-
     def get_config(self):
         stack = self.encoder.get_config()
         return {
             **super().get_config(),
-            "vocabulary_size": self.vocabulary_size,
             "num_layers": self.num_layers,
             "hidden_dim": self.hidden_dim,
             "num_heads": self.num_heads,
             "intermediate_dim": self.intermediate_dim,
-            "target_vocabulary_size": self.target_vocabulary_size,
-            "share_embeddings": self.share_embeddings,
-            "tie_output": self.tie_output,
             "dropout": self.dropout,
             "attention_dropout": self.attention_dropout,
             "activation_dropout": self.activation_dropout,
@@ -422,11 +319,6 @@ class Seq2SeqTransformer(Composite, keras.Model):
             "norm_first": self.norm_first,
             "position_layout": self.position_layout,
             "position_start": self.position_start,
-            "start_id": self.start_id,
-            "end_id": self.end_id,
-            "pad_id": self.pad_id,
-            "use_logits_bias": self.use_logits_bias,
-            "embeddings_initializer": serialize_initializer(self.embeddings_initializer),
             "seed": self.seed,
             **{name: stack[name] for name in self.block_arguments},
         }

@@ -20,7 +20,7 @@ def get_config():
         config.data[key] = AUTO
     config.tokenizer.kind = "bpe"  # Unigram finds few pieces in little text.
     config.tokenizer.vocabulary_size = AUTO
-    for key in ("variant", "norm_first", "dropout"):
+    for key in ("name", "variant", "norm_first", "dropout"):
         config.model[key] = AUTO
     for key in ("epochs", "batch_tokens", "learning_rate"):
         config.train[key] = AUTO

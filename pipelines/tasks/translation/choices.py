@@ -11,12 +11,12 @@ from typing import Any
 
 import ml_collections
 
-from kerasformer.models.transformer import VARIANTS
 from kerasformer.tokenizers import SentencePieceTokenizer, VocabularySizeError
 from pipelines.data.sources import expanded, required
 from pipelines.runs.config import read_config
 from pipelines.tasks.translation.config import check_values
 from pipelines.tasks.translation.data import training_pairs
+from pipelines.tasks.translation.models import DEFAULT, family, left_out
 from pipelines.tasks.translation.vocabulary import NUM_BYTES, read_foreign, train_tokenizers
 from pipelines.text.cleaning import Pair, source_key
 from pipelines.text.folder import find_pairs
@@ -28,7 +28,7 @@ FOUND = ("train", "validation", "test", "columns", "languages")  # In a folder.
 # The values that may be "auto".
 KEYS = [("data", key) for key in ("format", *FOUND, "held_out")]
 KEYS += [("tokenizer", "vocabulary_size")]
-KEYS += [("model", key) for key in ("variant", "norm_first", "dropout")]
+KEYS += [("model", key) for key in ("name", "variant", "norm_first", "dropout")]
 KEYS += [("train", key) for key in ("batch_tokens", "epochs", "learning_rate")]
 MOST_HELD_OUT = 1000  # Sentences of a validation set, or a test set, that is cut from the others.
 MAX_VOCABULARY = 32_000
@@ -49,7 +49,12 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             wrong type.
     """
     if not any(config[part].get(key) == AUTO for part, key in KEYS):
+        _print_left_out(config)
         return config
+    first = read_config(expanded(config.start.workdir)) if config.start.workdir else None
+    if config.model.get("name") == AUTO:
+        config.model.name = first.model.get("name", DEFAULT) if first else DEFAULT
+    _print_left_out(config)
     _check_given(config)
     chosen: dict[str, Any] = {}
     own = any(config.data.get(key) == AUTO for key in ("format", *FOUND))
@@ -67,11 +72,10 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         text = "".join(target for _, target in pairs[:1000])
         _choose(config, chosen, "data", {"bleu_tokenizer": tokenizer_of_script(text)})
     words = [sum(map(count_words, side)) for side in zip(*pairs, strict=True)]
-    model = _model(len(pairs))
-    if config.start.workdir:
-        first = read_config(expanded(config.start.workdir))
+    model = _model(config, len(pairs))
+    if first:
         _choose(config, chosen, "tokenizer", first.tokenizer.to_dict())
-        dropout = VARIANTS[first.model.variant]["dropout"]
+        dropout = family(first).model.VARIANTS[first.model.variant]["dropout"]
         model = {"norm_first": False, "dropout": dropout, **first.model.to_dict()}
     if config.tokenizer.vocabulary_size == AUTO:
         _choose(config, chosen, "tokenizer", {"vocabulary_size": _vocabulary(config, pairs, words)})
@@ -82,6 +86,15 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     values = ", ".join(f"{key}={value!r}" for key, value in chosen.items())
     print(f"Chosen for {len(pairs):,} training pairs: {values}", flush=True)
     return config
+
+
+def _print_left_out(config) -> None:
+    if left := [f"model.{key}" for key in left_out(config)]:
+        print(
+            f"Left out of model.name={config.model.name}, which has no use for them: "
+            f"{', '.join(left)}",
+            flush=True,
+        )
 
 
 def _check_given(config) -> None:
@@ -139,9 +152,9 @@ def _common_characters(pairs: list[Pair]) -> int:
     return 1 + sum(total < 0.995 * counts.total() for total in sums)
 
 
-def _model(count: int) -> dict[str, Any]:
+def _model(config, count: int) -> dict[str, Any]:
     """Chooses a size that Multi30k's 29,000 pairs do not overfit, or the one for large corpora."""
-    variant = "tiny" if count < 100_000 else "base"
+    variant = family(config).small if count < 100_000 else family(config).large
     return {"variant": variant, "norm_first": True, "dropout": 0.3 if count < 1_000_000 else 0.1}
 
 
@@ -151,9 +164,13 @@ def _training(config, count: int, words: int) -> dict[str, Any]:
     if batch_tokens == AUTO:
         batch_tokens = 4096 if words > 20 * 4096 else 1024
     epochs = round(min(100, max(10, 30 * math.sqrt(29_000 / count))))
-    rate = 0.004 if batch_tokens >= 4096 else 0.002
+    rate, large_rate = family(config).learning_rates
+    if config.model.variant != family(config).small:
+        rate = large_rate
+    elif batch_tokens < 4096:
+        rate = rate / 2
     return {
         "batch_tokens": batch_tokens,
         "epochs": None if config.train.steps else epochs,
-        "learning_rate": rate if config.model.variant == "tiny" else 0.0007,
+        "learning_rate": rate,
     }

@@ -7,10 +7,9 @@ from typing import Any
 
 import ml_collections
 
-from kerasformer.models.transformer import VARIANTS
 from kerasformer.tokenizers import KINDS
 from pipelines.runs.config import check_choices, check_keys
-from pipelines.tasks.translation import decode, vocabulary
+from pipelines.tasks.translation import decode, models, vocabulary
 from pipelines.text.languages import bleu_tokenizer, read_languages
 from pipelines.text.pairs import KEYS
 from pipelines.text.scores import check_tokenizer
@@ -49,7 +48,7 @@ DEFAULTS: dict[str, Any] = {
         "shared": True,  # Or one vocabulary for each language.
         "path": None,  # A SentencePiece model to take instead (two of them if not shared).
     },
-    "model": {"variant": "base"},
+    "model": {"name": models.DEFAULT, "variant": "base"},
     "start": {"workdir": ""},  # A run whose weights and tokenizers this one begins with.
     "train": {
         **settings.DEFAULTS,
@@ -64,8 +63,8 @@ DEFAULTS: dict[str, Any] = {
 def default_config() -> ml_collections.ConfigDict:
     """Returns a config with every key that the task and the training loop read.
 
-    A config file changes what it needs to. `model` holds a variant and any argument of
-    `Seq2SeqTransformer`; `data` is what `text.pairs.read_pairs` reads.
+    A config file changes what it needs to. `model` holds the `name` of a family of `models.MODELS`,
+    a `variant` of it and any argument of its models; `data` is what `text.pairs.read_pairs` reads.
     """
     config = ml_collections.ConfigDict(copy.deepcopy(DEFAULTS), type_safe=False).lock()
     for part in (config.data, config.model):
@@ -125,12 +124,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         ValueError: naming the first value that cannot be.
     """
-    check_choices(
-        {
-            "model.variant": (config.model.get("variant"), VARIANTS),
-            "tokenizer.kind": (config.tokenizer.kind, KINDS),
-        }
-    )
+    models.check_variant(config)
+    check_choices({"tokenizer.kind": (config.tokenizer.kind, KINDS)})
     check_keys(config.data, KEYS)
     check_values(config)
     vocabulary.check(config)

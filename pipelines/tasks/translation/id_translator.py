@@ -9,6 +9,9 @@
 `context_mask`, and gives `logits` float32 `(R, V)` of the next token and `new_cache`
 `(L, 2, R, G, T + 1, K)`. As the cache grows with each token, its length is their position.
 
+A recurrent model has the same axes: `context` `(1, 1, B, 1, S, K)` are its keys and annotations
+side by side, and `cache` and `new_cache` `(1, 1, R, 1, 1, K)` its states, whatever came before.
+
 Letters: `B` sentences, `S` source tokens, `L` blocks, `G` key and value heads, `K` size of a head,
 `R` rows (sentences, or their beams one sentence after the other), `T` tokens before the new one,
 `V` vocabulary.
@@ -19,15 +22,14 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from kerasformer.models import Seq2SeqTransformer
 from kerasformer.tokenizers import START_ID
 
 
-def functions(model: Seq2SeqTransformer) -> dict[str, tuple[Callable, list[dict]]]:
+def functions(model) -> dict[str, tuple[Callable, list[dict]]]:
     """Makes both functions, each with sample inputs.
 
     Args:
-        model: built `Seq2SeqTransformer`.
+        model: built model of any family of `models.MODELS`.
 
     Returns:
         Dict of `encoder` and `decoder_step`: pairs of a `tf.function` and a list of samples.
@@ -57,23 +59,20 @@ def functions(model: Seq2SeqTransformer) -> dict[str, tuple[Callable, list[dict]
 def _make_encoder(model):
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32, name="source")])
     def encoder(source):
-        context, context_mask = model.encode(source, training=False)
-        return {
-            "context": _stack(model.decoder.project_context(context)),
-            "context_mask": context_mask,
-            "cache": _stack(model.decoder.init_cache(tf.shape(source)[0], 0)),
-        }
+        # A tensor as the largest length, so that the cache is empty and grows.
+        _, (cache, _), (context, mask) = model.start_decoding(source, tf.constant(1))
+        return {"context": _stack(context), "context_mask": mask, "cache": _stack(cache)}
 
     return encoder
 
 
 def _make_decoder_step(model, encoded):
-    context, mask = encoded["context"], encoded["context_mask"]
+    context, mask, cache = (encoded[name] for name in ("context", "context_mask", "cache"))
 
     @tf.function(
         input_signature=[
             tf.TensorSpec((None,), tf.int32, name="token_ids"),
-            tf.TensorSpec(context.shape, context.dtype, name="cache"),
+            tf.TensorSpec(cache.shape, cache.dtype, name="cache"),
             tf.TensorSpec(context.shape, context.dtype, name="context"),
             tf.TensorSpec(mask.shape, mask.dtype, name="context_mask"),
         ]

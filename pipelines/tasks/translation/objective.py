@@ -5,11 +5,11 @@ import ml_collections
 from keras import ops
 
 from kerasformer.losses import smoothed_cross_entropy
-from kerasformer.models import Seq2SeqTransformer
 from pipelines.data.sources import expanded
 from pipelines.runs.config import complete, read_config
 from pipelines.runs.weights import load_model
 from pipelines.tasks.translation.config import default_config
+from pipelines.tasks.translation.models import make
 from pipelines.tasks.translation.vocabulary import load_tokenizers
 
 
@@ -19,20 +19,12 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
     Raises:
         ValueError: when `config.model` has a key that the model does not take.
     """
-    arguments, tokenizers = config.model.to_dict(), load_tokenizers(workdir)
+    tokenizers = load_tokenizers(workdir)
+    vocabulary = {"vocabulary_size": tokenizers.source.vocabulary_size}
     if not tokenizers.are_shared:
-        arguments["target_vocabulary_size"] = tokenizers.target.vocabulary_size
-        arguments.setdefault("share_embeddings", False)
-    try:
-        model = Seq2SeqTransformer.from_variant(
-            arguments.pop("variant"),
-            vocabulary_size=tokenizers.source.vocabulary_size,
-            name="transformer",
-            dtype=config.train.precision,
-            **arguments,
-        )
-    except TypeError as error:
-        raise ValueError(f"config.model={config.model.to_dict()} is wrong: {error}.") from error
+        vocabulary["target_vocabulary_size"] = tokenizers.target.vocabulary_size
+        vocabulary |= {} if "share_embeddings" in config.model else {"share_embeddings": False}
+    model = make(config, **vocabulary)
     model.build()
     return model
 

@@ -168,6 +168,13 @@ class NumbersTest:
         counts = [len(read_pairs(config.data, split)) for split in ("train", "validation", "test")]
         assert counts == [70 - 2 * 14, 14, 14] and config.data.bleu_tokenizer == "zh"
 
+    def test_another_family_has_variants_and_rates_of_its_own(self, tmp_path):
+        self.write(tmp_path, 50)
+        config = self.choose(tmp_path, "model.name=recurrent")
+        assert (config.model.variant, config.model.dropout) == ("multi30k", 0.3)
+        assert (config.train.batch_tokens, config.train.learning_rate) == (1024, 0.001)
+        assert self.choose(tmp_path).model.name == "transformer"
+
     def test_a_given_variant_is_trained_in_the_same_way(self, tmp_path):
         self.write(tmp_path, 50)
         found = [self.choose(tmp_path, *given).model for given in ([], ["model.variant=tiny"])]

@@ -100,7 +100,13 @@ class CheckTest:
 
     @pytest.mark.parametrize(
         ("key", "value"),
-        [("model.variant", "huge"), ("tokenizer.kind", "word"), ("train.batch_tokens", 101)],
+        [
+            ("model.name", "linear"),
+            ("model.name", "recurrent"),  # Its variant is another's.
+            ("model.variant", "huge"),
+            ("tokenizer.kind", "word"),
+            ("train.batch_tokens", 101),
+        ],
     )
     def test_what_cannot_be_built_or_batched_is_refused_as_early(self, tmp_path, key, value):
         config = make_config(tmp_path, **{key: value})
@@ -232,6 +238,15 @@ class BuildTest:
     def test_arguments_replace_those_of_the_variant(self, workdir, config):
         model = translation.build(config, str(workdir))
         assert (model.vocabulary_size, model.hidden_dim, model.num_layers) == (23, 32, 1)
+        assert model.name == "transformer"
+
+    def test_a_recurrent_model_goes_through_the_same_door(self, workdir, capsys):
+        config = make_config(workdir)
+        config.model.update(name="recurrent", variant="multi30k", embedding_dim=11)
+        translation.check(translation.resolve(config))
+        assert "Left out of model.name=recurrent" in capsys.readouterr().out
+        model = translation.build(config, str(workdir))
+        assert (model.hidden_dim, model.embedding_dim, model.name) == (32, 11, "recurrent")
 
 
 class LearningTest:

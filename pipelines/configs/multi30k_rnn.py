@@ -1,0 +1,20 @@
+"""A small recurrent translator with Bahdanau's attention on Multi30k English-German.
+
+The files and the search are those of `multi30k_en_de`, and `multi30k_rnn:raw` trains on the text
+as it is written.
+
+Command: `python -m apps.train --config=multi30k_rnn --workdir=runs/multi30k_rnn`
+"""
+
+from pipelines.configs import multi30k_en_de
+
+
+def get_config(text="tok"):
+    config = multi30k_en_de.get_config(text)
+    del config.model["norm_first"]
+    config.model.name = "recurrent"
+    config.model.variant = "multi30k"
+    config.train.steps = 3000
+    config.train.learning_rate = 0.002
+    config.train.warmup_steps = 300
+    return config
