@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.images.orientation import orientation, turn_upright
+from pipelines.images.orientation import has_exif_mark, orientation, turn_upright
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
@@ -32,8 +32,8 @@ LISTED = 20  # bad images that a message names; it counts the rest
 def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
     """Decodes a BMP, GIF, JPEG, PNG or WebP image, in `tf.data` or an exported graph.
 
-    A photograph is turned upright as the EXIF data of its JPEG say. Of 16 bits the upper 8 are
-    kept. Transparency is left out, unless there are four channels.
+    A photograph is turned upright as the EXIF data of its JPEG, PNG or WebP say. Of 16 bits the
+    upper 8 are kept. Transparency is left out, unless there are four channels.
 
     Args:
         contents: string scalar.
@@ -52,8 +52,12 @@ def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
         return tf.io.decode_image(contents, channels=3, expand_animations=False)
 
     first = tf.strings.substr(contents, 0, 1)
-    marks = (b"\xff", b"R", b"\x89") if channels == 4 else (b"\xff", b"R")
-    image = tf.cond(tf.reduce_any(first == marks), special, other)
+    is_special = tf.cond(
+        first == b"\x89",
+        lambda: has_exif_mark(contents) | (channels == 4),
+        lambda: tf.reduce_any(first == (b"\xff", b"R")),
+    )
+    image = tf.cond(is_special, special, other)
     if channels == 4:
         return _with_alpha(image)
     image = tf.ensure_shape(image, (None, None, 3))
@@ -70,16 +74,19 @@ def _decode_special(contents, channels):
     """Decodes what `tf.io.decode_image` alone does not: rotated, transparent images."""
 
     def jpeg():
-        return turn_upright(tf.io.decode_jpeg(contents, channels=3), orientation(contents))
+        return tf.io.decode_jpeg(contents, channels=3), orientation(contents, "JPEG")
 
     def png():
-        return tf.io.decode_png(contents, channels=max(channels, 3))
+        image = tf.io.decode_png(contents, channels=max(channels, 3))
+        return image, orientation(contents, "PNG")
 
     def webp():
-        return tf.image.decode_webp(contents, channels=0)[0, ..., : max(channels, 3)]
+        image = tf.image.decode_webp(contents, channels=0)[0, ..., : max(channels, 3)]
+        return image, orientation(contents, "WEBP")
 
     first = tf.strings.substr(contents, 0, 1)
-    return tf.cond(first == b"\xff", jpeg, lambda: tf.cond(first == b"R", webp, png))
+    image, turn = tf.cond(first == b"\xff", jpeg, lambda: tf.cond(first == b"R", webp, png))
+    return turn_upright(image, turn)
 
 
 def _with_alpha(image):
@@ -214,9 +221,9 @@ def _open(contents: bytes) -> Image.Image:
 
 
 def _upright_size(contents: bytes) -> tuple[int, int]:
-    width, height = _open(contents).size
-    is_lying = contents[:2] == b"\xff\xd8" and int(orientation(contents)) >= 5
-    return (width, height) if is_lying else (height, width)
+    image = _open(contents)
+    is_lying = int(orientation(contents, image.format)) >= 5
+    return (image.width, image.height) if is_lying else (image.height, image.width)
 
 
 def _load(read: Callable, item) -> tuple[bytes, str | None]:
