@@ -68,6 +68,7 @@ def of_every_kind():
         "inks": encoded(image.convert("CMYK"), "JPEG", quality=95),
         "progressive": encoded(image, "JPEG", quality=95, progressive=True),
         "bitmap": encoded(image, "BMP"),
+        "palette bitmap": encoded(image.convert("P"), "BMP"),
         "gif": encoded(image.convert("P"), "GIF"),
     }
 
