@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -83,8 +84,20 @@ def evaluate_run(
         label = file_label(changes, own_test)
         if own_test:
             changes |= {f"data.{key}": x for key, x in task.own_test(config, own_test).items()}
-        config = changed(task, config, changes)
+        trained, config = config, changed(task, config, changes)
+        if own_test:
+            _print_leaks(task, trained, config)
         return evaluate(task, config, workdir, weights or config.weights, split, label, output)
+
+
+def _print_leaks(task, config, own):
+    """Prints how much of a user's test set was trained on, as far as the training data are here."""
+    try:
+        found = task.leaks(config, own)
+    except (ImportError, OSError, ValueError) as error:
+        found = f"Whether the model was trained on some of these is not known: {error}"
+    if found:
+        print(found, file=sys.stderr, flush=True)
 
 
 def file_label(changes: Mapping[str, Any], own_test: str) -> str:

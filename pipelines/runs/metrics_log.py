@@ -78,6 +78,6 @@ def _unit(name: str) -> str:
         return f"{name.removesuffix('_per_second')} a second"
     if name.endswith("loss"):
         return "nats"
-    if name.endswith(("accuracy", "top1", "top5")):
+    if name.endswith(("accuracy", "top1", "top5", "average_precision")):
         return "share"
     return name.removeprefix("validation_").replace("_", " ")

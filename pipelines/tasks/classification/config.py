@@ -17,7 +17,8 @@ from pipelines.images.labelled import KEYS
 from pipelines.runs.config import check_choices, check_keys, check_ranges
 from pipelines.training import settings
 
-METRICS: tuple[str, ...] = ("loss", "top1", "top5")
+MEAN_PRECISION = "mean_average_precision"  # Of several labels alone.
+METRICS: tuple[str, ...] = ("loss", "top1", "top5", MEAN_PRECISION)
 PREPARED: tuple[str, ...] = ("images.json",)
 FIXED_KEYS: tuple[str, ...] = ("data", "model", "start", "teacher")
 FREE_KEYS: tuple[str, ...] = ("data.test", "serve")
@@ -62,7 +63,7 @@ DEFAULTS: dict[str, Any] = {
         "epsilon": 1e-8,
         "weight_decay": 0.05,
         "label_smoothing": 0.1,
-        "best_metric": "top1",
+        "best_metric": "top1",  # Or "loss", "top5", or the "mean_average_precision" of "multi".
     },
     "serve": {
         "crop": 1.0,  # Share of the shorter side that is looked at.
@@ -135,7 +136,12 @@ def check_numbers(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_several(config):
-    """Refuses what presumes that an image has one label, where it may have several."""
+    """Refuses what presumes that an image has one label, where it may have several; and back."""
+    if config.train.best_metric == MEAN_PRECISION and config.data.labels != "multi":
+        raise ValueError(
+            f'Expected data.labels="multi" with train.best_metric="{MEAN_PRECISION}", '
+            f"received data.labels={config.data.labels!r}."
+        )
     chosen = {
         "teacher.model": config.teacher.model,
         "data.class_weights": config.data.class_weights,

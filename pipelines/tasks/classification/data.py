@@ -76,8 +76,8 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             "set of validation images": validation.fingerprint(),
         },
         counts={
-            "training images": len(images.labels),
-            "validation images": len(validation.labels),
+            f"{'training' if split == 'train' else split} images": len(of_split.labels)
+            for split, of_split in splits.items()
         },
     )
 
@@ -85,14 +85,25 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
 def _print_leaks(splits):
     """Prints how many images of validation and test are in training too."""
     for split, images in splits.items():
-        count, name = count_leaks(splits["train"], images) if split != "train" else (0, "")
-        if count:
-            print(
-                f"Leak: {count} of {len(images.labels)} images to "
-                f"{'validate' if split == 'validation' else split} are in the training images too, "
-                f"the first of them {name}: scores will be too good.",
-                flush=True,
-            )
+        found = split != "train" and _describe_leaks(split, splits["train"], images)
+        if found:
+            print(found, flush=True)
+
+
+def _describe_leaks(split, train, images):
+    count, name = count_leaks(train, images)
+    if not count:
+        return ""
+    return (
+        f"Leak: {count} of {len(images.labels)} images to "
+        f"{'validate' if split == 'validation' else split} are in the training images too, "
+        f"the first of them {name}: scores will be too good."
+    )
+
+
+def leaks(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
+    """Counts the images of the test set of `own` that are among the training images of `config`."""
+    return _describe_leaks("test", read_images(config.data, "train"), read_images(own.data, "test"))
 
 
 def read_split(config, description: dict, split: str) -> Images:
