@@ -2,16 +2,20 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
-from kerasformer.explain.pictures import PICTURES
+from kerasformer.explain.fonts import fonts_for
+from kerasformer.explain.pictures import PICTURES, save_figure
 from pipelines.runs.files import write_atomically
 
-CELL = 1.3  # inches
+CELL = 1.3  # inches of the longer side of an image
+NARROWEST = 0.9  # inches, because a title stands above it
+TITLE = 0.3  # inches
 LONGEST_NAME = 14  # characters
 
 
@@ -43,19 +47,32 @@ def preview(
             f"Expected path to end in one of {PICTURES}, in a folder that exists, "
             f"received path={str(path)!r}."
         )
-    figure = Figure(figsize=(columns * CELL, rows * (CELL + 0.3)), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    examples = batches.unbatch().take(rows * columns).as_numpy_iterator()
+    examples = list(batches.unbatch().take(rows * columns).as_numpy_iterator())
+    height, width = examples[0]["images"].shape[:2]
+    longest = max(height, width)
+    cell = max(CELL * width / longest, NARROWEST), CELL * height / longest + TITLE
+    turned = is_turned(rows, columns)
+    lines, across = (columns, rows) if turned else (rows, columns)
+    figure = Figure(figsize=(across * cell[0], lines * cell[1]), layout="constrained")
+    grid = figure.subplots(lines, across, squeeze=False)
+    grid = (grid.T if turned else grid).ravel()
     for axes, example in zip(grid, examples, strict=False):
         levels = example["images"] * np.array(deviation) + np.array(mean)
         pixels = np.clip(np.round(levels), 0, 255).astype(np.uint8)
         pixels = np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
         axes.imshow(pixels, interpolation="nearest")
-        axes.set_title(_title(example, class_names), fontsize=7, pad=2, parse_math=False)
+        title = _title(example, class_names)
+        with fonts_for([title]):
+            axes.set_title(title, fontsize=7, pad=2, parse_math=False)
     for axes in grid:
         axes.set_axis_off()
     suffix = path.suffix[1:].lower()
-    write_atomically(path, lambda name: figure.savefig(name, format=suffix, dpi=120))
+    write_atomically(path, partial(save_figure, figure, format=suffix, dpi=120))
+
+
+def is_turned(rows: int, columns: int) -> bool:
+    """Tests whether each row is drawn as a column, so that small batches make no strip."""
+    return 2 * columns < rows
 
 
 def _title(example: dict, class_names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import ml_collections
 
+from kerasformer.explain.pictures import save_figure
 from pipelines.data.row_files import require_writable, write_rows
 from pipelines.data.sources import source_name
 from pipelines.runs.checkpoints import Checkpoints
@@ -151,7 +152,7 @@ def evaluate(
     scores = {**description(config, workdir, weights, split), **evaluation.scores}
     stem = str(Path(workdir) / f"evaluation-{split}{label}")
     for name, figure in evaluation.figures.items():
-        write_atomically(f"{stem}-{name}.png", figure.savefig)
+        write_atomically(f"{stem}-{name}.png", partial(save_figure, figure))
     if evaluation.predictions:
         rows = partial(write_rows, rows=evaluation.predictions, key="prediction")
         for path in filter(None, (f"{stem}-predictions.tsv", output)):

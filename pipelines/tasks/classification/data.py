@@ -8,6 +8,7 @@ from pipelines.images.batches import evaluation_dataset, training_dataset
 from pipelines.images.dataset import Images, count_leaks
 from pipelines.images.description import describe, read_description, require_same_images
 from pipelines.images.labelled import read_images, read_splits
+from pipelines.images.preview import is_turned
 from pipelines.images.preview import preview as draw_preview
 from pipelines.tasks.classification.config import class_weights, image_size, recipe
 from pipelines.training.task import Data
@@ -122,6 +123,7 @@ def show_batch(
     shown = batches.take(SHOWN_BATCHES).map(
         lambda batch: {k: x[:SHOWN_IMAGES] for k, x in batch.items()}
     )
+    columns = min(SHOWN_IMAGES, config.train.batch_size)
     draw_preview(
         shown,
         description["class_names"],
@@ -129,6 +131,7 @@ def show_batch(
         description["deviation"],
         picture,
         SHOWN_BATCHES,
-        min(SHOWN_IMAGES, config.train.batch_size),
+        columns,
     )
-    return f"The first images of the first {SHOWN_BATCHES} batches, one a row, are in {picture}."
+    line = "column" if is_turned(SHOWN_BATCHES, columns) else "row"
+    return f"The first images of the first {SHOWN_BATCHES} batches, one a {line}, are in {picture}."
