@@ -27,17 +27,18 @@ from pipelines.images.listing import (
 )
 from pipelines.images.splits import (
     SPLITS,
+    is_cut,
     path_and_part,
     rows_of,
     rows_of_part,
-    shares_of,
     source_of,
 )
 
 DIGITS_HINT = 'data.format="digits" needs scikit-learn: `pip install "kerasformer[pipelines]"`.'
 # The keys of `config.data` that one format or another reads.
 KEYS = {"format", "classes", "on_bad_image", "max_pixels", "folder", "channels", "examine"}
-KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampling", *SPLITS}
+KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampling", "held_out"}
+KEYS |= {*SPLITS}
 SAMPLE = 8  # pictures whose levels are looked at
 MAX_ENCODED = 16 * 2**30  # bytes of what TFDS holds
 MAX_UNNAMED = 1000  # classes of an .npz without names, if there are not as many images
@@ -60,7 +61,8 @@ def read_images(data, split: str) -> Images:
             prepared in `data_dir` is read offline.
             The others take such splits too, and cut each class in this proportion, in the order of
             the data. There `validation` and `test` may also be a share of `train`, such as
-            `"10%"`, which the hash of the content chooses (`split_by_content`).
+            `"10%"`, which the hash of the content chooses (`split_by_content`); `held_out` is the
+            share, or the number of images, of those of them that have no value.
             With each, `classes` names the classes that are kept, in the order of their labels (all
             when it is empty), as `wanted_classes` reads it, and `on_bad_image` is what happens when
             images are empty, corrupt, animated, or of more than `max_pixels`: `"stop"` or `"skip"`.
@@ -88,6 +90,11 @@ def read_images(data, split: str) -> Images:
         raise ValueError(
             'Expected data.labels to be "one", or "multi" with data.format="csv", received '
             f"data.labels={data.labels!r} with data.format={name!r}."
+        )
+    if name in ("digits", "tfds") and data.get("held_out"):
+        raise ValueError(
+            'Expected data.format="folder", "csv" or "npz" with data.held_out, received '
+            f"data.format={name!r}."
         )
     images = readers[name](data, split)
     classes, labels = len(images.class_names), images.labels
@@ -199,7 +206,7 @@ def _listed(data, split: str, listing, part: tuple[int, int]) -> Images:
         (label or (-1,))[0] if isinstance(label, tuple) else label for label in listing.labels
     ]
     kept = rows_of_part(np.array(owners), part)
-    if shares_of(data, split):
+    if is_cut(data, split):
         digests = [_file_digest(path, *_version(path)) for path in paths[kept]]
         kept = kept[rows_of(data, split, digests, np.array(owners)[kept])]
     labels = np.array(owners, np.int32)
@@ -285,7 +292,7 @@ def _npz(data, split: str) -> Images:
     pixels = pixels.reshape(*pixels.shape[:3], -1) if pixels.ndim == 3 else pixels
     labels = labels.astype(np.int32)
     images = Images(pixels, labels, class_names, pixels.shape[3]).rows(rows_of_part(labels, part))
-    if not shares_of(data, split):
+    if not is_cut(data, split):
         return images
     return images.rows(rows_of(data, split, digests_of(images), images.labels))
 

@@ -10,6 +10,7 @@ from pipelines.images.description import describe, read_description, require_sam
 from pipelines.images.labelled import read_images, read_splits
 from pipelines.images.preview import is_turned
 from pipelines.images.preview import preview as draw_preview
+from pipelines.images.splits import is_cut
 from pipelines.tasks.classification.config import class_weights, image_size, recipe
 from pipelines.training.task import Data
 
@@ -38,7 +39,9 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             f"received train.batch_size={config.train.batch_size}."
         )
     # The test images are read too, because what is wrong with them had better be known now.
-    has_test = config.data.format == "digits" or config.data.get("test")
+    has_test = (
+        config.data.format == "digits" or config.data.get("test") or is_cut(config.data, "test")
+    )
     splits = read_splits(config.data, ("train", "validation", *["test"] * bool(has_test)))
     images, validation = splits["train"], splits["validation"]
     description = describe(images, workdir, config.start.workdir)

@@ -1,6 +1,6 @@
 """The translation task: sentence pairs in, a model that turns strings into strings out."""
 
-from pipelines.tasks.translation.choices import resolve as resolve
+from pipelines.tasks.translation.choice import resolve as resolve
 from pipelines.tasks.translation.config import DEFAULTS as DEFAULTS
 from pipelines.tasks.translation.config import FIXED_KEYS as FIXED_KEYS
 from pipelines.tasks.translation.config import FREE_KEYS as FREE_KEYS
