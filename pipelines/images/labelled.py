@@ -36,9 +36,9 @@ from pipelines.images.splits import (
 
 DIGITS_HINT = 'data.format="digits" needs scikit-learn: `pip install "kerasformer[pipelines]"`.'
 # The keys of `config.data` that one format or another reads.
-KEYS = {"format", "classes", "on_bad_image", "max_pixels", "folder", "channels", "examine"}
-KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampling", "held_out"}
-KEYS |= {*SPLITS}
+IMAGE_KEYS = {"format", "classes", "on_bad_image", "max_pixels", "folder", "channels", "examine"}
+IMAGE_KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampling", "held_out"}
+IMAGE_KEYS |= {*SPLITS}
 SAMPLE = 8  # pictures whose levels are looked at
 MAX_ENCODED = 16 * 2**30  # bytes of what TFDS holds
 MAX_UNNAMED = 1000  # classes of an .npz without names, if there are not as many images

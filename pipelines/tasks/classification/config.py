@@ -13,7 +13,7 @@ from kerasformer.layers.embeddings.patches import pair
 from kerasformer.models.vit_variants import VARIANTS
 from pipelines.images.augmentation import Recipe
 from pipelines.images.files import MAX_PIXELS
-from pipelines.images.labelled import KEYS
+from pipelines.images.labelled import IMAGE_KEYS
 from pipelines.runs.config import check_choices, check_keys, check_ranges
 from pipelines.training import settings
 
@@ -108,7 +108,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         "teacher.temperature": (config.teacher.temperature, 1e-3, math.inf),
     }
     check_ranges(ranges)
-    check_keys(config.data, KEYS)
+    check_keys(config.data, IMAGE_KEYS)
     _check_several(config)
     if config.start.freeze and not config.start.workdir:
         raise ValueError("Expected a start.workdir with start.freeze=True, received none.")

@@ -39,10 +39,9 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             f"received train.batch_size={config.train.batch_size}."
         )
     # The test images are read too, because what is wrong with them had better be known now.
-    has_test = (
-        config.data.format == "digits" or config.data.get("test") or is_cut(config.data, "test")
-    )
-    splits = read_splits(config.data, ("train", "validation", *["test"] * bool(has_test)))
+    data = config.data
+    has_test = data.format == "digits" or data.get("test") or is_cut(data, "test")
+    splits = read_splits(data, ("train", "validation", *["test"] * bool(has_test)))
     images, validation = splits["train"], splits["validation"]
     description = describe(images, workdir, config.start.workdir)
     for split, of_split in splits.items():

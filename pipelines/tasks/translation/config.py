@@ -14,7 +14,7 @@ from pipelines.data.sources import SHARE_FORM
 from pipelines.runs.config import check_choices, check_keys
 from pipelines.tasks.translation import decode, vocabulary
 from pipelines.text.languages import bleu_tokenizer, read_languages
-from pipelines.text.pairs import KEYS
+from pipelines.text.pairs import PAIR_KEYS
 from pipelines.text.scores import check_tokenizer
 from pipelines.training import settings
 
@@ -136,7 +136,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             "tokenizer.kind": (config.tokenizer.kind, KINDS),
         }
     )
-    check_keys(config.data, KEYS)
+    check_keys(config.data, PAIR_KEYS)
     check_values(config)
     vocabulary.check(config)
     check_tokenizer(bleu_tokenizer(config.data))
