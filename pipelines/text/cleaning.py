@@ -151,9 +151,7 @@ def held_out(
     Raises:
         ValueError: where there are too few different sources.
     """
-    keys = {
-        source_key(pair) for corpus in corpora for pair in corpus if all(map(count_words, pair))
-    }
+    keys = {source_key(pair) for corpus in corpora for pair in corpus if all(map(str.strip, pair))}
     count = held_out_count(count, len(keys))
     if len(keys) <= count * len(splits):
         raise ValueError(

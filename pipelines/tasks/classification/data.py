@@ -1,5 +1,8 @@
 """The images of a classification run, and the batches made of them."""
 
+import contextlib
+import io
+
 import ml_collections
 import tensorflow as tf
 
@@ -106,7 +109,10 @@ def _describe_leaks(split, train, images):
 
 def leaks(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
     """Counts the images of the test set of `own` that are among the training images of `config`."""
-    return _describe_leaks("test", read_images(config.data, "train"), read_images(own.data, "test"))
+    # What there is to say of either is said when one trains or evaluates.
+    with contextlib.redirect_stdout(io.StringIO()):
+        train, test = read_images(config.data, "train"), read_images(own.data, "test")
+    return _describe_leaks("test", train, test)
 
 
 def read_split(config, description: dict, split: str) -> Images:
