@@ -7,7 +7,6 @@ them. Images that cannot be used are found here, before the training starts.
 
 import functools
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.data.sources import read_tfds, required
-from pipelines.images.dataset import Images, digest, digests_of
+from pipelines.images.arrays import read_arrays
+from pipelines.images.dataset import Images, digest
 from pipelines.images.files import CHANNELS, MAX_PIXELS, SUFFIXES, decode_usable, is_dark
 from pipelines.images.listing import (
     class_folders,
@@ -41,7 +41,6 @@ IMAGE_KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampl
 IMAGE_KEYS |= {*SPLITS}
 SAMPLE = 8  # pictures whose levels are looked at
 MAX_ENCODED = 16 * 2**30  # bytes of what TFDS holds
-MAX_UNNAMED = 1000  # classes of an .npz without names, if there are not as many images
 
 
 def read_images(data, split: str) -> Images:
@@ -75,7 +74,7 @@ def read_images(data, split: str) -> Images:
     Raises:
         ValueError: if the data is missing, empty, or not what `data` says, in one sentence.
     """
-    readers = {"csv": _csv, "digits": _digits, "folder": _folder, "npz": _npz, "tfds": _tfds}
+    readers = {"csv": _csv, "digits": _digits, "folder": _folder, "npz": read_arrays, "tfds": _tfds}
     name = required(data, "format")
     if name not in readers:
         raise ValueError(f"Expected data.format to be one of {tuple(readers)}, received {name!r}.")
@@ -257,60 +256,6 @@ def _read_file(path: str) -> bytes:
     if not path.lower().endswith(SUFFIXES):
         raise OSError(0, f"not one of {', '.join(SUFFIXES)}")
     return Path(path).read_bytes()
-
-
-def _npz(data, split: str) -> Images:
-    source = source_of(data, split)
-    path, part = path_and_part(data, source)
-    arrays = _load(path)
-    pixels, labels = arrays["images"], arrays["labels"]
-    if (
-        pixels.dtype != np.uint8
-        or pixels.ndim not in (3, 4)
-        or pixels.shape[3:] not in ((), *((number,) for number in CHANNELS))
-    ):
-        raise ValueError(
-            f"Expected images of uint8 (n, height, width), or with 1, 3 or 4 channels behind it, "
-            f"in {path}, received {pixels.dtype} {pixels.shape}."
-        )
-    if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"Expected {len(pixels)} whole numbers as labels in {path}, "
-            f"received {labels.dtype} {labels.shape}."
-        )
-    if "class_names" in arrays:
-        class_names = tuple(map(str, np.atleast_1d(arrays["class_names"])))
-    else:
-        known = _load(path_and_part(data, "train")[0])["labels"] if source != "train" else labels
-        count = max(known.tolist(), default=-1) + 1
-        if count > max(len(known), MAX_UNNAMED):
-            raise ValueError(
-                f"Expected labels that count the classes from 0 in {path}, received {len(known)} "
-                f"labels up to {count - 1}."
-            )
-        class_names = tuple(str(label) for label in range(count))
-    pixels = pixels.reshape(*pixels.shape[:3], -1) if pixels.ndim == 3 else pixels
-    labels = labels.astype(np.int32)
-    images = Images(pixels, labels, class_names, pixels.shape[3]).rows(rows_of_part(labels, part))
-    if not is_cut(data, split):
-        return images
-    return images.rows(rows_of(data, split, digests_of(images), images.labels))
-
-
-def _load(path: str) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            arrays = {name: arrays[name] for name in arrays.files}
-    except OSError as error:
-        raise ValueError(f"Cannot read {path!r}: {error.strerror or 'not an .npz file'}.") from None
-    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile):
-        raise ValueError(f"Cannot read {path!r}: not an .npz file of plain arrays.") from None
-    missing = {"images", "labels"} - set(arrays)
-    if missing:
-        raise ValueError(
-            f"Expected the arrays images and labels in {path}, received {sorted(arrays)}."
-        )
-    return arrays
 
 
 def _tfds(data, split: str) -> Images:

@@ -27,7 +27,7 @@ def preview(
     path: str | os.PathLike,
     rows: int = 8,
     columns: int = 8,
-) -> None:
+) -> bool:
     """Draws the first images of a training dataset; the file appears when it is complete.
 
     Args:
@@ -37,6 +37,9 @@ def preview(
         mean, deviation: a float for each channel, those of the dataset.
         path: str or path, that ends in `.png`, `.pdf` or `.svg`.
         rows, columns: int, at least 1.
+
+    Returns:
+        Whether each row is drawn as a column, which it is where the picture would be a strip.
 
     Raises:
         ValueError: for another ending of the path, or a folder that does not exist.
@@ -51,9 +54,14 @@ def preview(
     height, width = examples[0]["images"].shape[:2]
     longest = max(height, width)
     cell = max(CELL * width / longest, NARROWEST), CELL * height / longest + TITLE
-    turned = is_turned(rows, columns)
+    # Small batches would make a strip.
+    shapes = [
+        (across * cell[0], down * cell[1]) for across, down in ((columns, rows), (rows, columns))
+    ]
+    aspects = [max(shape) / min(shape) for shape in shapes]
+    turned = 1.5 * aspects[1] < aspects[0]
     lines, across = (columns, rows) if turned else (rows, columns)
-    figure = Figure(figsize=(across * cell[0], lines * cell[1]), layout="constrained")
+    figure = Figure(figsize=shapes[turned], layout="constrained")
     grid = figure.subplots(lines, across, squeeze=False)
     grid = (grid.T if turned else grid).ravel()
     for axes, example in zip(grid, examples, strict=False):
@@ -68,11 +76,7 @@ def preview(
         axes.set_axis_off()
     suffix = path.suffix[1:].lower()
     write_atomically(path, partial(save_figure, figure, format=suffix, dpi=120))
-
-
-def is_turned(rows: int, columns: int) -> bool:
-    """Tests whether each row is drawn as a column, so that small batches make no strip."""
-    return 2 * columns < rows
+    return turned
 
 
 def _title(example: dict, class_names: Sequence[str]) -> str:

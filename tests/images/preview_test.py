@@ -69,7 +69,7 @@ class PreviewTest:
         for size in ((7, 7), (3, 61), (61, 3)):
             draw(tmp_path / "a.png", rows=rows, columns=columns, size=size)
             height, width = matplotlib.image.imread(tmp_path / "a.png").shape[:2]
-            assert width >= 100 and height <= 4 * width and height < 800
+            assert width >= 100 and max(width, height) <= 9 * min(width, height) and height < 1000
 
     @pytest.mark.parametrize("name", ["a.txt", "a", "absent/a.png"])
     def test_a_path_that_cannot_be_written_is_refused(self, tmp_path, name):

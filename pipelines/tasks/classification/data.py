@@ -11,7 +11,6 @@ from pipelines.images.batches import evaluation_dataset, training_dataset
 from pipelines.images.dataset import Images, count_leaks
 from pipelines.images.description import describe, read_description, require_same_images
 from pipelines.images.labelled import read_images, read_splits
-from pipelines.images.preview import is_turned
 from pipelines.images.preview import preview as draw_preview
 from pipelines.images.splits import is_cut
 from pipelines.tasks.classification.config import class_weights, image_size, recipe
@@ -131,15 +130,14 @@ def show_batch(
     shown = batches.take(SHOWN_BATCHES).map(
         lambda batch: {k: x[:SHOWN_IMAGES] for k, x in batch.items()}
     )
-    columns = min(SHOWN_IMAGES, config.train.batch_size)
-    draw_preview(
+    turned = draw_preview(
         shown,
         description["class_names"],
         description["mean"],
         description["deviation"],
         picture,
         SHOWN_BATCHES,
-        columns,
+        min(SHOWN_IMAGES, config.train.batch_size),
     )
-    line = "column" if is_turned(SHOWN_BATCHES, columns) else "row"
+    line = "column" if turned else "row"
     return f"The first images of the first {SHOWN_BATCHES} batches, one a {line}, are in {picture}."
