@@ -13,7 +13,24 @@ CJK = re.compile(f"[{HAN}{KANA}\u3000-\u303f\uac00-\ud7af\uff00-\uffef]")
 INSTALL = {True: "Noto Sans CJK (`apt install fonts-noto-cjk`)", False: "Noto (`fonts-noto`)"}
 EVERYTHING = "lastresort"  # in the name of a file: fonts that have a box for each letter
 SHOWN = 10  # letters in a sentence
-_told: set[bool] = set()  # of which letters, those of the Far East or others, it was said
+TOLD: set[bool] = set()  # of which letters, those of the Far East or others, it was said
+
+
+def require_matplotlib():
+    """Returns matplotlib with its fonts and figures.
+
+    Raises:
+        ImportError: where it is missing, with the line that installs it.
+    """
+    try:
+        import matplotlib
+        import matplotlib.figure
+        import matplotlib.font_manager
+    except ImportError as error:
+        raise ImportError(
+            'Pictures need matplotlib, which comes with `pip install "kerasformer[pipelines]"`.'
+        ) from error
+    return matplotlib
 
 
 @contextlib.contextmanager
@@ -26,32 +43,37 @@ def fonts_for(texts: Iterable[str]) -> Iterator[None]:
     Args:
         texts: what is drawn within the context.
     """
-    import matplotlib
-
     letters = {letter for text in texts for letter in text if ord(letter) > 127}
-    families = _families(frozenset(filter(str.isprintable, letters)))
-    with matplotlib.rc_context({"font.family": families} if families else {}):
+    families = font_families(frozenset(filter(str.isprintable, letters)))
+    with require_matplotlib().rc_context({"font.family": families} if families else {}):
         yield
 
 
 @functools.lru_cache(maxsize=64)
-def _families(letters):
-    """Lists the usual font and those that have letters that it lacks; nothing if it has all."""
-    if not letters or not letters - _letters_of(_usual()):
-        return []
-    from matplotlib import font_manager
+def font_families(letters: frozenset[str]) -> list[str]:
+    """Lists the usual font and those that have letters that it lacks; nothing if it has all.
 
-    families, missing = [font_manager.get_font(_usual()).family_name], letters
-    missing = missing - _letters_of(_usual())
-    for path, has in _others().items():
+    Args:
+        letters: characters.
+
+    Returns:
+        Names of families, for matplotlib's `font.family`.
+    """
+    manager = require_matplotlib().font_manager
+    usual = manager.findfont(manager.FontProperties())
+    missing = letters - _letters_of(manager, usual) if letters else letters
+    if not missing:
+        return []
+    families = [manager.get_font(usual).family_name]
+    for path, has in other_fonts(usual).items():
         if missing & has:
             # Matplotlib's own list is older where a font was installed since.
-            font_manager.fontManager.addfont(path)
-            families.append(font_manager.get_font(path).family_name)
+            manager.fontManager.addfont(path)
+            families.append(manager.get_font(path).family_name)
             missing = missing - has
     is_cjk = any(map(CJK.match, missing))
-    if missing and is_cjk not in _told:
-        _told.add(is_cjk)
+    if missing and is_cjk not in TOLD:
+        TOLD.add(is_cjk)
         print(
             f"No font here has the letters {''.join(sorted(missing)[:SHOWN])}, which are boxes in "
             f"pictures; a font such as {INSTALL[is_cjk]} has them.",
@@ -61,27 +83,26 @@ def _families(letters):
     return families
 
 
-def _usual():
-    from matplotlib import font_manager
-
-    return font_manager.findfont(font_manager.FontProperties())
-
-
 @functools.cache
-def _others():
-    """Lists the fonts of the machine with the letters that they have and the usual one lacks."""
-    from matplotlib import font_manager
+def other_fonts(usual: str) -> dict[str, frozenset[str]]:
+    """Lists the fonts of the machine with the letters that they have and the usual one lacks.
 
-    usual = _letters_of(_usual())
-    paths = sorted(font_manager.findSystemFonts(), key=lambda path: ("CJK" not in path, path))
+    Args:
+        usual: path of the usual font.
+
+    Returns:
+        Dict of the letters by the path of a font.
+    """
+    manager = require_matplotlib().font_manager
+    known = _letters_of(manager, usual)
+    # Fonts of the Far East first, because what is missing is mostly theirs.
+    paths = sorted(manager.findSystemFonts(), key=lambda path: ("CJK" not in path, path))
     paths = [path for path in paths if EVERYTHING not in Path(path).name.lower()]
-    return {path: letters for path in paths if (letters := _letters_of(path) - usual)}
+    return {path: letters for path in paths if (letters := _letters_of(manager, path) - known)}
 
 
-def _letters_of(path):
-    from matplotlib import font_manager
-
+def _letters_of(manager, path):
     try:
-        return frozenset(map(chr, font_manager.get_font(path).get_charmap()))
+        return frozenset(map(chr, manager.get_font(path).get_charmap()))
     except (OSError, RuntimeError, ValueError):  # It is damaged, or of another kind.
         return frozenset()

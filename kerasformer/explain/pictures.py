@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasformer.explain.fonts import fonts_for
+from kerasformer.explain.fonts import fonts_for, require_matplotlib
 from kerasformer.explain.words import readable
 
 PICTURES = (".png", ".pdf", ".svg")
@@ -133,15 +133,10 @@ def draw_alignment(
 
 def _new_figure(size, path):
     """Makes an empty figure of a size in inches, unless its path is not that of a picture."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            'Pictures need matplotlib, which comes with `pip install "kerasformer[pipelines]"`.'
-        ) from error
+    matplotlib = require_matplotlib()
     if Path(path).suffix.lower() not in PICTURES:
         raise ValueError(f"Expected path to end in one of {PICTURES}, received path={str(path)!r}.")
-    return Figure(figsize=size)
+    return matplotlib.figure.Figure(figsize=size)
 
 
 def _label(set_ticks, labels, **style):

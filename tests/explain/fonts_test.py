@@ -1,48 +1,33 @@
 """Fonts for the letters of any script: found where one is installed, else said once."""
 
+import shutil
+from pathlib import Path
+
+import matplotlib
 import pytest
-from fontTools.fontBuilder import FontBuilder
-from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from kerasformer.explain import fonts
 from kerasformer.explain.pictures import save_figure
 
-
-def make_font(path, letters):
-    """Makes a font in which each of some letters is a black square."""
-    pen = TTGlyphPen(None)
-    for point, draw in zip(((0, 0), (0, 900), (900, 900), (900, 0)), "mlll", strict=True):
-        (pen.moveTo if draw == "m" else pen.lineTo)(point)
-    pen.closePath()
-    names = [".notdef", "square"]
-    builder = FontBuilder(1000, isTTF=True)
-    builder.setupGlyphOrder(names)
-    builder.setupCharacterMap({ord(letter): "square" for letter in letters})
-    builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
-    builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
-    builder.setupHorizontalHeader(ascent=900, descent=-100)
-    builder.setupNameTable({"familyName": "Squares", "styleName": "Regular"})
-    builder.setupOS2()
-    builder.setupPost()
-    builder.save(path)
+EVERY_LETTER = "fonts/ttf/LastResortHE-Regular.ttf"  # A font of matplotlib's, of boxes.
 
 
 @pytest.fixture
-def installed(tmp_path, monkeypatch):
-    """The fonts of a machine: one with two letters, one that is damaged."""
-    make_font(tmp_path / "squares.ttf", "我茶")
-    (tmp_path / "damaged.ttf").write_bytes(b"\0" * 100)
-    paths = [str(path) for path in sorted(tmp_path.iterdir())]
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: paths)
-    monkeypatch.setattr(fonts, "_told", set())
-    caches = (fonts._others, fonts._families)
-    for cache in caches:
-        cache.cache_clear()
-    yield
-    for cache in caches:
-        cache.cache_clear()
+def install(tmp_path, monkeypatch):
+    """Makes a machine have some fonts alone, and forget what it knew."""
+
+    def install(*paths):
+        monkeypatch.setattr(font_manager, "findSystemFonts", lambda: list(map(str, paths)))
+
+    monkeypatch.setattr(fonts, "TOLD", set())
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist])
+    for cached in (fonts.other_fonts, fonts.font_families):
+        cached.cache_clear()
+    yield install
+    for cached in (fonts.other_fonts, fonts.font_families):
+        cached.cache_clear()
 
 
 def draw(text):
@@ -53,17 +38,24 @@ def draw(text):
 
 
 class FontsTest:
-    def test_letters_are_drawn_with_a_font_that_has_them(self, installed, tmp_path, capsys):
+    def test_letters_are_drawn_with_a_font_that_has_them(self, install, tmp_path, capsys):
+        (tmp_path / "damaged.ttf").write_bytes(b"\0" * 100)
+        shutil.copy(Path(matplotlib.get_data_path(), EVERY_LETTER), tmp_path / "mine.ttf")
+        install(tmp_path / "damaged.ttf", tmp_path / "mine.ttf")
         figure = draw("a 我 é")
-        assert figure.texts[0].get_fontfamily() == ["DejaVu Sans", "Squares"]
+        usual, mine = figure.texts[0].get_fontfamily()
+        assert (usual, mine) == ("DejaVu Sans", "Last Resort High-Efficiency")
         figure.savefig(tmp_path / "a.png")  # Warnings are errors.
-        assert draw("tea, thé").texts[0].get_fontfamily() == draw("tea").texts[0].get_fontfamily()
+        assert (
+            draw("tea, thé").texts[0].get_fontfamily() == Figure().text(0, 0, "").get_fontfamily()
+        )
         assert capsys.readouterr().err == ""
 
-    def test_letters_that_no_font_has_are_said_once(self, installed, tmp_path, capsys):
+    def test_letters_that_no_font_has_are_said_once(self, install, tmp_path, capsys):
+        install(Path(matplotlib.get_data_path(), EVERY_LETTER))  # By its name it has boxes alone.
         for text in ("我喜欢茶", "喜", "欢"):
             save_figure(draw(text), tmp_path / "a.png")
         said = capsys.readouterr().err
-        assert said.count("\n") == 1 and "letters 喜欢, " in said and "fonts-noto-cjk" in said
+        assert said.count("\n") == 1 and "letters 喜我欢茶, " in said and "fonts-noto-cjk" in said
         with pytest.warns(UserWarning, match="Glyph"):  # Which the pictures of a run do without.
             draw("喜").savefig(tmp_path / "b.png")
