@@ -244,7 +244,7 @@ def _is_usual_bmp(contents: bytes) -> bool:
 
 def _upright_size(contents: bytes) -> tuple[int, int]:
     image = _open(contents)
-    is_lying = int(orientation(contents, image.format)) >= 5
+    is_lying = int(orientation(contents, str(image.format))) >= 5
     return (image.width, image.height) if is_lying else (image.height, image.width)
 
 

@@ -5,6 +5,7 @@ Letters: `n` images, `C` classes.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -119,7 +120,7 @@ def draw_mistakes(
     for axis, image, taken, right, name in cells:
         axis.imshow(image, cmap="gray", vmin=0, vmax=255)
         title, below = f"{shortened(taken)}\nis {shortened(right)}", shortened(name, 28)
-        style = {"ha": "center", "va": "top", "fontsize": 7, "color": "0.35"}
+        style: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 7, "color": "0.35"}
         with fonts_for([title, below]):
             axis.set_title(title, fontsize=8, parse_math=False)
             of = "axes fraction", "offset points"

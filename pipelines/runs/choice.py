@@ -21,7 +21,8 @@ class Choice:
     """
 
     def __init__(self, config: ml_collections.ConfigDict):
-        self.config, self.made = config, {}
+        self.config = config
+        self.made: dict[str, Any] = {}
 
     def take(self, values: Mapping[str, Any], adds: bool = False) -> None:
         """Sets the keys that are `"auto"`.
