@@ -4,6 +4,7 @@ import contextlib
 import functools
 import re
 import sys
+import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ SHOWN = 10  # letters in a sentence
 TOLD: set[bool] = set()  # of which letters, those of the Far East or others, it was said
 
 
-def require_matplotlib():
+def require_matplotlib() -> types.ModuleType:
     """Returns matplotlib with its fonts and figures.
 
     Raises:
