@@ -7,9 +7,9 @@ from typing import Any
 
 from absl import flags
 
-from pipelines.tasks.translation.decode import KEYS, Key
+from pipelines.tasks.translation.decode import SEARCH_KEYS, Key
 
-NAMES = tuple(name for name in KEYS if name != "batch_size")  # It changes no answer.
+NAMES = tuple(name for name in SEARCH_KEYS if name != "batch_size")  # It changes no answer.
 
 
 class Parser(flags.ArgumentParser):
@@ -30,7 +30,7 @@ class Parser(flags.ArgumentParser):
 
 
 for _name in NAMES:
-    flags.DEFINE(Parser(KEYS[_name]), _name, None, KEYS[_name].help)
+    flags.DEFINE(Parser(SEARCH_KEYS[_name]), _name, None, SEARCH_KEYS[_name].help)
 
 
 def given() -> dict[str, Any]:

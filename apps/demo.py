@@ -36,7 +36,8 @@ def main(_):
     with server.listen(HOST.value, PORT.value) as listener:
         models = load_named(MODEL.value)
         signatures = {name: model.signatures for name, model in models.items()}
-        app = page.mount(fastapi.FastAPI(), page.page(signatures, PICTURES.value))
+        languages = {name: model.languages for name, model in models.items()}
+        app = page.mount(fastapi.FastAPI(), page.page(signatures, PICTURES.value, languages))
         url = server.url("http", *listener.getsockname()[:2])
         print(f"Open {url}/ and end with Ctrl-C.", flush=True)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)

@@ -32,7 +32,7 @@ def encoded(image, kind, **options):
     return file.getvalue()
 
 
-def camera(image, turn=QUARTER, **options):
+def camera(image, turn=QUARTER, kind="JPEG", **options):
     """Writes a photograph as a camera does that was held in some way."""
     turned = {1: None, 3: Image.Transpose.ROTATE_180, 8: Image.Transpose.ROTATE_270}
     turned |= {6: Image.Transpose.ROTATE_90}
@@ -40,7 +40,7 @@ def camera(image, turn=QUARTER, **options):
     exif[0x010F], exif[ORIENTATION] = "Wug", turn
     exif[0x8769] = {0x9003: "2026:11:28 09:00:00"}
     stored = image if turned[turn] is None else image.transpose(turned[turn])
-    return encoded(stored, "JPEG", quality=95, exif=exif, **options)
+    return encoded(stored, kind, quality=95, exif=exif, **options)
 
 
 def xray(image):
@@ -58,6 +58,7 @@ def of_every_kind():
         "oblong": encoded(photograph(2, 3, (31, 97)), "PNG"),
         "tall": encoded(photograph(2, 3, (97, 31)), "JPEG", quality=95),
         **{f"turned {turn}": camera(image, turn) for turn in (1, 3, 6, 8)},
+        **{f"turned {kind}": camera(image, kind=kind) for kind in ("PNG", "WEBP")},
         "palette": encoded(image.convert("P"), "PNG"),
         "gray": encoded(gray, "JPEG", quality=95),
         "transparent": encoded(clear, "PNG"),
@@ -67,6 +68,7 @@ def of_every_kind():
         "inks": encoded(image.convert("CMYK"), "JPEG", quality=95),
         "progressive": encoded(image, "JPEG", quality=95, progressive=True),
         "bitmap": encoded(image, "BMP"),
+        "palette bitmap": encoded(image.convert("P"), "BMP"),
         "gif": encoded(image.convert("P"), "GIF"),
     }
 

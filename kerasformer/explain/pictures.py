@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasformer.explain.fonts import fonts_for, require_matplotlib
 from kerasformer.explain.words import readable
 
 PICTURES = (".png", ".pdf", ".svg")
-CELL_SIZE = 0.34  # inches of a row or column
-PANEL_SIZE = 2.5  # inches of an image
+CELL_SIZE = 0.34  # inches of a row or column, fewer where there are many
+PANEL_SIZE = 2.5  # inches of an image, likewise
+LARGEST = 14.5  # inches of all rows or columns
+NARROWEST = 0.8  # inches, because a title stands above an image
 TITLE_SIZE = 0.4  # inches above it
+TITLE_LETTER = 0.085  # inches
 SCALE_SIZE = 1.0  # inches beside the images for what their colours mean
 MAX_LABEL_LENGTH = 32  # characters
 MAX_LABELS = 96  # of a side; of more, every second or third or ... is written
@@ -50,11 +54,14 @@ def draw_grid_maps(
     style = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
     style |= {"cmap": "inferno", "alpha": 0.6}
     white = 255 if image.dtype == np.uint8 else 1
-    columns = math.ceil(math.sqrt(1 + len(maps)))
-    lines = math.ceil((1 + len(maps)) / columns)
+    count = 1 + len(maps)
+    columns = min(math.ceil(math.sqrt(count * height / width)), count)
+    lines = math.ceil(count / columns)
     title_size = TITLE_SIZE if titles else 0.0
-    row = PANEL_SIZE * height / width + title_size
-    size = PANEL_SIZE * columns + SCALE_SIZE, max(row * lines, PANEL_SIZE)
+    longest = max(height, width)
+    panel = min(max(PANEL_SIZE * width / longest, NARROWEST), LARGEST / columns)
+    row = min(PANEL_SIZE * height / longest, LARGEST / lines)
+    size = panel * columns + SCALE_SIZE, max((row + title_size) * lines, PANEL_SIZE)
     figure = _new_figure(size, path)
     panels = figure.add_gridspec(lines, columns, right=1 - SCALE_SIZE / size[0])
     highest = 100 * max(maps.max(), 1e-9)
@@ -65,7 +72,9 @@ def draw_grid_maps(
         if index:
             drawn = axes.imshow(100 * maps[index - 1], vmin=0, vmax=highest, **style)
         if index and titles:
-            axes.set_title(readable(titles[index - 1], MAX_LABEL_LENGTH), parse_math=False)
+            title = readable(titles[index - 1], max(int(panel / TITLE_LETTER), 1))
+            with fonts_for([title]):
+                axes.set_title(title, fontsize=9, parse_math=False)
     bar = figure.add_axes((1 - SCALE_SIZE / size[0] + 0.3 / size[0], 0.15, 0.15 / size[0], 0.7))
     figure.colorbar(drawn, cax=bar).set_label("share of the attention, %")
     _save(figure, Path(path))
@@ -102,7 +111,7 @@ def draw_alignment(
             f"Expected matrix of shape (target words, source words)={expected}, neither of them 0, "
             f"received matrix.shape={matrix.shape}."
         )
-    height, width = (CELL_SIZE * min(max(side, 6), MAX_LABELS) for side in matrix.shape)
+    height, width = (min(CELL_SIZE * max(side, 6), LARGEST) for side in matrix.shape)
     figure = _new_figure((width, height), path)
     axes = figure.add_axes((0, 0, 1, 1))  # labels lie outside; the saved box grows around them
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
@@ -117,42 +126,48 @@ def draw_alignment(
         axes.tick_params(which="minor", length=0)
     axes.spines[:].set_color("0.7")
     if title:
-        axes.set_title(readable(title, 120), pad=12, parse_math=False)
+        with fonts_for([title]):
+            axes.set_title(readable(title, 120), pad=12, parse_math=False)
     _save(figure, Path(path))
 
 
 def _new_figure(size, path):
     """Makes an empty figure of a size in inches, unless its path is not that of a picture."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            'Pictures need matplotlib, which comes with `pip install "kerasformer[pipelines]"`.'
-        ) from error
+    matplotlib = require_matplotlib()
     if Path(path).suffix.lower() not in PICTURES:
         raise ValueError(f"Expected path to end in one of {PICTURES}, received path={str(path)!r}.")
-    return Figure(figsize=size)
+    return matplotlib.figure.Figure(figsize=size)
 
 
 def _label(set_ticks, labels, **style):
     positions = range(0, len(labels), -(-len(labels) // MAX_LABELS))
-    # Without parse_math=False a word of dollar signs would be read as a formula.
-    set_ticks(
-        positions,
-        [readable(labels[i], MAX_LABEL_LENGTH) for i in positions],
-        parse_math=False,
-        **style,
-    )
+    texts = [readable(labels[i], MAX_LABEL_LENGTH) for i in positions]
+    style["fontsize"] = 10 if len(labels) * CELL_SIZE <= 2 * LARGEST else 8
+    with fonts_for(texts):
+        # Without parse_math=False a word of dollar signs would be read as a formula.
+        set_ticks(positions, texts, parse_math=False, **style)
+
+
+def save_figure(figure, path: str | os.PathLike, **options) -> None:
+    """Writes a figure without a warning for each letter that is a box: `fonts_for` has said it.
+
+    Args:
+        figure: matplotlib's `Figure`.
+        path: str or path.
+        **options: those of its `savefig`.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(path, **options)
 
 
 def _save(figure, path):
     """Writes the figure under another name and renames it, so that no half-written file is left."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")
-            kind = path.suffix[1:].lower()
-            figure.savefig(temporary, format=kind, dpi=120, bbox_inches="tight", pad_inches=0.15)
+        kind = path.suffix[1:].lower()
+        style = {"dpi": 120, "bbox_inches": "tight", "pad_inches": 0.15}
+        save_figure(figure, temporary, format=kind, **style)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -3,12 +3,14 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 TFDS_HINT = (
     'data.format="tfds" needs tensorflow-datasets, which comes with '
     '`pip install "kerasformer[pipelines]"`.'
 )
 
+SHARE_FORM = r"\d+(\.\d+)?%"
 WITHOUT_KEYS = ("embedded", "digits")  # formats that read no other key
 
 
@@ -40,6 +42,32 @@ def below_folder(data, name: str) -> str:
     """Joins `data.folder` and a name, and expands both; a folder that is a file is that file."""
     folder = expanded(data.get("folder") or "")
     return folder if os.path.isfile(folder) else os.path.join(folder, expanded(name))
+
+
+def held_out_count(value: Any, total: int) -> int:
+    """Reads `data.held_out`: how much each set gets that is cut from the training data.
+
+    Args:
+        value: a whole number, or a share such as "10%".
+        total: int. Of how many.
+
+    Raises:
+        ValueError: for something else.
+
+    Example:
+
+    >>> held_out_count(7, 200), held_out_count("2.5%", 200)
+    (7, 5)
+    """
+    share = float(value[:-1]) if re.fullmatch(SHARE_FORM, str(value)) else 0
+    if share:
+        return max(round(total * share / 100), 1)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ValueError(
+        'Expected data.held_out to be a positive whole number or a share such as "10%", received '
+        f"data.held_out={value!r}."
+    )
 
 
 def source_name(data, split: str) -> str:

@@ -1,6 +1,7 @@
 """Exported models as the programs find and load them."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,22 @@ class Model:
         folder: path of the SavedModel, or of the folder of its numbered versions.
         module: what the folder's run would export, or `None` to load the SavedModel.
 
+    Attributes:
+        signatures: the functions by name.
+        languages: str, such as `"English to German"`, where a model card says so; else nothing.
+
     Raises:
         ValueError: when there is no SavedModel.
     """
 
     def __init__(self, folder: str | os.PathLike, module: Any = None):
+        self.languages = ""
         self.folder, self._owner = Path(folder), module  # of the variables
         if module is None:
             self.folder = newest_version(self.folder)
             self._owner = _load(self.folder)
             self.signatures = self._owner.signatures
+            self.languages = _languages(self.folder)
         else:
             self.signatures = module.signatures()
 
@@ -44,6 +51,14 @@ class Model:
         """Calls a signature with sentences and returns its outputs as NumPy arrays."""
         inputs = {key: tf.constant(batch, tf.string) for key, batch in texts.items()}
         return {key: output.numpy() for key, output in self.signatures[name](**inputs).items()}
+
+
+def _languages(folder: Path) -> str:
+    """Reads from the model card between which languages a model translates, or nothing."""
+    card = folder / "README.md"
+    text = card.read_text("utf-8", "replace") if card.is_file() else ""
+    found = re.search(r"^## Languages\n+From (.+)\.$", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _load(folder: Path) -> Any:

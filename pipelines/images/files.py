@@ -2,6 +2,7 @@
 
 import functools
 import io
+import struct
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,29 +12,25 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.images.orientation import orientation, turn_upright
+from pipelines.images.orientation import has_exif_mark, orientation, turn_upright
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 ANIMATED = ("GIF", "PNG", "WEBP")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16")
 CHANNELS = (1, 3, 4)
-# TensorFlow reads a palette as gray.
-UNREADABLE: dict[tuple[str | None, str], str] = {
-    ("BMP", "1"): "BMP with a palette",
-    ("BMP", "P"): "BMP with a palette",
-}
 MAX_PIXELS = 64_000_000  # of an image that is decoded
 MAX_BYTES = 4 * 2**30  # of an array of decoded images
 CHUNK = 256  # images decoded at once
 LISTED = 20  # bad images that a message names; it counts the rest
+PALETTE = 4 * 256  # bytes of the colours of a BMP of 8 bits
 
 
 def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
     """Decodes a BMP, GIF, JPEG, PNG or WebP image, in `tf.data` or an exported graph.
 
-    A photograph is turned upright as the EXIF data of its JPEG say. Of 16 bits the upper 8 are
-    kept. Transparency is left out, unless there are four channels.
+    A photograph is turned upright as the EXIF data of its JPEG, PNG or WebP say. Of 16 bits the
+    upper 8 are kept. Transparency is left out, unless there are four channels.
 
     Args:
         contents: string scalar.
@@ -52,8 +49,12 @@ def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
         return tf.io.decode_image(contents, channels=3, expand_animations=False)
 
     first = tf.strings.substr(contents, 0, 1)
-    marks = (b"\xff", b"R", b"\x89") if channels == 4 else (b"\xff", b"R")
-    image = tf.cond(tf.reduce_any(first == marks), special, other)
+    is_special = tf.cond(
+        first == b"\x89",
+        lambda: has_exif_mark(contents) | (channels == 4),
+        lambda: tf.reduce_any(first == (b"\xff", b"R", b"B")),
+    )
+    image = tf.cond(is_special, special, other)
     if channels == 4:
         return _with_alpha(image)
     image = tf.ensure_shape(image, (None, None, 3))
@@ -67,19 +68,39 @@ def decode(contents: tf.Tensor, channels: int = 3) -> tf.Tensor:
 # A function of its own, whose operations cost no time for images that do not need it.
 @functools.partial(tf.function, experimental_attributes={"_noinline": True})
 def _decode_special(contents, channels):
-    """Decodes what `tf.io.decode_image` alone does not: rotated, transparent images."""
+    """Decodes what `tf.io.decode_image` alone does not: rotated, transparent images, palettes."""
 
     def jpeg():
-        return turn_upright(tf.io.decode_jpeg(contents, channels=3), orientation(contents))
+        return tf.io.decode_jpeg(contents, channels=3), orientation(contents, "JPEG")
 
     def png():
-        return tf.io.decode_png(contents, channels=max(channels, 3))
+        image = tf.io.decode_png(contents, channels=max(channels, 3))
+        return image, orientation(contents, "PNG")
 
     def webp():
-        return tf.image.decode_webp(contents, channels=0)[0, ..., : max(channels, 3)]
+        image = tf.image.decode_webp(contents, channels=0)[0, ..., : max(channels, 3)]
+        return image, orientation(contents, "WEBP")
+
+    def bmp():
+        return _decode_bmp(contents), orientation(contents, "BMP")
 
     first = tf.strings.substr(contents, 0, 1)
-    return tf.cond(first == b"\xff", jpeg, lambda: tf.cond(first == b"R", webp, png))
+    cases = [(first == mark, of) for mark, of in ((b"\xff", jpeg), (b"R", webp), (b"B", bmp))]
+    return turn_upright(*tf.case(cases, default=png))
+
+
+def _decode_bmp(contents):
+    """Decodes a BMP to three channels, because TensorFlow alone reads a palette as gray."""
+    head = tf.strings.join([tf.strings.substr(contents, 0, 2 * PALETTE), bytes(2 * PALETTE)])
+    octets = tf.io.decode_raw(head, tf.uint8)
+    image = tf.image.decode_bmp(contents)
+
+    def coloured():
+        start = 14 + tf.cast(octets[14], tf.int32)  # Behind the header, whose length this is.
+        palette = tf.reshape(octets[start : start + PALETTE], (256, 4))[:, 2::-1]
+        return tf.gather(palette, tf.cast(image[..., 0], tf.int32))
+
+    return tf.cond(octets[28] == 8, coloured, lambda: image[..., :3])
 
 
 def _with_alpha(image):
@@ -151,8 +172,8 @@ def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
         return "too large"
     except Exception:  # Pillow's plugins raise whatever they like.
         return "no image"
-    if (image.format, image.mode) in UNREADABLE:
-        return UNREADABLE[image.format, image.mode]
+    if image.format == "BMP" and not _is_usual_bmp(contents):
+        return "BMP that is compressed, or not of 8, 24 or 32 bits"
     return None if image.mode in MODES else image.mode
 
 
@@ -213,10 +234,18 @@ def _open(contents: bytes) -> Image.Image:
         return Image.open(io.BytesIO(contents), formats=FORMATS)
 
 
+def _is_usual_bmp(contents: bytes) -> bool:
+    """Tests what `headers.header_size` requires of a BMP in the graph."""
+    (size,), (bits, compression) = (
+        struct.unpack_from(layout, contents, start) for layout, start in (("<I", 14), ("<HI", 28))
+    )
+    return size >= 40 and bits in (8, 24, 32) and compression in (0, 3)
+
+
 def _upright_size(contents: bytes) -> tuple[int, int]:
-    width, height = _open(contents).size
-    is_lying = contents[:2] == b"\xff\xd8" and int(orientation(contents)) >= 5
-    return (width, height) if is_lying else (height, width)
+    image = _open(contents)
+    is_lying = int(orientation(contents, str(image.format))) >= 5
+    return (image.width, image.height) if is_lying else (image.height, image.width)
 
 
 def _load(read: Callable, item) -> tuple[bytes, str | None]:

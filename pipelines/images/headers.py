@@ -22,7 +22,7 @@ def header_size(contents: tf.Tensor) -> tf.Tensor:
     """
 
     # The zeros stand for the missing end of a file that is cut off, which the decoder refuses.
-    head = tf.strings.join([tf.strings.substr(contents, 0, 30), bytes(30)])
+    head = tf.strings.join([tf.strings.substr(contents, 0, 34), bytes(34)])
 
     def number(first, count, weights):
         part = tf.io.decode_raw(tf.strings.substr(head, first, count), tf.uint8)
@@ -33,8 +33,12 @@ def header_size(contents: tf.Tensor) -> tf.Tensor:
 
     def bmp():
         height, width = (number(first, 4, (0, 1, 2, 3)) for first in (22, 18))
-        # A negative height means that the top row comes first.
-        return tf.stack([tf.where(height < 2**31, height, 2**32 - height), width])
+        known = [tf.reduce_any(number(28, 2, (0, 1)) == (8, 24, 32))]
+        known += [tf.reduce_any(number(30, 4, (0, 1, 2, 3)) == (0, 3)), number(14, 1, (0,)) >= 40]
+        message = "Expected a BMP of 8, 24 or 32 bits without compression."
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), [message])]):
+            # A negative height means that the top row comes first.
+            return tf.stack([tf.where(height < 2**31, height, 2**32 - height), width])
 
     def jpeg():
         return tf.cast(tf.io.extract_jpeg_shape(contents)[:2], tf.int64)

@@ -7,7 +7,6 @@ them. Images that cannot be used are found here, before the training starts.
 
 import functools
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.data.sources import read_tfds, required
-from pipelines.images.dataset import Images, digest, digests_of
+from pipelines.images.arrays import read_arrays
+from pipelines.images.dataset import Images, digest
 from pipelines.images.files import CHANNELS, MAX_PIXELS, SUFFIXES, decode_usable, is_dark
 from pipelines.images.listing import (
     class_folders,
@@ -27,20 +27,20 @@ from pipelines.images.listing import (
 )
 from pipelines.images.splits import (
     SPLITS,
+    is_cut,
     path_and_part,
     rows_of,
     rows_of_part,
-    shares_of,
     source_of,
 )
 
 DIGITS_HINT = 'data.format="digits" needs scikit-learn: `pip install "kerasformer[pipelines]"`.'
 # The keys of `config.data` that one format or another reads.
-KEYS = {"format", "classes", "on_bad_image", "max_pixels", "folder", "channels", "examine"}
-KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampling", *SPLITS}
+IMAGE_KEYS = {"format", "classes", "on_bad_image", "max_pixels", "folder", "channels", "examine"}
+IMAGE_KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampling", "held_out"}
+IMAGE_KEYS |= {*SPLITS}
 SAMPLE = 8  # pictures whose levels are looked at
 MAX_ENCODED = 16 * 2**30  # bytes of what TFDS holds
-MAX_UNNAMED = 1000  # classes of an .npz without names, if there are not as many images
 
 
 def read_images(data, split: str) -> Images:
@@ -60,7 +60,8 @@ def read_images(data, split: str) -> Images:
             prepared in `data_dir` is read offline.
             The others take such splits too, and cut each class in this proportion, in the order of
             the data. There `validation` and `test` may also be a share of `train`, such as
-            `"10%"`, which the hash of the content chooses (`split_by_content`).
+            `"10%"`, which the hash of the content chooses (`split_by_content`); `held_out` is the
+            share, or the number of images, of those of them that have no value.
             With each, `classes` names the classes that are kept, in the order of their labels (all
             when it is empty), as `wanted_classes` reads it, and `on_bad_image` is what happens when
             images are empty, corrupt, animated, or of more than `max_pixels`: `"stop"` or `"skip"`.
@@ -73,7 +74,7 @@ def read_images(data, split: str) -> Images:
     Raises:
         ValueError: if the data is missing, empty, or not what `data` says, in one sentence.
     """
-    readers = {"csv": _csv, "digits": _digits, "folder": _folder, "npz": _npz, "tfds": _tfds}
+    readers = {"csv": _csv, "digits": _digits, "folder": _folder, "npz": read_arrays, "tfds": _tfds}
     name = required(data, "format")
     if name not in readers:
         raise ValueError(f"Expected data.format to be one of {tuple(readers)}, received {name!r}.")
@@ -88,6 +89,11 @@ def read_images(data, split: str) -> Images:
         raise ValueError(
             'Expected data.labels to be "one", or "multi" with data.format="csv", received '
             f"data.labels={data.labels!r} with data.format={name!r}."
+        )
+    if name in ("digits", "tfds") and data.get("held_out"):
+        raise ValueError(
+            'Expected data.format="folder", "csv" or "npz" with data.held_out, received '
+            f"data.format={name!r}."
         )
     images = readers[name](data, split)
     classes, labels = len(images.class_names), images.labels
@@ -199,7 +205,7 @@ def _listed(data, split: str, listing, part: tuple[int, int]) -> Images:
         (label or (-1,))[0] if isinstance(label, tuple) else label for label in listing.labels
     ]
     kept = rows_of_part(np.array(owners), part)
-    if shares_of(data, split):
+    if is_cut(data, split):
         digests = [_file_digest(path, *_version(path)) for path in paths[kept]]
         kept = kept[rows_of(data, split, digests, np.array(owners)[kept])]
     labels = np.array(owners, np.int32)
@@ -250,60 +256,6 @@ def _read_file(path: str) -> bytes:
     if not path.lower().endswith(SUFFIXES):
         raise OSError(0, f"not one of {', '.join(SUFFIXES)}")
     return Path(path).read_bytes()
-
-
-def _npz(data, split: str) -> Images:
-    source = source_of(data, split)
-    path, part = path_and_part(data, source)
-    arrays = _load(path)
-    pixels, labels = arrays["images"], arrays["labels"]
-    if (
-        pixels.dtype != np.uint8
-        or pixels.ndim not in (3, 4)
-        or pixels.shape[3:] not in ((), *((number,) for number in CHANNELS))
-    ):
-        raise ValueError(
-            f"Expected images of uint8 (n, height, width), or with 1, 3 or 4 channels behind it, "
-            f"in {path}, received {pixels.dtype} {pixels.shape}."
-        )
-    if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"Expected {len(pixels)} whole numbers as labels in {path}, "
-            f"received {labels.dtype} {labels.shape}."
-        )
-    if "class_names" in arrays:
-        class_names = tuple(map(str, np.atleast_1d(arrays["class_names"])))
-    else:
-        known = _load(path_and_part(data, "train")[0])["labels"] if source != "train" else labels
-        count = max(known.tolist(), default=-1) + 1
-        if count > max(len(known), MAX_UNNAMED):
-            raise ValueError(
-                f"Expected labels that count the classes from 0 in {path}, received {len(known)} "
-                f"labels up to {count - 1}."
-            )
-        class_names = tuple(str(label) for label in range(count))
-    pixels = pixels.reshape(*pixels.shape[:3], -1) if pixels.ndim == 3 else pixels
-    labels = labels.astype(np.int32)
-    images = Images(pixels, labels, class_names, pixels.shape[3]).rows(rows_of_part(labels, part))
-    if not shares_of(data, split):
-        return images
-    return images.rows(rows_of(data, split, digests_of(images), images.labels))
-
-
-def _load(path: str) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            arrays = {name: arrays[name] for name in arrays.files}
-    except OSError as error:
-        raise ValueError(f"Cannot read {path!r}: {error.strerror or 'not an .npz file'}.") from None
-    except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile):
-        raise ValueError(f"Cannot read {path!r}: not an .npz file of plain arrays.") from None
-    missing = {"images", "labels"} - set(arrays)
-    if missing:
-        raise ValueError(
-            f"Expected the arrays images and labels in {path}, received {sorted(arrays)}."
-        )
-    return arrays
 
 
 def _tfds(data, split: str) -> Images:

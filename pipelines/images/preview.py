@@ -2,16 +2,20 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
-from kerasformer.explain.pictures import PICTURES
+from kerasformer.explain.fonts import fonts_for
+from kerasformer.explain.pictures import PICTURES, save_figure
 from pipelines.runs.files import write_atomically
 
-CELL = 1.3  # inches
+CELL = 1.3  # inches of the longer side of an image
+NARROWEST = 0.9  # inches, because a title stands above it
+TITLE = 0.3  # inches
 LONGEST_NAME = 14  # characters
 
 
@@ -23,7 +27,7 @@ def preview(
     path: str | os.PathLike,
     rows: int = 8,
     columns: int = 8,
-) -> None:
+) -> bool:
     """Draws the first images of a training dataset; the file appears when it is complete.
 
     Args:
@@ -34,6 +38,9 @@ def preview(
         path: str or path, that ends in `.png`, `.pdf` or `.svg`.
         rows, columns: int, at least 1.
 
+    Returns:
+        Whether each row is drawn as a column, which it is where the picture would be a strip.
+
     Raises:
         ValueError: for another ending of the path, or a folder that does not exist.
     """
@@ -43,19 +50,33 @@ def preview(
             f"Expected path to end in one of {PICTURES}, in a folder that exists, "
             f"received path={str(path)!r}."
         )
-    figure = Figure(figsize=(columns * CELL, rows * (CELL + 0.3)), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    examples = batches.unbatch().take(rows * columns).as_numpy_iterator()
+    examples = list(batches.unbatch().take(rows * columns).as_numpy_iterator())
+    height, width = examples[0]["images"].shape[:2]
+    longest = max(height, width)
+    cell = max(CELL * width / longest, NARROWEST), CELL * height / longest + TITLE
+    # Small batches would make a strip.
+    shapes = [
+        (across * cell[0], down * cell[1]) for across, down in ((columns, rows), (rows, columns))
+    ]
+    aspects = [max(shape) / min(shape) for shape in shapes]
+    turned = 1.5 * aspects[1] < aspects[0]
+    lines, across = (columns, rows) if turned else (rows, columns)
+    figure = Figure(figsize=shapes[turned], layout="constrained")
+    grid = figure.subplots(lines, across, squeeze=False)
+    grid = (grid.T if turned else grid).ravel()
     for axes, example in zip(grid, examples, strict=False):
         levels = example["images"] * np.array(deviation) + np.array(mean)
         pixels = np.clip(np.round(levels), 0, 255).astype(np.uint8)
         pixels = np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
         axes.imshow(pixels, interpolation="nearest")
-        axes.set_title(_title(example, class_names), fontsize=7, pad=2, parse_math=False)
+        title = _title(example, class_names)
+        with fonts_for([title]):
+            axes.set_title(title, fontsize=7, pad=2, parse_math=False)
     for axes in grid:
         axes.set_axis_off()
     suffix = path.suffix[1:].lower()
-    write_atomically(path, lambda name: figure.savefig(name, format=suffix, dpi=120))
+    write_atomically(path, partial(save_figure, figure, format=suffix, dpi=120))
+    return turned
 
 
 def _title(example: dict, class_names: Sequence[str]) -> str:

@@ -5,14 +5,19 @@ Letters: `n` images, `C` classes.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from kerasformer.explain.fonts import fonts_for
+
 MOST_CLASSES = 30  # that a matrix shows with their names and numbers
+LETTER = 0.09  # inches
 LONGEST_NAME = 24  # characters of a class or a file in a picture
 MOST_COLUMNS = 6
+CELL = 2.1  # inches of an image, or more of a single one
 
 
 def shortened(name: str, length: int = LONGEST_NAME) -> str:
@@ -43,7 +48,8 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
         counts, names = _most_confused(counts, names)
     totals = counts.sum(axis=1)
     shares = counts / np.maximum(totals, 1)[:, None]
-    size = 2.5 + 0.42 * len(names)
+    letters = max(map(len, names), default=0)
+    size = max(0.42 * len(names), 3.2) + 0.8 + LETTER * letters
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
@@ -52,10 +58,11 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     axis.set_title(title, fontsize=10)
     axis.set_xlabel("taken for")
     axis.set_ylabel("class (number of its images)")
-    # Without parse_math=False a name of dollar signs would be read as a formula.
-    axis.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
     rows = [f"{name} ({total})" for name, total in zip(names, totals, strict=True)]
-    axis.set_yticks(range(len(names)), rows, parse_math=False)
+    with fonts_for(names):
+        # Without parse_math=False a name of dollar signs would be read as a formula.
+        axis.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+        axis.set_yticks(range(len(names)), rows, parse_math=False)
     for row, column in np.argwhere(shares >= 0.005):
         color = "white" if shares[row, column] > 0.5 else "black"
         text = f"{100 * shares[row, column]:.0f}"
@@ -101,23 +108,21 @@ def draw_mistakes(
     columns = max(min(MOST_COLUMNS, math.ceil(math.sqrt(len(pixels)))), 1)
     rows = max(math.ceil(len(pixels) / columns), 1)
     layout = ConstrainedLayoutEngine(h_pad=0.12)  # Room for the names below the images.
-    figure = Figure(figsize=(2.1 * columns, 2.6 * rows), layout=layout)
+    shapes = [image.shape[0] / image.shape[1] for image in pixels]
+    height = min(max(shapes, default=0.3), 1.5)  # Of the widest to its width.
+    cell = max(CELL, 2 * CELL / columns)
+    figure = Figure(figsize=(cell * columns, (cell * height + 0.8) * rows), layout=layout)
     for axis in figure.subplots(rows, columns, squeeze=False).flat:
         axis.axis("off")
+    if not len(pixels):
+        figure.axes[0].text(0.5, 0.5, "no mistakes", ha="center", va="center")
     cells = zip(figure.axes, pixels, taken_for, classes, names, strict=False)
     for axis, image, taken, right, name in cells:
         axis.imshow(image, cmap="gray", vmin=0, vmax=255)
-        title = f"{shortened(taken)}\nis {shortened(right)}"
-        axis.set_title(title, fontsize=8, parse_math=False)
-        axis.text(
-            0.5,
-            -0.03,
-            shortened(name, 28),
-            transform=axis.transAxes,
-            ha="center",
-            va="top",
-            fontsize=6,
-            color="0.35",
-            parse_math=False,
-        )
+        title, below = f"{shortened(taken)}\nis {shortened(right)}", shortened(name, 28)
+        style: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 7, "color": "0.35"}
+        with fonts_for([title, below]):
+            axis.set_title(title, fontsize=8, parse_math=False)
+            of = "axes fraction", "offset points"
+            axis.annotate(below, (0.5, 0), (0, -3), *of, parse_math=False, **style)
     return figure

@@ -12,11 +12,8 @@ BINS = 15  # of the calibration error
 MOST_PAIRS = 20  # classes that are taken for each other, in a table
 
 
-def predict(
-    model, batches: tf.data.Dataset, count: int, activation: Callable = tf.nn.softmax
-) -> np.ndarray:
+def predict(function: Callable, batches: tf.data.Dataset, count: int) -> np.ndarray:
     """Computes the probabilities `(n, C)` of the first `count` images of batches."""
-    function = tf.function(lambda x: activation(model(x, training=False)))
     parts = [function(batch["images"]).numpy() for batch in batches]
     return np.concatenate(parts)[:count]
 

@@ -6,13 +6,13 @@ of the training data that the hash of the content chooses (`"10%"`).
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from pipelines.data.sources import below_folder, required
+from pipelines.data.sources import SHARE_FORM, below_folder, held_out_count, required
 
 SPLITS = ("train", "validation", "test")
-SHARE = r"\d+(\.\d+)?%"
 
 
 def split_by_content(
@@ -55,30 +55,55 @@ def _rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
     return np.split(order, starts[1:])
 
 
-def shares_of(data, split: str) -> dict[str, float]:
-    """Returns the splits that are a share of the training data, where this concerns a split.
+def _cut(data) -> dict[str, Any]:
+    """Returns how much of the training data the splits get that are cut from them."""
+    held_out = data.get("held_out")
+    values = {name: data.get(name) or held_out for name in SPLITS[1:]}
+    return {
+        name: value
+        for name, value in values.items()
+        if value and (not data.get(name) or re.fullmatch(SHARE_FORM, str(value)))
+    }
+
+
+def is_cut(data, split: str) -> bool:
+    """Tests whether a split is a share of the training data, or gives one to others."""
+    return bool(_cut(data)) if split == "train" else split in _cut(data)
+
+
+def shares_of(data, total: int) -> dict[str, float]:
+    """Returns what per cent of the training data the splits get that are cut from them.
+
+    Args:
+        data: ConfigDict; `validation` and `test` may be a share, and `held_out` is that of those
+            that have no value, or a number of images.
+        total: int. The number of images.
 
     Raises:
         ValueError: when they leave nothing for training.
     """
-    values = {name: str(data.get(name) or "") for name in SPLITS[1:]}
-    shares = {name: float(text[:-1]) for name, text in values.items() if re.fullmatch(SHARE, text)}
+    shares = {
+        name: float(str(value)[:-1])
+        if data.get(name)
+        else 100 * held_out_count(value, total) / max(total, 1)
+        for name, value in _cut(data).items()
+    }
     if 0 in shares.values() or sum(shares.values()) >= 100:
         listed = " and ".join(f"data.{name}={share:g}%" for name, share in shares.items())
         raise ValueError(f"Expected shares above 0 % and some images to train, received {listed}.")
-    return shares if split == "train" or split in shares else {}
+    return shares
 
 
 def source_of(data, split: str) -> str:
     """Returns the split out of whose data a split is taken: itself, or training."""
-    return "train" if split in shares_of(data, split) else split
+    return "train" if is_cut(data, split) else split
 
 
 def rows_of(
     data, split: str, digests: Sequence[int] | np.ndarray, labels: Sequence | np.ndarray
 ) -> np.ndarray:
     """Returns the indices of the training data that belong to a split, by `split_by_content`."""
-    shares = shares_of(data, split)
+    shares = shares_of(data, len(digests))
     numbers = {"train": 0} | {name: number for number, name in enumerate(shares, 1)}
     chosen = split_by_content(digests, labels, [*shares.values()])
     return np.flatnonzero(chosen == numbers[split])

@@ -34,7 +34,11 @@ POLICY = (
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
 
-def page(models: Mapping[str, Mapping], pictures: str | os.PathLike | None = None):
+def page(
+    models: Mapping[str, Mapping],
+    pictures: str | os.PathLike | None = None,
+    languages: Mapping[str, str] | None = None,
+):
     """Makes the page of some models.
 
     Args:
@@ -43,6 +47,7 @@ def page(models: Mapping[str, Mapping], pictures: str | os.PathLike | None = Non
             because it owns the variables.
         pictures: folder that keeps the pictures that links name; unset, they are forgotten when
             the program ends.
+        languages: what is shown beside the name of a translator, such as `"English to German"`.
 
     Returns:
         `gradio.Blocks`, for `mount`.
@@ -67,7 +72,7 @@ def page(models: Mapping[str, Mapping], pictures: str | os.PathLike | None = Non
         with gradio.Tabs() as tabs:
             openers = []
             if names[WORDS]:
-                openers.append(_words_tab(models, names[WORDS]))
+                openers.append(_words_tab(models, names[WORDS], languages or {}))
             if names[PIXELS]:
                 openers.append(_pixels_tab(models, names[PIXELS], kept))
 
@@ -132,7 +137,7 @@ class Headers:
         await self._app(scope, receive, send_with_headers)
 
 
-def _words_tab(models, names):
+def _words_tab(models, names, languages):
     """Makes the tab of the translators.
 
     Returns:
@@ -151,8 +156,14 @@ def _words_tab(models, names):
         return update | ({model: name} if name in names else {})
 
     with gradio.Tab("Words", id=WORDS):
-        model = gradio.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
-        field = gradio.Textbox(label="Sentence", lines=1, max_lines=8, max_length=MAX_CHARACTERS)
+        choices = [
+            (f"{name}: {languages.get(name, '')}".removesuffix(": "), name) for name in names
+        ]
+        model = gradio.Dropdown(choices, value=names[0], label="Model", visible=len(names) > 1)
+        label = f"Sentence, {languages.get(names[0], '')}" if len(names) == 1 else "Sentence"
+        field = gradio.Textbox(
+            label=label.removesuffix(", "), lines=1, max_lines=8, max_length=MAX_CHARACTERS
+        )
         button = gradio.Button("Translate", variant="primary")
         shown = gradio.HTML()
     gradio.on([button.click, field.submit], translate, [model, field], shown, **PRIVATE)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import ml_collections
 
+from kerasformer.explain.pictures import save_figure
 from pipelines.data.row_files import require_writable, write_rows
 from pipelines.data.sources import source_name
 from pipelines.runs.checkpoints import Checkpoints
@@ -83,8 +85,20 @@ def evaluate_run(
         label = file_label(changes, own_test)
         if own_test:
             changes |= {f"data.{key}": x for key, x in task.own_test(config, own_test).items()}
-        config = changed(task, config, changes)
+        trained, config = config, changed(task, config, changes)
+        if own_test:
+            _print_leaks(task, trained, config)
         return evaluate(task, config, workdir, weights or config.weights, split, label, output)
+
+
+def _print_leaks(task, config, own):
+    """Prints how much of a user's test set was trained on, as far as the training data are here."""
+    try:
+        found = task.leaks(config, own)
+    except (ImportError, OSError, ValueError) as error:
+        found = f"Whether the model was trained on some of these is not known: {error}"
+    if found:
+        print(found, file=sys.stderr, flush=True)
 
 
 def file_label(changes: Mapping[str, Any], own_test: str) -> str:
@@ -138,7 +152,7 @@ def evaluate(
     scores = {**description(config, workdir, weights, split), **evaluation.scores}
     stem = str(Path(workdir) / f"evaluation-{split}{label}")
     for name, figure in evaluation.figures.items():
-        write_atomically(f"{stem}-{name}.png", figure.savefig)
+        write_atomically(f"{stem}-{name}.png", partial(save_figure, figure))
     if evaluation.predictions:
         rows = partial(write_rows, rows=evaluation.predictions, key="prediction")
         for path in filter(None, (f"{stem}-predictions.tsv", output)):

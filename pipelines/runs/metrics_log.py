@@ -2,11 +2,18 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
+from kerasformer.explain.fonts import fonts_for
+from kerasformer.explain.pictures import save_figure
+from kerasformer.explain.words import readable
 from pipelines.runs.files import write_atomically, write_text
+
+COLUMNS = 2  # of curves
+LONGEST_TITLE = 80  # characters
 
 
 class MetricsLog:
@@ -51,11 +58,22 @@ class MetricsLog:
         losses = [name for name in names if name.endswith("loss")]
         if not losses:
             return
-        panels = [losses, *([name] for name in names if name not in losses)]
-        figure = Figure(figsize=(7, 2.2 * len(panels)), layout="constrained")
-        # Without parse_math=False a name of dollar signs would be read as a formula.
-        figure.suptitle(self.path.absolute().parent.name, parse_math=False)
-        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        # Scores in the same unit stand together.
+        panels = {
+            _unit(name): [other for other in names if _unit(other) == _unit(name)]
+            for name in [*losses, *names]
+        }.values()
+        columns = min(len(panels), COLUMNS)
+        rows = -(-len(panels) // columns)
+        figure = Figure(figsize=(4.5 * columns, 2.6 * rows + 0.4), layout="constrained")
+        title = self.path.absolute().parent.name
+        with fonts_for([title]):
+            # Without parse_math=False a name of dollar signs would be read as a formula.
+            figure.suptitle(readable(title, LONGEST_TITLE), parse_math=False)
+        grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+        axes = grid.ravel()[: len(panels)]
+        for axis in grid.ravel()[len(panels) :]:
+            axis.remove()
         for axis, panel in zip(axes, panels, strict=True):
             for name in panel:
                 points = [(r["step"], r[name]) for r in records if name in r]
@@ -64,12 +82,14 @@ class MetricsLog:
             axis.set_ylabel(_unit(panel[0]))
             if best_step:
                 axis.axvline(best_step, color="gray", linestyle=":")
-            axis.legend(frameon=False)
+            axis.legend(frameon=False, fontsize=8)
+            axis.tick_params(labelbottom=True)
             axis.grid(alpha=0.3)
         if best_step:
             axes[0].set_title(f"best validation at step {best_step} (dotted)", fontsize=9)
-        axes[-1].set_xlabel("step")
-        write_atomically(self.path.parent / "curves.png", lambda name: figure.savefig(name))
+        for axis in axes[-columns:]:
+            axis.set_xlabel("step")
+        write_atomically(self.path.parent / "curves.png", partial(save_figure, figure))
 
 
 def _unit(name: str) -> str:
@@ -78,6 +98,6 @@ def _unit(name: str) -> str:
         return f"{name.removesuffix('_per_second')} a second"
     if name.endswith("loss"):
         return "nats"
-    if name.endswith(("accuracy", "top1", "top5")):
+    if name.endswith(("accuracy", "top1", "top5", "average_precision")):
         return "share"
     return name.removeprefix("validation_").replace("_", " ")

@@ -8,6 +8,7 @@ import heapq
 import math
 from collections.abc import Collection, Iterable, Sequence
 
+from pipelines.data.sources import held_out_count
 from pipelines.text.languages import count_words
 
 Pair = tuple[str, str]
@@ -132,7 +133,7 @@ def _times(pairs: int, weight: float) -> int:
 
 
 def held_out(
-    corpora: Iterable[Corpus], count: int, splits: Collection[str]
+    corpora: Iterable[Corpus], count: int | str, splits: Collection[str]
 ) -> dict[str, set[bytes]]:
     """Chooses the sentences of validation and test sets among all, by a hash of the source.
 
@@ -141,7 +142,7 @@ def held_out(
 
     Args:
         corpora: lists of pairs. One with an empty side is in no such set.
-        count: how many different sources each split gets.
+        count: how many different sources each split gets; or their share, such as "5%".
         splits: names of the splits.
 
     Returns:
@@ -150,10 +151,9 @@ def held_out(
     Raises:
         ValueError: where there are too few different sources.
     """
-    keys = {
-        source_key(pair) for corpus in corpora for pair in corpus if all(map(count_words, pair))
-    }
-    if count < 1 or len(keys) <= count * len(splits):
+    keys = {source_key(pair) for corpus in corpora for pair in corpus if all(map(str.strip, pair))}
+    count = held_out_count(count, len(keys))
+    if len(keys) <= count * len(splits):
         raise ValueError(
             f"Expected more than {len(splits)} times data.held_out different sentences, received "
             f"{len(keys)} of them and data.held_out={count}."

@@ -26,8 +26,8 @@ BLEU_TOKENIZERS = {
     "ko-mecab": "ko kor korean",
     "char": "th tha thai lo lao km khm khmer my mya burmese bo bod tibetan dz dzo dzongkha",
 }
-# The codes of ISO 639-1, and languages by English names and codes of ISO 639-3, as people have them
-# in the names of files and columns.
+# The codes of ISO 639-1, and languages by English names and other codes of ISO 639, as people have
+# them in the names of files and columns.
 CODES = (
     "aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy "
     "da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht "
@@ -37,17 +37,22 @@ CODES = (
     "st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo "
     "za zh zu"
 ).split()
-NAMES = (
-    "albanian arabic armenian basque bengali bulgarian burmese cantonese catalan chinese "
-    "croatian czech danish dutch english estonian finnish french georgian german greek gujarati "
-    "hebrew hindi hungarian icelandic indonesian irish italian japanese khmer korean lao "
-    "latvian lithuanian malay mandarin mongolian nepali norwegian persian polish portuguese "
-    "romanian russian serbian slovak slovenian spanish swahili swedish tagalog tamil thai "
-    "tibetan turkish ukrainian urdu vietnamese welsh "
-    "sqi ara arb hye eus ben bul mya yue cat zho cmn hrv ces dan nld eng est fin fra kat deu ell "
-    "guj heb hin hun isl ind gle ita jpn khm kor lao lav lit msa mon nep nor nob nno fas pol por "
-    "ron rus srp slk slv spa swa swe tgl tam tha bod tur ukr urd vie cym"
-).split()
+ENGLISH = (
+    "albanian sq sqi, arabic ar ara arb, armenian hy hye, basque eu eus, bengali bn ben, "
+    "bulgarian bg bul, burmese my mya, cantonese yue, catalan ca cat, chinese zh zho, "
+    "croatian hr hrv, czech cs ces, danish da dan, dutch nl nld, english en eng, estonian et "
+    "est, finnish fi fin, french fr fra, georgian ka kat, german de deu, greek el ell, "
+    "gujarati gu guj, hebrew he heb, hindi hi hin, hungarian hu hun, icelandic is isl, "
+    "indonesian id ind, irish ga gle, italian it ita, japanese ja jpn, khmer km khm, korean "
+    "ko kor, lao lo lao, latvian lv lav, lithuanian lt lit, malay ms msa, mandarin cmn, "
+    "mongolian mn mon, nepali ne nep, norwegian no nor nb nob nn nno, persian fa fas, polish "
+    "pl pol, portuguese pt por, romanian ro ron, russian ru rus, serbian sr srp, slovak sk "
+    "slk, slovenian sl slv, spanish es spa, swahili sw swa, swedish sv swe, tagalog tl tgl, "
+    "tamil ta tam, thai th tha, tibetan bo bod, turkish tr tur, ukrainian uk ukr, urdu ur "
+    "urd, vietnamese vi vie, welsh cy cym"
+)
+# The English name by each of these.
+NAMES = {key: entry.split()[0].title() for entry in ENGLISH.split(", ") for key in entry.split()}
 
 
 def count_words(text: str) -> int:
@@ -122,6 +127,19 @@ def is_language(text: str) -> bool:
     (True, True, True, False)
     """
     return re.split("[-_]", text.strip().casefold())[0] in {*CODES, *NAMES}
+
+
+def language_name(code: str) -> str:
+    """Returns the English name of a language, or what was given where it is not known.
+
+    Example:
+
+    >>> language_name("en"), language_name("pt-BR"), language_name("Klingon")
+    ('English', 'Portuguese (BR)', 'Klingon')
+    """
+    base, _, region = code.strip().replace("_", "-").partition("-")
+    name = NAMES.get(base.casefold())
+    return code if name is None else f"{name} ({region})" if region else name
 
 
 def tokenizer_of_script(text: str) -> str | None:

@@ -18,9 +18,18 @@ from pipelines.text.tables import read_table
 
 CUT_SPLITS = ("validation", "test")  # Those that may be cut from the training pairs.
 # The keys of `config.data` that one format or another reads, or what is done with the pairs.
-KEYS = {"format", "is_tokenized", "max_words", "max_ratio", "deduplicate", "folder", "columns"}
-KEYS |= {"name", "data_dir", "languages", "download", "train", "validation", "test", "held_out"}
-KEYS |= {"bleu_tokenizer", "corpus_weights", "corpus_temperature"}
+PAIR_KEYS = {"format", "is_tokenized", "max_words", "max_ratio", "deduplicate", "folder", "columns"}
+PAIR_KEYS |= {
+    "name",
+    "data_dir",
+    "languages",
+    "download",
+    "train",
+    "validation",
+    "test",
+    "held_out",
+}
+PAIR_KEYS |= {"bleu_tokenizer", "corpus_weights", "corpus_temperature"}
 
 
 def read_pairs(data, split: str) -> list[Pair]:

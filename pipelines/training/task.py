@@ -1,11 +1,11 @@
 """The contract between a task and the programs: all that the author of a task writes.
 
 A task is anything that has the names of `Task`: a package whose `__init__.py` hands them on (as
-`pipelines.tasks.translation` does) or an object. Seven names have a default, the functions at the
+`pipelines.tasks.translation` does) or an object. Eight names have a default, the functions at the
 end of this file, which a task hands on as they are if it has nothing to do there: `resolve`,
-`begin`, `finish`, `after_step`, `validation_scorer`, `own_test` and `card`. A package hands one on
-by `from pipelines.training.task import after_step as after_step`. A new task is added to `TASKS` in
-`apps/tasks.py`, and its folder to `ROOMS` in `BUILD`.
+`begin`, `finish`, `after_step`, `validation_scorer`, `own_test`, `leaks` and `card`. A package
+hands one on by `from pipelines.training.task import after_step as after_step`. A new task is added
+to `TASKS` in `apps/tasks.py`, and its folder to `ROOMS` in `BUILD`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -223,6 +223,20 @@ class Task(Protocol):
             ValueError: when the task cannot read this.
         """
 
+    def leaks(self, config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
+        """Counts what is in the test set of a user and was trained on too; by default nothing.
+
+        Args:
+            config: the resolved config of the run, whose `data` say what was trained on.
+            own: the same with what `own_test` returned.
+
+        Returns:
+            A sentence, or nothing.
+
+        Raises:
+            ValueError: when the data cannot be read.
+        """
+
     def card(self, config: ml_collections.ConfigDict, workdir: str) -> Mapping[str, str]:
         """Writes what the task knows for the model card of an export; by default nothing.
 
@@ -282,6 +296,11 @@ def after_step(model: keras.Model, config: ml_collections.ConfigDict) -> None:
 def own_test(config: ml_collections.ConfigDict, path: str) -> Mapping[str, Any]:
     """Reads no data of a user: the default of `Task.own_test`."""
     raise ValueError(f"Expected a task that reads own data, received {path} with {config.task}.")
+
+
+def leaks(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
+    """Counts nothing: the default of `Task.leaks`."""
+    return ""
 
 
 def card(config: ml_collections.ConfigDict, workdir: str) -> Mapping[str, str]:

@@ -159,8 +159,14 @@ class DrawGridMapsTest:
         assert "share of the attention, %" in scale.get_ylabel()
         ranges = [panel.images[1].get_clim() for panel in panels[1:]]
         np.testing.assert_allclose(ranges, [(0, 100 * maps.max())] * 3)
-        width, height = figures[0].get_size_inches()
-        assert width < 3 * height  # Several rows, and no strip.
+        # Several rows, and no strip.
+        for image in (np.ones((4, 200, 3)), np.ones((200, 4, 3))):
+            explain.draw_grid_maps(image, maps, tmp_path / "a.png")
+        for figure in figures:
+            width, height = figure.get_size_inches()
+            assert 1 / 3 < width / height < 3
+        explain.draw_grid_maps(np.ones((4, 4, 3)), np.ones((97, 2, 2)), tmp_path / "a.png")
+        assert max(figures[-1].get_size_inches()) * 120 < 2000
 
     @pytest.mark.parametrize(
         ("image", "maps", "message"),
@@ -277,6 +283,7 @@ class DrawAlignmentTest:
         assert sizes[0] < sizes[1] < sizes[2]
         assert sizes[3] < 1.1 * sizes[2]
         assert sizes[1] > 41 * 30  # pixels for a label
+        assert sizes[3] < 2000
 
     @pytest.mark.parametrize("kind", ["png", "svg", "pdf", "PNG"])
     def test_hard_labels_are_drawn_without_a_warning(self, tmp_path, kind):

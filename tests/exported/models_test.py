@@ -19,10 +19,13 @@ class NameTest:
         folders = [tmp_path / name for name in ("a/export/1", "b/export/7", "c", "d.e/3")]
         for folder in folders:
             save(folder)
+        (folders[1] / "README.md").write_text("# x\n\n## Languages\n\nFrom Thai to Czech (CZ).\n")
         given = [folders[0], folders[1].parent, *folders[2:]]
         models = load_named([str(folder) for folder in given])
         assert list(models) == ["a", "b", "c", "d.e"]
         assert [model.folder for model in models.values()] == folders
+        languages = [model.languages for model in models.values()]
+        assert languages == ["", "Thai to Czech (CZ)", "", ""]
         assert float(models["b"].signatures["double"](x=tf.constant(3.0))["y"]) == 6
 
     def test_two_of_one_name_are_one_sentence(self, tmp_path):

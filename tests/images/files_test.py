@@ -10,9 +10,11 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines.images.files import FORMATS, decode, decode_usable, fault
+from pipelines.images.headers import header_size
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (13, 17, 3), np.uint8)
+UNUSUAL_BMP = "BMP that is compressed, or not of 8, 24 or 32 bits"
 CLEAR = np.concatenate([PIXELS, np.full((13, 17, 1), 77, np.uint8)], axis=-1)
 
 
@@ -28,6 +30,13 @@ def frames(kind):
     return encode(kind=kind, save_all=True, append_images=others)
 
 
+def bmp(bits=8, compression=0):
+    """Makes a BMP whose header says something else than is usual."""
+    contents = bytearray(encode(kind="BMP", mode="P"))
+    contents[28:34] = struct.pack("<HI", bits, compression)
+    return bytes(contents)
+
+
 def png_header(width, height):
     """Makes the beginning of a PNG that promises an image of any size."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -39,7 +48,7 @@ class DecodeTest:
     @pytest.mark.parametrize("kind", FORMATS)
     @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
     def test_it_gives_the_pixels_that_pillow_gives(self, kind, mode):
-        mode = mode if mode != "P" or kind in ("GIF", "PNG") else "L"
+        mode = mode if mode != "P" or kind in ("BMP", "GIF", "PNG") else "L"
         contents = encode(kind=kind, mode=mode)
         expected = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB")).astype(int)
         # The two decompress JPEG with another cosine transform.
@@ -100,8 +109,10 @@ class FaultTest:
             (b"<html>not found</html>", "no image"),
             (encode(kind="TIFF"), "no image"),
             (encode()[:20], "no image"),
-            (encode(kind="BMP", mode="P"), "BMP with a palette"),
-            (encode(kind="BMP", mode="1"), "BMP with a palette"),
+            (encode(kind="BMP", mode="1"), UNUSUAL_BMP),
+            (bmp(bits=16), UNUSUAL_BMP),
+            (bmp(bits=4), UNUSUAL_BMP),
+            (bmp(compression=1), UNUSUAL_BMP),
             (frames("GIF"), "animated: 3 frames"),
             (frames("PNG"), "animated: 3 frames"),
             (frames("WEBP"), "animated: 3 frames"),
@@ -111,6 +122,9 @@ class FaultTest:
     )
     def test_unusable_images_are_told_apart(self, contents, words):
         assert fault(contents) == words
+        if words == UNUSUAL_BMP:
+            with pytest.raises(tf.errors.InvalidArgumentError, match="of 8, 24 or 32 bits"):
+                header_size(contents)
 
     def test_the_limit_is_allowed_itself(self):
         assert fault(encode(), max_pixels=13 * 17) is None

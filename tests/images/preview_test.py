@@ -1,6 +1,6 @@
 """Tests of the picture of augmented images."""
 
-import matplotlib
+import matplotlib.image
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,10 +11,10 @@ from pipelines.images.preview import preview
 NAMES = ("ant", "bee", "a name that is much too long for its place")
 
 
-def batches(share=1.0, channels=3):
+def batches(share=1.0, channels=3, size=(7, 7)):
     colour = np.array([1.0, -1.0, -1.0])[:channels]
     example = {
-        "images": np.broadcast_to(colour, (5, 7, 7, channels)).astype(np.float32),
+        "images": np.broadcast_to(colour, (5, *size, channels)).astype(np.float32),
         "labels": np.array([0, 1, 2, 0, 1], np.int32),
         "other_labels": np.array([1, 0, 2, 0, 1], np.int32),
         "share": np.full(5, share, np.float32),
@@ -22,9 +22,9 @@ def batches(share=1.0, channels=3):
     return tf.data.Dataset.from_tensors(example).repeat()
 
 
-def draw(path, channels=3, share=1.0, **keys):
+def draw(path, channels=3, share=1.0, size=(7, 7), **keys):
     moments = ((100.0,) * channels, (100.0,) * channels)
-    preview(batches(share, channels), NAMES, *moments, path, **keys)
+    preview(batches(share, channels, size), NAMES, *moments, path, **keys)
     return np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
 
 
@@ -63,6 +63,13 @@ class PreviewTest:
         words = path.read_text(encoding="utf-8")
         for text in (">ant<", ">cat<", ">ant 75 %<", ">bee 25 %<", ">none<"):
             assert words.count(text) == 1, text
+
+    @pytest.mark.parametrize(("rows", "columns"), [(8, 1), (8, 2), (1, 1)])
+    def test_small_batches_and_long_images_make_no_strip(self, rows, columns, tmp_path):
+        for size in ((7, 7), (3, 61), (61, 3)):
+            draw(tmp_path / "a.png", rows=rows, columns=columns, size=size)
+            height, width = matplotlib.image.imread(tmp_path / "a.png").shape[:2]
+            assert width >= 100 and max(width, height) <= 9 * min(width, height) and height < 1000
 
     @pytest.mark.parametrize("name", ["a.txt", "a", "absent/a.png"])
     def test_a_path_that_cannot_be_written_is_refused(self, tmp_path, name):

@@ -1,6 +1,7 @@
 """Tests of the pictures of what a classifier confuses."""
 
 import numpy as np
+import pytest
 
 from pipelines.images.score_pictures import MOST_CLASSES, draw_confusion, draw_mistakes
 
@@ -35,6 +36,26 @@ class ConfusionTest:
         assert "29 of 1000 classes" in axis.get_title()
 
 
+def sides(figure):
+    """Returns the smaller and the larger side of a picture in pixels."""
+    return sorted(figure.get_size_inches() * figure.dpi)
+
+
+class SizeTest:
+    @pytest.mark.parametrize("count", [2, 30, 100])
+    def test_a_matrix_has_room_for_its_words_and_is_not_too_large(self, count):
+        for name in ("a", "n" * 99):
+            smaller, larger = sides(draw_confusion(np.eye(count, dtype=int), [name] * count))
+            assert 400 <= smaller <= larger <= 2000
+
+    @pytest.mark.parametrize("shape", [(24, 400, 3), (400, 24, 3), (7, 7, 3)])
+    @pytest.mark.parametrize("count", [1, 24])
+    def test_a_sheet_follows_the_shape_of_its_images(self, shape, count):
+        figure = MistakesTest().draw([np.zeros(shape, np.uint8)] * count)
+        smaller, larger = sides(figure)
+        assert 100 <= smaller <= larger <= 2000 and larger >= 400
+
+
 class MistakesTest:
     def draw(self, pixels, name="a.png"):
         words = ["$x^$ 70 %"] * len(pixels), ["bee"] * len(pixels), [name] * len(pixels)
@@ -62,5 +83,6 @@ class MistakesTest:
             width, height = self.draw([np.zeros((5, 3, 3), np.uint8)] * count).get_size_inches()
             assert width < 2 * height and width < 13
 
-    def test_without_mistakes_the_sheet_is_empty(self):
-        assert not any(axis.images for axis in self.draw([]).axes)
+    def test_without_mistakes_the_sheet_says_so(self):
+        (axis,) = self.draw([]).axes
+        assert not axis.images and axis.texts[0].get_text() == "no mistakes"

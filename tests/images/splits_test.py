@@ -72,6 +72,16 @@ class SharesTest:
             assert {x.tobytes() for x in images.pixels} == {
                 x.tobytes() for x in splits[split].pixels
             }
+        counts = {}
+        for held_out in (3, "20%"):
+            data = config(tmp_path, train="all", held_out=held_out)
+            counts[held_out] = [len(read_images(data, split).labels) for split in keys]
+            assert sum(counts[held_out]) == 18 and min(counts[held_out][1:]) >= 3
+        assert counts[3] == counts["20%"]  # Of fifteen pictures that differ, at least 3 each.
+        for held_out in (2.5, "3", "0%", 10):
+            data = config(tmp_path, train="all", held_out=held_out)
+            with pytest.raises(ValueError, match="data.held_out=|data.validation=|received none"):
+                read_images(data, "train")
         for share, words in (("0%", "validation=0%"), ("100%", "=100%")):
             data = config(tmp_path, train="all", validation=share)
             with pytest.raises(ValueError, match=words):

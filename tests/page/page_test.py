@@ -315,12 +315,13 @@ class PageTest:
         app.get("/healthz")(lambda: "well")
 
         async def mount():  # Outside of a loop Gradio makes loops that it never closes.
-            page.mount(app, page.page(models), "/demo")
+            page.mount(app, page.page(models, None, {"words": "Thai to Czech"}), "/demo")
 
         asyncio.run(mount())
         with TestClient(app) as client:
             assert client.get("/healthz").json() == "well"
             answer = client.get("/demo/")
+            assert "Sentence, Thai to Czech" in answer.text
             assert "default-src 'self'" in answer.headers["content-security-policy"]
             assert "content-security-policy" not in client.get("/healthz").headers
             loaded = re.findall(

@@ -313,6 +313,8 @@ class TranslatorTest:
         assert scored.returncode == answered.returncode == 0, scored.stderr + answered.stderr
         scores = json.loads(scored.stdout)
         assert (scores["data"], scores["sentences"]) == ("['my.de', 'my.en']", 2)
+        leak = "2 of 2 test pairs are in train too, and the sources of 2."
+        assert leak in scored.stderr.splitlines()
         assert scores["decode"]["beam_size"] == 1 and "beam_size=1.md" in scored.stderr
         files = [path.name for path in (tmp_path / "run").glob("evaluation*")]
         endings = (".json", ".md", "-predictions.tsv")
@@ -335,7 +337,12 @@ class TranslatorTest:
         config = read_config(run)  # as the program reads it
         path = export.export(translation, config, str(run), "average")
         card = (path / "README.md").read_text()
-        for line in ("- 3 training pairs", f"- test: {run.parent} pairs.tsv", "- reference: a dog"):
+        for line in (
+            "- 3 training pairs",
+            "- 3 test pairs",
+            f"- test: {run.parent} pairs.tsv",
+            "- reference: a dog",
+        ):
             assert line in card.splitlines()
         code = SNIPPET.search(card)[1] + ANSWER
         command = [sys.executable, "-c", code, str(path), json.dumps(self.SENTENCES)]

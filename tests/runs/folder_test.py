@@ -352,12 +352,15 @@ class CurvesTest:
 
     def test_every_metric_has_a_curve(self, tmp_path):
         sizes = []
-        for names in (["loss"], ["loss", "validation_bleu"], ["loss", "validation_loss", "a", "b"]):
+        several = ["loss", "validation_loss", "a", "b"]
+        for names in (["loss"], ["loss", "validation_bleu"], several, [*several, *"cdefgh"]):
             self.logged(tmp_path, *names).draw()
             image = (tmp_path / "curves.png").read_bytes()
             assert image.startswith(b"\x89PNG") and image.endswith(b"IEND\xaeB`\x82")
-            sizes.append(int.from_bytes(image[20:24]))  # the height, of one panel more each time
-        assert sizes[0] < sizes[1] < sizes[2]
+            sizes.append([int.from_bytes(image[start : start + 4]) for start in (16, 20)])
+        areas = [width * height for width, height in sizes]
+        assert areas == sorted(set(areas))  # Each time there are more panels.
+        assert all(400 < width < 2000 and height < 2 * width for width, height in sizes)
         assert sorted(os.listdir(tmp_path)) == ["curves.png", "metrics.jsonl"]
 
     def test_the_picture_shows_the_numbers(self, tmp_path):

@@ -18,7 +18,15 @@ from apps import tasks
 from pipelines.images.labelled import read_images
 from pipelines.runs.files import write_text
 from pipelines.training import settings
-from pipelines.training.task import Data, Evaluation, begin, card, own_test, validation_scorer
+from pipelines.training.task import (
+    Data,
+    Evaluation,
+    begin,
+    card,
+    leaks,
+    own_test,
+    validation_scorer,
+)
 
 METRICS = ("loss", "red_loss", "green_loss", "blue_loss")
 DEFAULTS = {
@@ -146,6 +154,7 @@ def show_batch(batches, config, workdir, picture):
 __all__ = [
     "begin",
     "card",
+    "leaks",
     "own_test",
     "validation_scorer",
 ]  # These are the defaults of the contract.

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.data.sources import expanded, required
 from pipelines.images.files import size_and_mode
-from pipelines.images.layout import find_layout
+from pipelines.images.layout import SHARE, find_layout
 from pipelines.images.listing import (
     Listing,
     class_folders,
@@ -22,7 +22,8 @@ from pipelines.images.listing import (
     require_known,
     wanted_classes,
 )
-from pipelines.images.splits import path_and_part, shares_of
+from pipelines.images.splits import SPLITS, path_and_part, shares_of
+from pipelines.runs.choice import AUTO, Choice, has_auto, tell_left_out
 from pipelines.tasks.classification.config import check_numbers, image_size
 from pipelines.tasks.classification.models import family, left_out
 
@@ -46,9 +47,6 @@ PHOTOGRAPHS = {
 RUNS = {32: (2_000_000, 200, 128, 0.002), 224: (100_000, 100, 64, 0.001)}
 LEAST_EPOCHS = 10
 SLOW_AVERAGE = 3000  # steps from which on the moving average looks back a thousand steps
-
-
-PARTS = ("data", "augment", "model", "train", "serve")
 OF_DATA = ("data.format", "data.train", "data.validation", "data.test", "data.channels")
 OF_TRAINING = ("train.epochs", "train.batch_size", "train.learning_rate", "train.ema")
 CHOSEN = {*OF_DATA, *OF_TRAINING, *SMALL, "model.variant", "augment.flip"}
@@ -67,48 +65,33 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         ValueError: when there are no pictures where `data.folder` says, or a value is no number.
     """
     model = family(config)
-    model = family(config)
-    if left := left_out(config):
-        print(
-            f"Left out of model.name={config.model.name}, which has no use for them: "
-            f"{', '.join(f'model.{key}' for key in left)}",
-            flush=True,
-        )
-    flat = {f"{part}.{key}": value for part in PARTS for key, value in config[part].items()}
-    wanted = [key for key, value in flat.items() if isinstance(value, str) and value == "auto"]
-    if not CHOSEN.intersection(wanted):
+    tell_left_out(config.model.name, left_out(config))
+    if not has_auto(config, CHOSEN):
         return config
     check_numbers(config)
-    chosen = {}
-
-    def choose(values):
-        for key in wanted:
-            if key in values:
-                part, _, name = key.partition(".")
-                config[part][name] = chosen[key] = values[key]
-
-    choose(_layout(config))
+    choice = Choice(config)
+    choice.take(_layout(config))
     listing, count = _training_pictures(config)
     side, is_gray = _look(listing)
-    choose({"data.channels": 1 if is_gray else 3, "augment.flip": 0.0 if is_gray else 0.5})
+    choice.take({"data.channels": 1 if is_gray else 3, "augment.flip": 0.0 if is_gray else 0.5})
     is_small = side <= SMALL_SIDE
-    choose(SMALL if is_small else PHOTOGRAPHS)
-    choose({"model.variant": model.small if is_small else model.large})
-    choose(_training(config, count))
-    listed = ", ".join(f"{key}={value}" for key, value in chosen.items())
-    print(
-        f"Chosen for {len(listing.paths)} pictures of {len(listing.class_names)} classes, whose "
-        f"shorter side is {side:.0f} pixels: {listed}",
-        flush=True,
+    choice.take(SMALL if is_small else PHOTOGRAPHS)
+    choice.take({"model.variant": model.small if is_small else model.large})
+    choice.take(_training(config, count))
+    choice.tell(
+        f"{len(listing.paths)} pictures of {len(listing.class_names)} classes, whose shorter side "
+        f"is {side:.0f} pixels"
     )
     return config
 
 
 def _layout(config) -> dict[str, Any]:
-    if config.data.format != "auto":
-        return {f"data.{split}": "10%" for split in ("validation", "test")}
-    folder = expanded(required(config.data, "folder"))
-    return {f"data.{key}": value for key, value in find_layout(folder).items()}
+    layout = dict.fromkeys(SPLITS[1:], SHARE)
+    if config.data.format == AUTO:
+        layout = find_layout(expanded(required(config.data, "folder")))
+    if config.data.get("held_out"):  # Which says how much, in place of the usual share.
+        layout |= {split: "" for split in SPLITS[1:] if layout[split] == SHARE}
+    return {f"data.{key}": value for key, value in layout.items()}
 
 
 def _training_pictures(config) -> tuple[Listing, int]:
@@ -123,8 +106,9 @@ def _training_pictures(config) -> tuple[Listing, int]:
         listing = list_folder(path, wanted or known)
     if not listing.paths:
         raise ValueError(f"Expected pictures in {path}, received none.")
-    share = (last - first) * (100 - sum(shares_of(data, "train").values())) / 10_000
-    return listing, max(round(len(listing.paths) * share), 1)
+    count = len(listing.paths) * (last - first) / 100
+    share = 1 - sum(shares_of(data, round(count)).values()) / 100
+    return listing, max(round(count * share), 1)
 
 
 def _look(listing: Listing) -> tuple[float, bool]:
@@ -143,10 +127,10 @@ def _training(config, count: int) -> dict[str, Any]:
     size = min(image_size(config))
     views, most_epochs, largest, rate = RUNS[32 if size <= SMALL_SIDE else 224]
     batch_size = config.train.batch_size
-    if batch_size == "auto":
+    if batch_size == AUTO:
         batch_size = min(2 ** max(int(math.log2(count / 8)), 0), largest) if count >= 8 else 1
     epochs = min(max(views / count, LEAST_EPOCHS), most_epochs)
-    given = epochs if config.train.epochs in ("auto", None) else config.train.epochs
+    given = epochs if config.train.epochs in (AUTO, None) else config.train.epochs
     steps = config.train.steps or given * count / batch_size
     return {
         "train.epochs": round(epochs),

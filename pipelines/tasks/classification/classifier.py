@@ -59,8 +59,8 @@ class Classifier(tf.Module):
         """Classifies each image.
 
         Args:
-            image: string tensor `(B,)`: JPEG (turned upright as its EXIF data say), PNG, GIF (its
-                first frame), BMP or still WebP files. `images.files.decode` tells more.
+            image: string tensor `(B,)`: JPEG, PNG, GIF (its first frame), BMP or still WebP files,
+                which are turned upright as their EXIF data say. `images.files.decode` tells more.
 
         Returns:
             Dict of `class_names` string `(B, k)`, most probable first, and `probabilities` float32

@@ -12,12 +12,13 @@ import ml_collections
 from kerasformer.layers.embeddings.patches import pair
 from pipelines.images.augmentation import Recipe
 from pipelines.images.files import MAX_PIXELS
-from pipelines.images.labelled import KEYS
+from pipelines.images.labelled import IMAGE_KEYS
 from pipelines.runs.config import check_choices, check_keys, check_ranges
 from pipelines.tasks.classification import models
 from pipelines.training import settings
 
-METRICS: tuple[str, ...] = ("loss", "top1", "top5")
+MEAN_PRECISION = "mean_average_precision"  # Of several labels alone.
+METRICS: tuple[str, ...] = ("loss", "top1", "top5", MEAN_PRECISION)
 PREPARED: tuple[str, ...] = ("images.json",)
 FIXED_KEYS: tuple[str, ...] = ("data", "model", "start", "teacher")
 FREE_KEYS: tuple[str, ...] = ("data.test", "serve")
@@ -62,7 +63,7 @@ DEFAULTS: dict[str, Any] = {
         "epsilon": 1e-8,
         "weight_decay": 0.05,
         "label_smoothing": 0.1,
-        "best_metric": "top1",
+        "best_metric": "top1",  # Or "loss", "top5", or the "mean_average_precision" of "multi".
     },
     "serve": {
         "crop": 1.0,  # Share of the shorter side that is looked at.
@@ -107,7 +108,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         "teacher.temperature": (config.teacher.temperature, 1e-3, math.inf),
     }
     check_ranges(ranges)
-    check_keys(config.data, KEYS)
+    check_keys(config.data, IMAGE_KEYS)
     _check_several(config)
     if config.start.freeze and not config.start.workdir:
         raise ValueError("Expected a start.workdir with start.freeze=True, received none.")
@@ -135,7 +136,12 @@ def check_numbers(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_several(config):
-    """Refuses what presumes that an image has one label, where it may have several."""
+    """Refuses what presumes that an image has one label, where it may have several; and back."""
+    if config.train.best_metric == MEAN_PRECISION and config.data.labels != "multi":
+        raise ValueError(
+            f'Expected data.labels="multi" with train.best_metric="{MEAN_PRECISION}", '
+            f"received data.labels={config.data.labels!r}."
+        )
     chosen = {
         "teacher.model": config.teacher.model,
         "data.class_weights": config.data.class_weights,

@@ -1,5 +1,8 @@
 """The images of a classification run, and the batches made of them."""
 
+import contextlib
+import io
+
 import ml_collections
 import tensorflow as tf
 
@@ -9,6 +12,7 @@ from pipelines.images.dataset import Images, count_leaks
 from pipelines.images.description import describe, read_description, require_same_images
 from pipelines.images.labelled import read_images, read_splits
 from pipelines.images.preview import preview as draw_preview
+from pipelines.images.splits import is_cut
 from pipelines.tasks.classification.config import class_weights, image_size, recipe
 from pipelines.training.task import Data
 
@@ -37,8 +41,9 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             f"received train.batch_size={config.train.batch_size}."
         )
     # The test images are read too, because what is wrong with them had better be known now.
-    has_test = config.data.format == "digits" or config.data.get("test")
-    splits = read_splits(config.data, ("train", "validation", *["test"] * bool(has_test)))
+    data = config.data
+    has_test = data.format == "digits" or data.get("test") or is_cut(data, "test")
+    splits = read_splits(data, ("train", "validation", *["test"] * bool(has_test)))
     images, validation = splits["train"], splits["validation"]
     description = describe(images, workdir, config.start.workdir)
     for split, of_split in splits.items():
@@ -76,8 +81,8 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             "set of validation images": validation.fingerprint(),
         },
         counts={
-            "training images": len(images.labels),
-            "validation images": len(validation.labels),
+            f"{'training' if split == 'train' else split} images": len(of_split.labels)
+            for split, of_split in splits.items()
         },
     )
 
@@ -85,14 +90,28 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
 def _print_leaks(splits):
     """Prints how many images of validation and test are in training too."""
     for split, images in splits.items():
-        count, name = count_leaks(splits["train"], images) if split != "train" else (0, "")
-        if count:
-            print(
-                f"Leak: {count} of {len(images.labels)} images to "
-                f"{'validate' if split == 'validation' else split} are in the training images too, "
-                f"the first of them {name}: scores will be too good.",
-                flush=True,
-            )
+        found = split != "train" and _describe_leaks(split, splits["train"], images)
+        if found:
+            print(found, flush=True)
+
+
+def _describe_leaks(split, train, images):
+    count, name = count_leaks(train, images)
+    if not count:
+        return ""
+    return (
+        f"Leak: {count} of {len(images.labels)} images to "
+        f"{'validate' if split == 'validation' else split} are in the training images too, "
+        f"the first of them {name}: scores will be too good."
+    )
+
+
+def leaks(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
+    """Counts the images of the test set of `own` that are among the training images of `config`."""
+    # What there is to say of either is said when one trains or evaluates.
+    with contextlib.redirect_stdout(io.StringIO()):
+        train, test = read_images(config.data, "train"), read_images(own.data, "test")
+    return _describe_leaks("test", train, test)
 
 
 def read_split(config, description: dict, split: str) -> Images:
@@ -111,7 +130,7 @@ def show_batch(
     shown = batches.take(SHOWN_BATCHES).map(
         lambda batch: {k: x[:SHOWN_IMAGES] for k, x in batch.items()}
     )
-    draw_preview(
+    turned = draw_preview(
         shown,
         description["class_names"],
         description["mean"],
@@ -120,4 +139,5 @@ def show_batch(
         SHOWN_BATCHES,
         min(SHOWN_IMAGES, config.train.batch_size),
     )
-    return f"The first images of the first {SHOWN_BATCHES} batches, one a row, are in {picture}."
+    line = "column" if turned else "row"
+    return f"The first images of the first {SHOWN_BATCHES} batches, one a {line}, are in {picture}."

@@ -1,5 +1,6 @@
 """What is exported of a classifier, and how it is scored."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -16,7 +17,7 @@ from pipelines.images.description import read_description, require_same_images
 from pipelines.images.labelled import read_images
 from pipelines.images.score_pictures import draw_confusion, draw_mistakes
 from pipelines.tasks.classification.classifier import Classifier
-from pipelines.tasks.classification.config import image_size
+from pipelines.tasks.classification.config import MEAN_PRECISION, image_size
 from pipelines.tasks.classification.data import read_split
 from pipelines.training.task import Evaluation
 
@@ -66,23 +67,13 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) 
         probabilities of both.
     """
     images = _images(config, module.description, split)
-    mean, deviation = module.normalization
-    batches = evaluation_dataset(
-        images,
-        config.serve.batch_size,
-        image_size(config),
-        mean,
-        deviation,
-        config.serve.crop,
-    )
+    function, batches = _classified(module, images, config)
     batches = tqdm(batches, disable=None, leave=False, unit="batch")  # On a terminal alone.
-    several = images.are_multi
-    activation = tf.nn.sigmoid if several else tf.nn.softmax
-    probabilities = image_scores.predict(module.model, batches, len(images.labels), activation)
+    probabilities = image_scores.predict(function, batches, len(images.labels))
     worst = image_scores.worst(probabilities, images.labels)
     pictures = {"mistakes": _draw_mistakes(images, worst, probabilities)}
     rows = _rows(images, probabilities)
-    if several:
+    if images.are_multi:
         scores = image_scores.score_several(probabilities, images.labels, images.class_names)
         table = image_scores.table(scores, "average precision")
         return Evaluation(scores, table, pictures, rows)
@@ -91,6 +82,35 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) 
     pictures["confusion"] = draw_confusion(counts, images.class_names)
     tables = image_scores.table(scores), image_scores.pairs_table(counts, images.class_names)
     return Evaluation(scores, "\n\n".join(filter(None, tables)), pictures, rows)
+
+
+def _classified(module, images, config):
+    """Returns a function from normalised images to probabilities, and the batches for it."""
+    activation = tf.nn.sigmoid if images.are_multi else tf.nn.softmax
+    size, crop = image_size(config), config.serve.crop
+    batches = evaluation_dataset(images, config.serve.batch_size, size, *module.normalization, crop)
+    return tf.function(lambda x: activation(module.model(x, training=False))), batches
+
+
+def validation_scorer(
+    model: keras.Model, config: ml_collections.ConfigDict, workdir: str
+) -> Callable[[], dict[str, float]]:
+    """Makes the function that ranks the whole validation set, where images have several labels.
+
+    Returns:
+        Function that returns the `mean_average_precision` with the weights that the model has by
+        then; 0 where no image has a label.
+    """
+    module = serving(model, config, workdir)
+    images = read_split(config, module.description, "validation")
+    function, batches = _classified(module, images, config)
+
+    def score_validation():
+        probabilities = image_scores.predict(function, batches, len(images.labels))
+        scores = image_scores.score_several(probabilities, images.labels, images.class_names)
+        return {MEAN_PRECISION: scores[MEAN_PRECISION] or 0.0}
+
+    return score_validation
 
 
 def _draw_mistakes(images, worst, probabilities):

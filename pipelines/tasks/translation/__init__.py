@@ -1,6 +1,6 @@
 """The translation task: sentence pairs in, a model that turns strings into strings out."""
 
-from pipelines.tasks.translation.choices import resolve as resolve
+from pipelines.tasks.translation.choice import resolve as resolve
 from pipelines.tasks.translation.config import DEFAULTS as DEFAULTS
 from pipelines.tasks.translation.config import FIXED_KEYS as FIXED_KEYS
 from pipelines.tasks.translation.config import FREE_KEYS as FREE_KEYS
@@ -10,6 +10,7 @@ from pipelines.tasks.translation.config import PREPARED as PREPARED
 from pipelines.tasks.translation.config import check as check
 from pipelines.tasks.translation.config import default_config as default_config
 from pipelines.tasks.translation.data import datasets as datasets
+from pipelines.tasks.translation.data import leaks as leaks
 from pipelines.tasks.translation.data import show_batch as show_batch
 from pipelines.tasks.translation.evaluation import card as card
 from pipelines.tasks.translation.evaluation import evaluate as evaluate

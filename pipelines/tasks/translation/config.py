@@ -2,16 +2,18 @@
 
 import copy
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 import ml_collections
 
 from kerasformer.tokenizers import KINDS
+from pipelines.data.sources import SHARE_FORM
 from pipelines.runs.config import check_choices, check_keys
 from pipelines.tasks.translation import decode, models, vocabulary
 from pipelines.text.languages import bleu_tokenizer, read_languages
-from pipelines.text.pairs import KEYS
+from pipelines.text.pairs import PAIR_KEYS
 from pipelines.text.scores import check_tokenizer
 from pipelines.training import settings
 
@@ -90,7 +92,10 @@ def _is_text(value: Any) -> bool:
 
 # What keys hold that are None or missing by default, and the test of it.
 VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "data.held_out": ("a whole number of at least 0", lambda value: _is_whole(value, 0)),
+    "data.held_out": (
+        'a whole number of at least 0 or a share such as "5%"',
+        lambda value: _is_whole(value, 0) or bool(re.fullmatch(SHARE_FORM, str(value))),
+    ),
     "data.corpus_weights": ("numbers, one for each corpus", _are_numbers),
     "data.corpus_temperature": ("a number of at least 1", lambda value: _is_number(value, 1)),
     **{f"data.{key}": ("text", _is_text) for key in ("folder", "data_dir", "name")},
@@ -126,7 +131,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     models.check_variant(config)
     check_choices({"tokenizer.kind": (config.tokenizer.kind, KINDS)})
-    check_keys(config.data, KEYS)
+    check_keys(config.data, PAIR_KEYS)
     check_values(config)
     vocabulary.check(config)
     check_tokenizer(bleu_tokenizer(config.data))

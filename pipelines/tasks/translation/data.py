@@ -38,8 +38,14 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
     pairs, counts = training_pairs(config)
     validation_pairs = read_pairs(config.data, "validation")
     print("Training pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
+    others = {"validation": validation_pairs}
+    try:
+        others["test"] = read_pairs(config.data, "test")
+    except (OSError, ValueError) as error:
+        print(f"The test pairs cannot be read yet: {error}", flush=True)
     if not have_tokenizers(workdir):
-        _print_leaks(config, pairs, validation_pairs)
+        for split, of_split in others.items():
+            print(_describe_leaks(split, pairs, of_split), flush=True)
         make_tokenizers(config, workdir, pairs)
     tokenizers = load_tokenizers(workdir)
     train = TokenizedPairs.from_texts(pairs, *tokenizers, config.train.max_length)
@@ -65,7 +71,10 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             "set of training pairs": _fingerprint(pairs),
             "set of validation pairs": _fingerprint(validation_pairs),
         },
-        counts={"training pairs": len(pairs), "validation pairs": len(validation_pairs)},
+        counts={
+            "training pairs": len(pairs),
+            **{f"{split} pairs": len(of_split) for split, of_split in others.items()},
+        },
     )
 
 
@@ -92,20 +101,17 @@ def training_pairs(config: ml_collections.ConfigDict) -> tuple[list[Pair], dict[
     return pairs, counts
 
 
-def _print_leaks(config, pairs, validation_pairs):
-    """Says how many pairs of validation and test the model would be trained on."""
-    splits = {"validation": validation_pairs}
-    try:
-        splits["test"] = read_pairs(config.data, "test")
-    except (OSError, ValueError) as error:
-        print(f"The test pairs cannot be read yet: {error}", flush=True)
-    for split, others in splits.items():
-        leaked, sources = count_leaks(pairs, others)
-        print(
-            f"{leaked:,} of {len(others):,} {split} pairs are in train too, and the sources of "
-            f"{sources:,}.",
-            flush=True,
-        )
+def _describe_leaks(split, pairs, others):
+    leaked, sources = count_leaks(pairs, others)
+    return (
+        f"{leaked:,} of {len(others):,} {split} pairs are in train too, and the sources of "
+        f"{sources:,}."
+    )
+
+
+def leaks(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
+    """Counts the pairs of the test set of `own` that are among the training pairs of `config`."""
+    return _describe_leaks("test", read_pairs(config.data, "train"), read_pairs(own.data, "test"))
 
 
 def show_batch(

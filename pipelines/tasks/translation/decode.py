@@ -28,7 +28,7 @@ class Key(NamedTuple):
 
 
 INT, FLOAT, STR = (int,), (float, int), (str,)
-KEYS = {
+SEARCH_KEYS = {
     "beam_size": Key(4, INT, "Hypotheses that the search follows at once; 1 is a greedy search."),
     "num_hypotheses": Key(
         None,
@@ -57,7 +57,7 @@ KEYS = {
     "max_extra": Key(10, INT, "See max_ratio."),
     "batch_size": Key(32, INT, "Sentences that are translated at a time."),
 }
-DEFAULTS = {name: key.default for name, key in KEYS.items()}
+DEFAULTS = {name: key.default for name, key in SEARCH_KEYS.items()}
 LEAST = {"max_source_length": 2, "max_ratio": 0, "max_extra": 0, "batch_size": 1, "min_length": 0}
 LEAST |= {"no_repeat_ngram": 0, "temperature": 0, "top_k": 0, "seed": 0}
 
@@ -68,7 +68,7 @@ def check(decode: ml_collections.ConfigDict) -> None:
     Raises:
         ValueError: naming the first value that cannot be.
     """
-    for name, key in KEYS.items():
+    for name, key in SEARCH_KEYS.items():
         if not isinstance(decode[name], key.types) or isinstance(decode[name], bool):
             types = " or ".join(kind.__name__.replace("NoneType", "None") for kind in key.types)
             raise ValueError(

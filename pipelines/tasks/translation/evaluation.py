@@ -11,7 +11,7 @@ from tqdm import tqdm
 from pipelines.tasks.translation.decode import described
 from pipelines.tasks.translation.translator import Translator
 from pipelines.tasks.translation.vocabulary import load_tokenizers
-from pipelines.text.languages import bleu_tokenizer, read_languages
+from pipelines.text.languages import bleu_tokenizer, language_name, read_languages
 from pipelines.text.pairs import read_pairs
 from pipelines.text.scores import bleu, score, sentence_chrf, table
 from pipelines.training.task import Evaluation
@@ -123,7 +123,7 @@ def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
 def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     """Writes the task's part of the model card: languages, input, output, and code."""
     tokenizer, decode = config.tokenizer, config.decode
-    languages = read_languages(config.data)
+    names = [language_name(code) for code in read_languages(config.data)]
     tokenizers = load_tokenizers(workdir)
     sizes = [f"{each.vocabulary_size:,} pieces" for each in tokenizers]
     pieces = sizes[0] if tokenizers.are_shared else "{} and, of the target, {}".format(*sizes)
@@ -133,7 +133,7 @@ def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
         words = "with spaces between the words as in the training data"
     lowercase = ", in lower case" if tokenizer.lowercase else ""
     return {
-        "Languages": "From {} to {}.".format(*languages) if languages else UNKNOWN_LANGUAGES,
+        "Languages": "From {} to {}.".format(*names) if names else UNKNOWN_LANGUAGES,
         "Input": (
             f"A sentence of UTF-8 text {words}. SentencePiece ({tokenizer.kind}, "
             f"{pieces}, normalization {tokenizer.normalization}{lowercase}) splits it into tokens, "

@@ -45,7 +45,7 @@ class ResolveTest:
             classification.check(config)
         said = capsys.readouterr().out
         assert said.startswith("Chosen for 100 pictures of 2 classes, whose shorter side is 200 ")
-        assert "model.image_size=224" in said and "data.validation=10%" in said
+        assert "model.image_size=224" in said and "data.validation='10%'" in said
 
     def test_small_ones_get_a_small_model_that_sees_every_pixel(self, tmp_path):
         own_pictures.split_folders(tmp_path)
@@ -187,7 +187,11 @@ class OwnPicturesTest:
         assert classification.finish({"top1": (0.0, 0.0)}) == {"top1": 0}
         module = classification.serving(model, config, str(tmp_path))
         scores, table, pictures, rows = classification.evaluate(module, config, "test")
-        assert 0 < scores["mean_average_precision"] <= 1 and "average precision, %" in table
+        metric = "mean_average_precision"
+        validated = classification.validation_scorer(model, config, str(tmp_path))()
+        expected = classification.evaluate(module, config, "validation").scores
+        assert validated == {metric: expected[metric]}
+        assert 0 < scores[metric] <= 1 and "average precision, %" in table
         assert set(pictures) == {"mistakes"} and len(rows) == scores["images"]
         assert {row["prediction"] for row in rows} == {module.description["class_names"][0]}
         found = module.classify(tf.constant([image]))
@@ -196,6 +200,11 @@ class OwnPicturesTest:
             changed = chosen(tmp_path, **{"data.labels": "multi", key: value})
             with pytest.raises(ValueError, match=f"no {key} with data.labels=.multi."):
                 classification.check(changed)
+        config.train.best_metric, config.data.labels = metric, "one"
+        with pytest.raises(
+            ValueError, match=f"data.labels=.multi. with train.best_metric=.{metric}"
+        ):
+            classification.check(config)
 
     def test_every_kind_is_split_and_read(self, tmp_path):
         counts = {"zip_from_a_mac": 9, "spreadsheet_of_xrays": 12, "split_folders": 18}

@@ -183,7 +183,7 @@ class LossTest:
             classification.metrics(model, {"images": images[:n], "labels": labels[:n]}, config)
             for n in (3, 2)
         )
-        assert found.keys() == {*classification.METRICS, "smoothed_loss"}
+        assert found.keys() == {"loss", "top1", "top5", "smoothed_loss"}
         for name in found:
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
         assert float(found["top1"][1]) == 2 and float(found["top5"][0]) == 2
@@ -276,10 +276,15 @@ class SameClassesTest:
         )
         np.savez(tmp_path / "b.npz", images=pixels[some], labels=labels[some])
         config, found = make_config(data), []
+        trained = config.copy_and_resolve_references()
         module = classification.serving(load(workdir, config), config, str(workdir))
         for path in (folder, tmp_path / "a.npz", tmp_path / "b.npz"):
             config.data.update(classification.own_test(config, str(path)))
             found.append(classification.evaluate(module, config, "test"))
+            assert classification.leaks(trained, config) == ""
+        config.data.update(classification.own_test(config, str(data / "train.npz")))
+        leak = classification.leaks(trained, config)
+        assert leak.startswith("Leak: 301 of 301 images to test are in the training")
         for scores, *_ in found:
             assert scores["images"] == some.sum() and scores["top1"] > 0.9
             assert scores["nll"] == pytest.approx(found[0].scores["nll"], rel=1e-5)
@@ -352,7 +357,8 @@ class OtherRunTest:
         # The code of the card runs in the folder of the card.
         Image.fromarray(squares(3, seed=7)[0][2]).save(path / "picture.jpg")
         card = (path / "README.md").read_text()
-        assert "- 301 training images" in card and "3: blue, green, red." in card
+        counts = "- 301 training images\n- 41 validation images\n- 53 test images\n"
+        assert counts in card and "3: blue, green, red." in card
         monkeypatch.chdir(path)
         exec(re.search(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)[1], {})
         assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(COLOURS)

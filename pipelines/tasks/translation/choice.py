@@ -13,6 +13,7 @@ import ml_collections
 
 from kerasformer.tokenizers import SentencePieceTokenizer, VocabularySizeError
 from pipelines.data.sources import expanded, required
+from pipelines.runs.choice import AUTO, Choice, has_auto, tell_left_out
 from pipelines.runs.config import read_config
 from pipelines.tasks.translation.config import check_values
 from pipelines.tasks.translation.data import training_pairs
@@ -23,13 +24,12 @@ from pipelines.text.folder import find_pairs
 from pipelines.text.languages import count_words, read_languages, tokenizer_of_script
 from pipelines.text.pairs import CUT_SPLITS, read_pairs
 
-AUTO = "auto"
 FOUND = ("train", "validation", "test", "columns", "languages")  # In a folder.
 # The values that may be "auto".
-KEYS = [("data", key) for key in ("format", *FOUND, "held_out")]
-KEYS += [("tokenizer", "vocabulary_size")]
-KEYS += [("model", key) for key in ("name", "variant", "norm_first", "dropout")]
-KEYS += [("train", key) for key in ("batch_tokens", "epochs", "learning_rate")]
+CHOSEN = [f"data.{key}" for key in ("format", *FOUND, "held_out")]
+CHOSEN += ["tokenizer.vocabulary_size"]
+CHOSEN += [f"model.{key}" for key in ("name", "variant", "norm_first", "dropout")]
+CHOSEN += [f"train.{key}" for key in ("batch_tokens", "epochs", "learning_rate")]
 MOST_HELD_OUT = 1000  # Sentences of a validation set, or a test set, that is cut from the others.
 MAX_VOCABULARY = 32_000
 TRIED_WORDS = 1_000_000  # Of so many words, any text fills the vocabulary that is chosen.
@@ -48,72 +48,54 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         ValueError: when there is an `"auto"` and the pairs cannot be read, or another value is of a
             wrong type.
     """
-    if not any(config[part].get(key) == AUTO for part, key in KEYS):
-        _print_left_out(config)
+    if not has_auto(config, CHOSEN):
+        tell_left_out(config.model.get("name", DEFAULT), left_out(config))
         return config
     first = read_config(expanded(config.start.workdir)) if config.start.workdir else None
     if config.model.get("name") == AUTO:
         config.model.name = first.model.get("name", DEFAULT) if first else DEFAULT
-    _print_left_out(config)
+    tell_left_out(config.model.name, left_out(config))
     _check_given(config)
-    chosen: dict[str, Any] = {}
-    own = any(config.data.get(key) == AUTO for key in ("format", *FOUND))
+    choice = Choice(config)
+    own = has_auto(config, [f"data.{key}" for key in ("format", *FOUND)])
     if config.data.get("format") == AUTO:
         given = config.data.get("languages", AUTO)
         languages = () if given == AUTO else read_languages(config.data)
-        _choose(config, chosen, "data", find_pairs(required(config.data, "folder"), languages))
+        found = find_pairs(required(config.data, "folder"), languages)
+        choice.take(_named("data", found), adds=True)
     elif own:  # What is not given is not there.
-        absent = (key for key in FOUND if config.data.get(key) == AUTO)
-        _choose(config, chosen, "data", dict.fromkeys(absent))
+        choice.take(_named("data", dict.fromkeys(FOUND)))
     if own or config.data.get("held_out") == AUTO:
-        _choose(config, chosen, "data", {"held_out": _held_out(config)})
+        choice.take({"data.held_out": _held_out(config)}, adds=True)
     pairs, _ = training_pairs(config)
     if own and not read_languages(config.data):
         text = "".join(target for _, target in pairs[:1000])
-        _choose(config, chosen, "data", {"bleu_tokenizer": tokenizer_of_script(text)})
+        choice.take({"data.bleu_tokenizer": tokenizer_of_script(text)}, adds=True)
     words = [sum(map(count_words, side)) for side in zip(*pairs, strict=True)]
     model = _model(config, len(pairs))
     if first:
-        _choose(config, chosen, "tokenizer", first.tokenizer.to_dict())
+        choice.take(_named("tokenizer", first.tokenizer.to_dict()), adds=True)
         dropout = family(first).model.VARIANTS[first.model.variant]["dropout"]
         model = {"norm_first": False, "dropout": dropout, **first.model.to_dict()}
     if config.tokenizer.vocabulary_size == AUTO:
-        _choose(config, chosen, "tokenizer", {"vocabulary_size": _vocabulary(config, pairs, words)})
-    if config.model.variant != AUTO:
-        model = {key: model[key] for key in model if config.model.get(key) == AUTO}
-    _choose(config, chosen, "model", model)
-    _choose(config, chosen, "train", _training(config, len(pairs), max(words)))
-    values = ", ".join(f"{key}={value!r}" for key, value in chosen.items())
-    print(f"Chosen for {len(pairs):,} training pairs: {values}", flush=True)
+        choice.take({"tokenizer.vocabulary_size": _vocabulary(config, pairs, words)})
+    choice.take(_named("model", model), adds=config.model.variant == AUTO)
+    choice.take(_named("train", _training(config, len(pairs), max(words))))
+    choice.tell(f"{len(pairs):,} training pairs")
     return config
 
 
-def _print_left_out(config) -> None:
-    if left := [f"model.{key}" for key in left_out(config)]:
-        print(
-            f"Left out of model.name={config.model.name}, which has no use for them: "
-            f"{', '.join(left)}",
-            flush=True,
-        )
+def _named(part: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{part}.{key}": value for key, value in values.items()}
 
 
 def _check_given(config) -> None:
     """Refuses values of a wrong kind beside those that are `"auto"`, before they are read."""
     given = ml_collections.ConfigDict(config.to_dict(), type_safe=False)
-    for part, key in KEYS:
+    for part, _, key in (name.partition(".") for name in CHOSEN):
         if given[part].get(key) == AUTO:
             del given[part][key]
     check_values(given)
-
-
-def _choose(config, chosen: dict[str, Any], name: str, values: dict[str, Any]) -> None:
-    """Sets the keys of a part that are `"auto"` or missing, and notes the values for a print."""
-    part = config[name]
-    for key, value in values.items():
-        if part.get(key, AUTO) == AUTO:
-            part[key] = value
-            if value not in (None, ()):
-                chosen[f"{name}.{key}"] = value
 
 
 def _held_out(config) -> int:
