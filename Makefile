@@ -2,6 +2,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 VENV_TORCH := .venv-torch
+VENV_PEERS := .venv-peers
 # The tests of the library; those marked `needs_tensorflow` stay out.
 TORCH_TESTS := $(addprefix tests/, layers models decoding explain losses_test.py schedules_test.py \
 	backends_test.py language_model_test.py captioner_test.py)
@@ -12,7 +13,7 @@ DEMO := runs/make_demo
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-slow test-browser test-integration test-torch lint format bazel build bench clean
+.PHONY: help install demo docs test test-slow test-browser test-integration test-torch test-peers lint format bazel build bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +62,16 @@ $(VENV_TORCH)/.installed: setup.cfg constraints.txt
 test-torch: $(VENV_TORCH)/.installed  ## Test the library on torch, in .venv-torch, without TensorFlow
 	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python -m pytest -m "not slow" $(TORCH_TESTS)
 
+$(VENV_PEERS)/.installed: Makefile
+	python3.11 -m venv $(VENV_PEERS)
+	$(VENV_PEERS)/bin/python -m pip install --disable-pip-version-check \
+		torch==2.14.1 torchvision==0.29.1 timm==1.0.31
+	touch $@
+
+test-peers: install $(VENV_PEERS)/.installed  ## Compare with timm, in .venv-peers
+	$(VENV_PEERS)/bin/python tests/peers/make_timm_samples.py --check
+	$(PYTHON) -m pytest -k timm tests/models
+
 docs: install  ## Make a site of the documentation and the API reference, in .build/site
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
@@ -83,6 +94,6 @@ build: install  ## Build the wheel into dist/
 bench: install  ## Measure speed
 	$(PYTHON) -m apps.bench
 
-clean:  ## Remove what was built (not .venv, .venv-torch, runs)
+clean:  ## Remove what was built (not .venv, .venv-torch, .venv-peers, runs)
 	rm -rf .build dist *.egg-info .pytest_cache .ruff_cache
 	find kerasformer pipelines apps tests -name __pycache__ -type d -exec rm -rf {} +

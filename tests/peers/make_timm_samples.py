@@ -1,13 +1,17 @@
 """Makes small random models of timm, and stores their weights, an input and its output.
 
-    python -m pip install torch==2.14.1 torchvision==0.29.1 timm
     python tests/peers/make_timm_samples.py
 
 writes `FAMILY.npz` beside this file for each function of `FAMILIES`, the same each time. The tests
 of the models copy the weights and compare the outputs.
+
+    make test-peers
+
+computes the same anew and compares it with the files, in an environment of torch and timm.
 """
 
 import pathlib
+import sys
 
 import numpy as np
 import torch
@@ -84,8 +88,8 @@ FAMILIES = {
 }
 
 
-def store(family, make):
-    """Stores a model whose weights are random, zeros and ones included, and what it computes."""
+def sample(family, make):
+    """Returns random weights of a model, zeros and ones included, and what it computes."""
     random = np.random.default_rng(1)
     model = make().eval()
     arrays = {}
@@ -102,9 +106,25 @@ def store(family, make):
     with torch.no_grad():
         outputs = model(torch.from_numpy(images)).numpy()
     images = images.transpose(0, 2, 3, 1)
-    np.savez_compressed(FOLDER / f"{family}.npz", inputs=images, outputs=outputs, **arrays)
+    return {"inputs": images, "outputs": outputs, **arrays}
+
+
+def compare(family, arrays):
+    """Ends the program where a stored sample is not what timm computes."""
+    stored = dict(np.load(FOLDER / f"{family}.npz"))
+    if stored.keys() != arrays.keys():
+        sys.exit(f"{family}: the names differ in {sorted(stored.keys() ^ arrays.keys())}.")
+    for name, array in arrays.items():
+        np.testing.assert_allclose(stored[name], array, 1e-5, 1e-5, err_msg=f"{family}: {name}")
+    print(f"{family}: {len(arrays)} arrays are as stored.")
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] not in ([], ["--check"]):
+        sys.exit(f"Expected --check or nothing, received {sys.argv[1:]}.")
     for family, make in FAMILIES.items():
-        store(family, make)
+        arrays = sample(family, make)
+        if sys.argv[1:]:
+            compare(family, arrays)
+        else:
+            np.savez_compressed(FOLDER / f"{family}.npz", **arrays)
