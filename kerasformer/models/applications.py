@@ -89,9 +89,17 @@ class KerasApplication(TrunkClassifier):
         """
         if weights != "imagenet":
             raise ValueError(f"Expected weights to be 'imagenet', received weights={weights!r}.")
-        self.trunk.get_layer("network").load_weights(weights_file(self.variant))
+        folder = Path(os.environ.get("KERAS_HOME", "~/.keras"), "models").expanduser()
+        path = find_weights(self.variant, sorted(folder.glob("*.h5")))
+        if path is None:
+            raise ValueError(
+                f"Expected the ImageNet weights of {self.variant} in {folder}, where "
+                f"keras.applications.{self.variant}(include_top=False) puts them, received "
+                f"weights={weights!r} and no such file."
+            )
+        self.trunk.get_layer("network").load_weights(str(path))
 
-    def make_trunk(self, images):
+    def _make_trunk(self, images):
         network = self.VARIANTS[self.variant]
         options = {"include_top": False, "weights": None, "pooling": "avg"}
         if "include_preprocessing" in inspect.signature(network).parameters:
@@ -108,26 +116,24 @@ class KerasApplication(TrunkClassifier):
         return {**super().get_config(), "variant": self.variant}
 
 
-def weights_file(variant):
-    """Finds the ImageNet weights of a network without its top, as Keras has downloaded them.
+def find_weights(variant, paths):
+    """Finds the ImageNet weights of a network without its top by the names that Keras gives them.
 
     Args:
         variant: str. Name of the network in `keras.applications`.
+        paths: list of `pathlib.Path`, of which others may be of other networks.
 
     Returns:
-        str, the path of the file.
+        The path of its weights, or `None`.
 
-    Raises:
-        ValueError: when there is none.
+    Example:
+
+    >>> find_weights("MobileNet", [Path("mobilenet_1_0_224_tf_no_top.h5")]).name
+    'mobilenet_1_0_224_tf_no_top.h5'
     """
-    folder = Path(os.environ.get("KERAS_HOME", "~/.keras"), "models").expanduser()
     plain = variant.lower()
-    for path in sorted(folder.glob("*.h5")):
+    for path in paths:
         name = re.sub("[^a-z0-9]", "", path.stem.lower()).removeprefix("weights")
         if name.startswith(plain) and NOT_TOP.match(name.removeprefix(plain)):
-            return str(path)
-    raise ValueError(
-        f"Expected the ImageNet weights of {variant} in {folder}, where "
-        f"keras.applications.{variant}(include_top=False) puts them, received weights='imagenet' "
-        "and no such file."
-    )
+            return path
+    return None

@@ -108,7 +108,7 @@ class ConvMixer(TrunkClassifier):
         arguments = published(cls.VARIANTS, variant) | overrides
         return cls(image_size, num_classes=num_classes, **arguments)
 
-    def make_trunk(self, images):
+    def _make_trunk(self, images):
         activate, dtype = get_activation(self.activation), self.dtype_policy
 
         def finish(x, name):

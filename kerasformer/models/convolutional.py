@@ -34,7 +34,7 @@ class LocalResponseNormalization(layers.Layer):
         return inputs_shape
 
 
-def lenet5(x, apply):
+def _lenet5(x, apply):
     """Applies LeNet-5 without its last layer, in its usual form.
 
     Pools are means, each map of the second convolution reads all of the first, and the last layer
@@ -53,7 +53,7 @@ def lenet5(x, apply):
     return x
 
 
-def alexnet(x, apply):
+def _alexnet(x, apply):
     """Applies AlexNet without its last layer; its images are of 227 x 227 pixels.
 
     Three convolutions read each half of the features for itself, as in the paper.
@@ -107,7 +107,7 @@ INCEPTIONS = (
 )
 
 
-def googlenet(x, apply):
+def _googlenet(x, apply):
     """Applies GoogLeNet without its last layer, and without the two auxiliary classifiers.
 
     References:
@@ -143,7 +143,7 @@ def googlenet(x, apply):
     return apply(layers.Dropout, x, 0.4, name="dropout")
 
 
-def cifar_resnet(x, apply, num_layers):
+def _cifar_resnet(x, apply, num_layers):
     """Applies a ResNet for CIFAR-10 without its last layer.
 
     Three stages of 16, 32 and 64 features have `(num_layers - 2) / 6` blocks each. A shortcut to
@@ -202,11 +202,11 @@ class ConvolutionalNetwork(TrunkClassifier):
     """
 
     VARIANTS = {
-        "LeNet-5": lenet5,
-        "AlexNet": alexnet,
-        "GoogLeNet": googlenet,
+        "LeNet-5": _lenet5,
+        "AlexNet": _alexnet,
+        "GoogLeNet": _googlenet,
         **{
-            f"ResNet-{depth}": functools.partial(cifar_resnet, num_layers=depth)
+            f"ResNet-{depth}": functools.partial(_cifar_resnet, num_layers=depth)
             for depth in (20, 32, 44, 56, 110)
         },
     }
@@ -221,7 +221,7 @@ class ConvolutionalNetwork(TrunkClassifier):
         """Makes a network: the constructor, under the name that all models have it."""
         return cls(variant, image_size, num_classes, **overrides)
 
-    def make_trunk(self, images):
+    def _make_trunk(self, images):
         def apply(layer_class, x, *arguments, **options):
             return layer_class(*arguments, dtype=self.dtype_policy, **options)(x)
 

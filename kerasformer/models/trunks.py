@@ -38,7 +38,7 @@ class TrunkClassifier(Composite, keras.Model):
         if num_classes:
             self.head = make_head(num_classes, "head", self.dtype_policy)
 
-    def make_trunk(self, images):
+    def _make_trunk(self, images):
         """Computes a vector of each image.
 
         Args:
@@ -55,7 +55,7 @@ class TrunkClassifier(Composite, keras.Model):
         channels = inputs_shape[-1] if inputs_shape else 3
         images = keras.Input((*pair("image_size", self.image_size), channels), name="images")
         try:
-            vector = self.make_trunk(images)
+            vector = self._make_trunk(images)
         except ValueError as error:  # It names some layer inside, in several lines and colours.
             reason = re.sub(r"\x1b\[\d+m|.*\.call\(\)\.", "", str(error))
             reason = re.split(r"[.;]\s", " ".join(reason.split()))[0]

@@ -1,11 +1,13 @@
 """The convolutional networks against the published numbers of their parameters."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 from kerasformer.models import ConvolutionalNetwork
-from kerasformer.models.applications import KerasApplication, weights_file
+from kerasformer.models.applications import KerasApplication, find_weights
 from kerasformer.models.convolutional import LocalResponseNormalization
 
 # Without moving statistics. LeNet-5 with pools that have no weights; GoogLeNet as its authors'
@@ -83,9 +85,7 @@ class KerasApplicationTest:
         assert {"VGG16", "ResNet50", "MobileNetV2", "ConvNeXtTiny"} < set(KerasApplication.VARIANTS)
         assert len(KerasApplication.VARIANTS) >= 38
 
-    def test_weights_are_found_by_the_names_that_keras_gives_them(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-        (tmp_path / "models").mkdir()
+    def test_weights_are_found_by_the_names_that_keras_gives_them(self):
         kernels = "weights_tf_dim_ordering_tf_kernels"
         files = {
             "ResNet50": f"resnet50_{kernels}_notop.h5",
@@ -96,18 +96,17 @@ class KerasApplicationTest:
             "EfficientNetV2B0": "efficientnetv2-b0_notop.h5",
             "ConvNeXtTiny": "convnext_tiny_notop.h5",
         }
-        for name in files:
-            with pytest.raises(ValueError, match=f"weights of {name} in {tmp_path}/models, where"):
-                weights_file(name)
-        for name in (*files.values(), f"resnet50_{kernels}.h5"):
-            (tmp_path / "models" / name).touch()
+        paths = [Path(name) for name in (f"resnet50_{kernels}.h5", *files.values())]
         for variant, name in files.items():
-            assert weights_file(variant) == str(tmp_path / "models" / name)
+            assert find_weights(variant, paths).name == name
+        assert find_weights("VGG16", paths) is None
 
     def test_a_network_is_that_of_keras_with_its_published_weights_and_our_head(
         self, tmp_path, monkeypatch
     ):
         monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        with pytest.raises(ValueError, match=f"weights of VGG16 in {tmp_path}/models, where"):
+            KerasApplication.from_variant("VGG16", 32, weights="imagenet")
         (tmp_path / "models").mkdir()
         options = {"input_shape": (32, 32, 3), "include_top": False, "weights": None}
         theirs = keras.applications.VGG16(**options, pooling="avg")

@@ -186,8 +186,16 @@ def known_length(layer, inputs_shape):
         layer: Keras layer, for the error.
         inputs_shape: tuple `(B, T, hidden_dim)`.
 
+    Returns:
+        int, `T`.
+
     Raises:
         ValueError: when the length is `None`.
+
+    Example:
+
+    >>> known_length(None, (None, 5, 3))
+    5
     """
     if inputs_shape[1] is None:
         raise ValueError(
@@ -206,6 +214,12 @@ def check_length(layer, inputs):
 
     Raises:
         ValueError: when `T` is another.
+
+    Example:
+
+    >>> layer = TokenMixing(intermediate_dim=7)
+    >>> layer.build((None, 5, 3))
+    >>> check_length(layer, ops.ones((2, 5, 3)))
     """
     if inputs.shape[1] not in (None, layer.length):
         raise ValueError(
