@@ -31,20 +31,16 @@ class FusedAttention(MultiHeadAttention):
         return fused_attention(query, key, value, mask, is_causal), None
 
 
+LOCAL = functools.partial(LocalAttention, block_size=BLOCK)
+SPARSE = functools.partial(SparseAttention, block_size=BLOCK, heads="split")
 # A name, the layer, and the keywords that it is called with.
 MIXERS: dict[str, tuple[Callable, Mapping]] = {
     "dense": (MultiHeadAttention, {}),
     "dense causal": (MultiHeadAttention, {"use_causal_mask": True}),
     "fused": (FusedAttention, {}),
-    "local": (functools.partial(LocalAttention, block_size=BLOCK), {}),
-    "local causal": (
-        functools.partial(LocalAttention, block_size=BLOCK),
-        {"use_causal_mask": True},
-    ),
-    "sparse causal": (
-        functools.partial(SparseAttention, block_size=BLOCK, heads="split"),
-        {"use_causal_mask": True},
-    ),
+    "local": (LOCAL, {}),
+    "local causal": (LOCAL, {"use_causal_mask": True}),
+    "sparse causal": (SPARSE, {"use_causal_mask": True}),
     "linear": (LinearAttention, {}),
     "linear causal": (LinearAttention, {"use_causal_mask": True}),
 }

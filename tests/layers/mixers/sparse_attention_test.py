@@ -55,6 +55,11 @@ class DenseTest:
         mask = mask_of(length, *pattern)[None]
         assert_equals_dense(layer, mask, length, is_causal, padding(length), **options)
 
+    def test_fewer_tokens_than_a_block_have_one_far_key_each(self):
+        layer = SparseAttention(HIDDEN, HEADS, BLOCK, heads="strided")
+        mask = np.eye(3, dtype=bool)[None, None]
+        assert_equals_dense(layer, mask, 3, is_causal=True)
+
 
 class StepTest:
     @each_step
