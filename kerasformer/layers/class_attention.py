@@ -13,6 +13,7 @@ from kerasformer.layers.feed_forward import FeedForward
 from kerasformer.layers.masks import combine_masks
 from kerasformer.layers.mixers.attention import MultiHeadAttention
 from kerasformer.layers.residual import Residual, make_normalization
+from kerasformer.layers.sizes import check_sizes
 
 
 class _Arguments(Composite):
@@ -89,6 +90,9 @@ class ClassAttentionBlock(_Arguments):
         the probabilities `(B, N, 1, T)`, the class token's own first.
 
     Masking: hidden tokens get no weight. The mask is kept.
+
+    Raises:
+        ValueError: as `MultiHeadAttention`.
 
     Example:
 
@@ -182,6 +186,9 @@ class ClassAttentionPooling(_Arguments):
 
     Masking: hidden positions change nothing. Produces no mask.
 
+    Raises:
+        ValueError: for sizes below 1, and as `MultiHeadAttention`.
+
     Example:
 
     >>> layer = ClassAttentionPooling(hidden_dim=6, num_heads=3, intermediate_dim=7)
@@ -194,6 +201,7 @@ class ClassAttentionPooling(_Arguments):
 
     def __init__(self, hidden_dim, num_heads, intermediate_dim, num_layers=2, **kwargs):
         super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
+        check_sizes(num_layers=num_layers)
         self.num_layers = num_layers
         policy = self.dtype_policy
         self.class_token = PrefixTokens(name="class_token", dtype=policy)

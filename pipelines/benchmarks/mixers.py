@@ -3,6 +3,7 @@
 One layer at a time, of 128 numbers a token and two heads, on one sequence in float32.
 """
 
+import functools
 import json
 import statistics
 import subprocess
@@ -13,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from kerasformer.layers import LinearAttention, MultiHeadAttention
+from kerasformer.layers import LinearAttention, LocalAttention, MultiHeadAttention, SparseAttention
 from kerasformer.layers.mixers.dot_product import fused_attention
 
 HIDDEN_DIM, NUM_HEADS = 128, 2
+BLOCK = 128  # of local and sparse attention: the root of the longest length
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16_384)
 LONGEST = 4  # lengths that an exponent is fitted to: short ones measure what surrounds the work
 ROUNDS, BUDGET = 7, 20.0  # calls of a length, or fewer where they would take more seconds
@@ -29,11 +31,16 @@ class FusedAttention(MultiHeadAttention):
         return fused_attention(query, key, value, mask, is_causal), None
 
 
+LOCAL = functools.partial(LocalAttention, block_size=BLOCK)
+SPARSE = functools.partial(SparseAttention, block_size=BLOCK, heads="split")
 # A name, the layer, and the keywords that it is called with.
 MIXERS: dict[str, tuple[Callable, Mapping]] = {
     "dense": (MultiHeadAttention, {}),
     "dense causal": (MultiHeadAttention, {"use_causal_mask": True}),
     "fused": (FusedAttention, {}),
+    "local": (LOCAL, {}),
+    "local causal": (LOCAL, {"use_causal_mask": True}),
+    "sparse causal": (SPARSE, {"use_causal_mask": True}),
     "linear": (LinearAttention, {}),
     "linear causal": (LinearAttention, {"use_causal_mask": True}),
 }

@@ -204,7 +204,8 @@ class _Loop:
                 "before; a lower train.learning_rate may help."
             )
         record = {"loss": loss, "gradient_norm": period.norm}
-        record["learning_rate"] = float(self.trainer.optimizer.learning_rate)
+        # A constant one is a variable, of several replicas perhaps.
+        record["learning_rate"] = float(tf.convert_to_tensor(self.trainer.optimizer.learning_rate))
         record[f"{self.data.items}_per_second"] = period.items / period.seconds
         if self._is_time_for(config.validate_every):
             record |= self._validate()

@@ -51,6 +51,10 @@ class ClassAttentionBlockTest:
 
 
 class ClassAttentionPoolingTest:
+    def test_it_has_a_block_at_least(self):
+        with pytest.raises(ValueError, match="at least 1, received num_layers=0"):
+            ClassAttentionPooling(HIDDEN, HEADS, INNER, num_layers=0)
+
     mask = np.arange(LENGTH) != [[2], [5]]
 
     def test_hidden_positions_change_nothing(self):

@@ -41,10 +41,11 @@ ENTRIES = [
         part(
             layers.SparseAttention,
             HIDDEN,
-            block_size=3,
+            block_size=6,
             pattern="fixed",
             heads="split",
             num_summaries=2,
+            summary_turns=3,
             **turned,
         ),
         sequence,

@@ -142,8 +142,8 @@ def perturbed(name):
     model = shared(name)
     encoded = model.encode(sources.reshape(8, -1))
     logits, scores = model.decode(targets.reshape(8, -1), *encoded, return_attention_scores=True)
-    (scores,) = map(ops.convert_to_numpy, scores)
-    return np.reshape(logits, (4, 2, 5, -1)), np.reshape(scores, (4, 2, *scores.shape[1:]))
+    logits, scores = map(ops.convert_to_numpy, (logits, *scores))
+    return logits.reshape(4, 2, 5, -1), scores.reshape(4, 2, *scores.shape[1:])
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -197,7 +197,8 @@ class SearchTest:
         ids = np.array(ids)
         inputs = {"source": np.repeat(source, len(ids), axis=0)}
         inputs["target"] = np.tile(np.insert(ids, 0, 1, axis=1)[:, :-1], (2, 1))
-        log_probs = np.reshape(ops.log_softmax(model(inputs)), (2, *ids.shape, -1))
+        log_probs = ops.convert_to_numpy(ops.log_softmax(model(inputs)))
+        log_probs = log_probs.reshape(2, *ids.shape, -1)
         log_probs = np.take_along_axis(log_probs, ids[None, ..., None], axis=-1)[..., 0]
         totals = np.where(ids != 0, log_probs, 0).sum(axis=-1)
         begin = (*model.start_decoding(source, length), np.full(2, 1), length)

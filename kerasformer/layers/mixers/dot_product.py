@@ -61,12 +61,14 @@ def masked_softmax(scores, mask=None):
     array([[0.5, 0.5, 0. ],
            [0. , 0. , 0. ]], dtype=float32)
     """
+    # Keras warns of a softmax over one key, which blocks and windows at the end of things have.
+    softmax = ops.softmax if scores.shape[-1] != 1 else lambda x: ops.exp(x - x)
     if mask is None:
-        return ops.softmax(scores)
+        return softmax(scores)
     # Adding to all scores is cheaper than selecting among them, forwards and backwards; the
     # product makes rows without any key zero.
     real = ops.cast(mask, scores.dtype)
-    return ops.softmax(scores + 1e9 * (real - 1.0)) * real
+    return softmax(scores + 1e9 * (real - 1.0)) * real
 
 
 def scaled_dot_product_attention(query, key, value, mask=None, position_bias=None, dropout=None):

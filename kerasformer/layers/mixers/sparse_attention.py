@@ -52,6 +52,8 @@ class SparseAttention(PatternAttention):
             near keys alone; `"strided"` (or `"summary"` for the fixed pattern), far keys alone;
             `"split"`, near keys for the first half of the heads and far ones for the others.
         num_summaries: int. Far keys of each block, for the fixed pattern.
+        summary_turns: int. Among how many groups of far keys the heads take turns, for the fixed
+            pattern: head `h` reads group `h % summary_turns`, counted from the end of a block.
         **kwargs: the other arguments of `MultiHeadAttention`, `name` and `dtype` included.
 
     Call arguments:
@@ -70,7 +72,8 @@ class SparseAttention(PatternAttention):
     Masking: the mask hides keys, never queries, and is kept. A query that may look at no key gets
     zeros before the output projection.
 
-    The published code is causal, and its fixed pattern is `"merged"`. The window of its strided
+    The published code is causal, and its fixed pattern is `"merged"`; `num_summaries` and
+    `summary_turns` are its `vertsize` and `num_verts`. The window of its strided
     pattern is `(t - block_size, t]`, as here, which is one position less than in the paper.
 
     Raises:
@@ -96,6 +99,7 @@ class SparseAttention(PatternAttention):
         pattern="strided",
         heads="merged",
         num_summaries=1,
+        summary_turns=1,
         **kwargs,
     ):
         super().__init__(hidden_dim, num_heads, **kwargs)
@@ -103,7 +107,8 @@ class SparseAttention(PatternAttention):
         self.pattern = pattern
         self.heads = heads
         self.num_summaries = num_summaries
-        check_sizes(block_size=block_size, num_summaries=num_summaries)
+        self.summary_turns = summary_turns
+        check_sizes(block_size=block_size, num_summaries=num_summaries, summary_turns=summary_turns)
         if pattern not in FAR:
             raise ValueError(
                 f"Expected pattern to be one of {list(FAR)}, received pattern={pattern!r}."
@@ -114,15 +119,19 @@ class SparseAttention(PatternAttention):
                 f"Expected heads to be one of {names} with pattern={pattern!r}, received "
                 f"heads={heads!r}."
             )
-        if num_summaries > block_size or (num_summaries > 1 and pattern == "strided"):
+        count = num_summaries * summary_turns
+        if count > block_size or (count > 1 and pattern == "strided"):
             raise ValueError(
-                "Expected num_summaries of at most block_size, and of 1 with pattern='strided', "
-                f"received num_summaries={num_summaries}, block_size={block_size} and "
-                f"pattern={pattern!r}."
+                "Expected num_summaries * summary_turns of at most block_size, and of 1 with "
+                f"pattern='strided', received num_summaries={num_summaries}, "
+                f"summary_turns={summary_turns}, block_size={block_size} and pattern={pattern!r}."
             )
-        if heads == "split" and num_heads % 2:
+        of_far_keys = num_heads // 2 if heads == "split" else num_heads
+        if (heads == "split" and num_heads % 2) or of_far_keys % summary_turns:
             raise ValueError(
-                f"Expected an even num_heads with heads='split', received num_heads={num_heads}."
+                "Expected an even num_heads with heads='split', and summary_turns that divides the "
+                f"number of heads with far keys, received num_heads={num_heads} and "
+                f"summary_turns={summary_turns}."
             )
 
     def sees(self, queries, keys):
@@ -143,8 +152,9 @@ class SparseAttention(PatternAttention):
     def _far(self, queries, keys):
         if self.pattern == "strided":
             return ops.equal(ops.mod(queries - keys, self.block_size), 0)
-        is_summary = ops.mod(keys, self.block_size) >= self.block_size - self.num_summaries
-        return ops.logical_or(is_summary, ops.zeros_like(queries, dtype="bool"))
+        ends = self.block_size - _turns(self.num_heads, self.summary_turns) * self.num_summaries
+        columns = ops.mod(keys, self.block_size) + ops.zeros_like(queries)
+        return ops.logical_and(columns < ends, columns >= ends - self.num_summaries)
 
     def attend_sparsely(self, query, key, value, key_mask, **options):
         """Averages the values `(B, G, T, K)` for queries `(B, N, T, K)`, block by block."""
@@ -155,6 +165,7 @@ class SparseAttention(PatternAttention):
             "block_size": self.block_size,
             "pattern": self.pattern,
             "num_summaries": self.num_summaries,
+            "summary_turns": self.summary_turns,
         }
         if self.heads != "split":
             return factorised_attention(query, key, value, key_mask, part=self.heads, **options)
@@ -208,6 +219,7 @@ class SparseAttention(PatternAttention):
             "pattern": self.pattern,
             "heads": self.heads,
             "num_summaries": self.num_summaries,
+            "summary_turns": self.summary_turns,
         }
 
 
@@ -220,6 +232,7 @@ def factorised_attention(
     pattern="strided",
     part="merged",
     num_summaries=1,
+    summary_turns=1,
     is_causal=False,
     dropout=None,
 ):
@@ -234,6 +247,7 @@ def factorised_attention(
         pattern: str. `"strided"` or `"fixed"`.
         part: str. `"local"`, `"merged"`, or any other name for the far keys.
         num_summaries: int. Far keys of each block, for the fixed pattern.
+        summary_turns: int. Among how many groups of far keys the heads take turns, likewise.
         is_causal: bool. Whether a query may not look at later keys.
         dropout: function applied to the probabilities, or `None`.
 
@@ -263,8 +277,9 @@ def factorised_attention(
     else:
         forth = functools.partial(_join_rows, batch=batch)
         back = functools.partial(_split_rows, block_size=block_size)
-        keys = [forth(x[:, :, block_size - num_summaries :]) for x in far[1:]]
-        far = _summary_part(forth(far[0]), *keys, block_size, num_summaries, is_causal, is_merged)
+        sizes = (query.shape[1], block_size, num_summaries, summary_turns)
+        keys = [forth(_summaries(x, *sizes)) for x in far[1:]]
+        far = _summary_part(forth(far[0]), *keys, *sizes, is_causal, is_merged)
     if is_merged:
         outputs = _attend_to_both(near, far, forth, back, dropout)
     else:
@@ -294,11 +309,32 @@ def _strided_part(query, key, value, real, is_causal, excludes_near):
     return query, key, value, mask
 
 
-def _summary_part(query, key, value, real, block_size, count, is_causal, excludes_near):
+def _summaries(x, num_heads, block_size, count, turns):
+    """Cuts the last keys out of blocks `(B * C, G, L, K)`, for each head its own if they differ."""
+    x = x[:, :, block_size - count * turns :]
+    if turns == 1:
+        return x
+    batch, groups, _, width = ops.shape(x)
+    x = ops.repeat(x, num_heads // groups, axis=1)
+    x = ops.reshape(x, (batch, num_heads // turns, turns, turns, count, width))
+    x = ops.stack([x[:, :, turn, turns - 1 - turn] for turn in range(turns)], axis=2)
+    return ops.reshape(x, (batch, num_heads, count, width))
+
+
+def _turns(num_heads, turns):
+    """Tells which group of far keys each head reads: `(N, 1, 1)`, or `(1, 1, 1)` for all heads."""
+    heads = ops.arange(num_heads if turns > 1 else 1, dtype="int32")
+    return ops.mod(heads, turns)[:, None, None]
+
+
+def _summary_part(
+    query, key, value, real, num_heads, block_size, count, turns, is_causal, excludes_near
+):
     """Returns queries `(B, N, C * L, K)`, the last keys of all blocks, and which are seen."""
     queries = ops.arange(ops.shape(query)[2], dtype="int32")[:, None]
     keys = ops.arange(ops.shape(key)[2], dtype="int32")
     keys = keys // count * block_size + block_size - count + keys % count
+    keys = keys - _turns(num_heads, turns) * count
     mask = _seen_keys(real, queries, keys, is_causal)
     if excludes_near:
         mask = ops.logical_and(mask, ops.not_equal(queries // block_size, keys // block_size))
@@ -314,7 +350,10 @@ def _seen_keys(real, queries, keys, is_causal):
 def _attend_to_both(near, far, forth, back, dropout):
     """Computes one softmax over near and far keys; `back` brings far things to near queries."""
     scores = [attention_logits(*near[:2]), back(attention_logits(*far[:2]))]
-    mask = ops.concatenate([near[3], back(far[3])], axis=-1)
+    masks = [near[3], back(far[3])]
+    if masks[1].shape[1] > 1:  # Heads differ in what they see.
+        masks[0] = ops.repeat(masks[0], masks[1].shape[1], axis=1)
+    mask = ops.concatenate(masks, axis=-1)
     weights = masked_softmax(ops.concatenate(scores, axis=-1), mask)
     weights = ops.cast(weights, near[0].dtype)
     weights = weights if dropout is None else dropout(weights)

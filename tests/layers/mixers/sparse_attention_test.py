@@ -14,49 +14,57 @@ from tests.layers.mixers.local_attention_test import (
 )
 
 BLOCK = 4
+# Pattern, heads, number of summaries, turns.
 PATTERNS = [
-    ("strided", "merged", 1),
-    ("strided", "local", 1),
-    ("strided", "strided", 1),
-    ("strided", "split", 1),
-    ("fixed", "merged", 2),
-    ("fixed", "local", 1),
-    ("fixed", "summary", 3),
-    ("fixed", "split", 1),
+    ("strided", "merged", 1, 1),
+    ("strided", "local", 1, 1),
+    ("strided", "strided", 1, 1),
+    ("strided", "split", 1, 1),
+    ("fixed", "merged", 1, 2),
+    ("fixed", "local", 1, 1),
+    ("fixed", "summary", 3, 1),
+    ("fixed", "split", 1, 3),
 ]
+each_step = pytest.mark.parametrize("pattern", [PATTERNS[0], PATTERNS[4], PATTERNS[7]])
 
 
-def mask_of(length, pattern, heads, count):
+def mask_of(length, pattern, heads, count, turns):
     """Writes the masks of the paper down, `(N, T, T)`."""
     query, key = np.arange(length)[:, None], np.arange(length)
     if pattern == "strided":
         near, far = abs(query - key) < BLOCK, (query - key) % BLOCK == 0
     else:
-        near, far = query // BLOCK == key // BLOCK, (key % BLOCK >= BLOCK - count) | (query < 0)
-    halves = {"merged": [near | far] * 2, "local": [near] * 2, "split": [near, far]}
-    return np.repeat(halves.get(heads, [far] * 2), HEADS // 2, axis=0)
+        ends = BLOCK - np.arange(HEADS)[:, None, None] % turns * count
+        near, columns = query // BLOCK == key // BLOCK, key % BLOCK + 0 * query
+        far = (columns < ends) & (columns >= ends - count)
+    near, far = (np.broadcast_to(x, (HEADS, length, length)) for x in (near, far))
+    is_near = np.arange(HEADS)[:, None, None] < HEADS // 2
+    halves = np.where(is_near, near, far)
+    return {"merged": near | far, "local": near, "split": halves}.get(heads, far)
 
 
 class DenseTest:
     @pytest.mark.parametrize(
-        ("pattern", "heads", "count", "is_causal"),
-        [
-            *((*arguments, True) for arguments in PATTERNS),
-            *((*PATTERNS[i], False) for i in (0, 2, 4)),
-        ],
+        ("pattern", "is_causal"),
+        [*((x, True) for x in PATTERNS), *((PATTERNS[i], False) for i in (0, 2, 4))],
     )
-    def test_it_equals_dense_attention(self, pattern, heads, count, is_causal):
+    def test_it_equals_dense_attention(self, pattern, is_causal):
         # Lengths that blocks divide and lengths that they do not.
         length, options = (12, {}) if is_causal else (11, GROUPED)
-        layer = SparseAttention(HIDDEN, HEADS, BLOCK, pattern, heads, count, **options)
-        mask = mask_of(length, pattern, heads, count)[None]
+        layer = SparseAttention(HIDDEN, HEADS, BLOCK, *pattern, **options)
+        mask = mask_of(length, *pattern)[None]
         assert_equals_dense(layer, mask, length, is_causal, padding(length), **options)
+
+    def test_fewer_tokens_than_a_block_have_one_far_key_each(self):
+        layer = SparseAttention(HIDDEN, HEADS, BLOCK, heads="strided")
+        mask = np.eye(3, dtype=bool)[None, None]
+        assert_equals_dense(layer, mask, 3, is_causal=True)
 
 
 class StepTest:
-    @pytest.mark.parametrize(("pattern", "heads", "count"), [PATTERNS[0], PATTERNS[-1]])
-    def test_steps_equal_the_causal_pass(self, pattern, heads, count):
-        layer = SparseAttention(HIDDEN, HEADS, BLOCK, pattern, heads, count, **GROUPED)
+    @each_step
+    def test_steps_equal_the_causal_pass(self, pattern):
+        layer = SparseAttention(HIDDEN, HEADS, BLOCK, *pattern, **GROUPED)
         assert_steps_equal_the_causal_pass(layer, 12, parts=[4])
 
 
@@ -68,8 +76,9 @@ class ErrorTest:
             ({"pattern": "random"}, r"\['strided', 'fixed'\], received pattern='random'"),
             ({"heads": "summary"}, "with pattern='strided', received heads='summary'"),
             ({"num_summaries": 2}, "of 1 with pattern='strided', received num_summaries=2"),
-            ({"pattern": "fixed", "num_summaries": 5}, "num_summaries=5, block_size=4"),
-            ({"heads": "split"}, "even num_heads with heads='split', received num_heads=3"),
+            ({"pattern": "fixed", "num_summaries": 5}, "num_summaries=5, .* block_size=4"),
+            ({"heads": "split"}, "even num_heads with heads='split', .* received num_heads=3"),
+            ({"pattern": "fixed", "summary_turns": 2}, "num_heads=3 and summary_turns=2"),
         ],
     )
     def test_what_contradicts_itself_is_named(self, arguments, message):
