@@ -4,11 +4,12 @@ Prints one JSON object a line: {"work": ..., "peer": ..., "value": ..., "unit": 
 `--peers` others do the same work in turn, call by call, and lines with the ratios follow: how
 many times as fast this project is. Figures mean something only on an otherwise idle machine.
 
-Three works are done only when they are named. `--work=mixers` measures time and memory of one
+Some works are done only when they are named. `--work=mixers` measures time and memory of one
 layer of each kind of attention against the length of the sequence. `--work=scaling` trains with
 one local process and with two, and predicts how training scales over many GPUs. `--work=serving
 --export=runs/demo/export/1` puts load on a server of an exported model, or without one of a
-ViT-Ti/16 that was not trained; it needs wrk (`apt-get install wrk`).
+ViT-Ti/16 that was not trained; it needs wrk (`apt-get install wrk`). `--work=zoo` trains
+families of image models on CIFAR-10 for the same time and scores them.
 """
 
 import json
@@ -26,13 +27,15 @@ from pipelines.benchmarks import (
     translation,
     turns,
     vision,
+    zoo,
 )
+from pipelines.configs import cifar10_zoo
 from pipelines.distribution import local_workers
 
-MIXERS, SCALING, SERVING = "mixers", "scaling", "serving"
+MIXERS, SCALING, SERVING, ZOO = "mixers", "scaling", "serving", "zoo"
 WORKS = translation.WORKS | vision.WORKS
 WORK = flags.DEFINE_list(
-    "work", list(WORKS), f"What to measure, in order; {MIXERS}, {SCALING} and {SERVING} too."
+    "work", list(WORKS), f"What to measure, in order; {MIXERS}, {SCALING}, {SERVING} and {ZOO} too."
 )
 LENGTHS = flags.DEFINE_list(
     "lengths", [str(x) for x in mixers.LENGTHS], f"Tokens of a sequence, for --work={MIXERS}."
@@ -46,6 +49,16 @@ SENTENCES = flags.DEFINE_string(
 REPLICAS = flags.DEFINE_list(
     "replicas", [], f"Numbers of Ray replicas, for --work={SERVING} with them too, such as 1,2."
 )
+FAMILIES = flags.DEFINE_list(
+    "families", list(cifar10_zoo.FAMILIES), f"Families of models, for --work={ZOO}."
+)
+MINUTES = flags.DEFINE_float(
+    "minutes", 30.0, f"Time of a training, for --work={ZOO}.", lower_bound=0.01
+)
+PERCENTS = flags.DEFINE_list(
+    "percents", ["100"], f"Percentages of the training images, for --work={ZOO}, such as 1,10,100."
+)
+WORKDIR = flags.DEFINE_string("workdir", "runs/zoo", f"Folder of the runs of --work={ZOO}.")
 JIT_COMPILE = flags.DEFINE_bool("jit_compile", False, "Whether XLA compiles the work.")
 PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_bfloat16"], "Dtype policy of the models."
@@ -92,8 +105,22 @@ def measure_serving():
     yield from serving.measured_all(command, EXPORTS.value, SENTENCES.value, REPLICAS.value)
 
 
+def measure_zoo():
+    if not all(x.isdecimal() and 1 <= int(x) <= 100 for x in PERCENTS.value):
+        raise ValueError(
+            f"Expected whole numbers from 1 to 100, received --percents={PERCENTS.value}."
+        )
+    percents = [int(x) for x in PERCENTS.value]
+    yield from zoo.measured(FAMILIES.value, MINUTES.value, percents, WORKDIR.value)
+
+
 # Left out unless named.
-ON_REQUEST = {MIXERS: measure_mixers, SCALING: measure_scaling, SERVING: measure_serving}
+ON_REQUEST = {
+    MIXERS: measure_mixers,
+    SCALING: measure_scaling,
+    SERVING: measure_serving,
+    ZOO: measure_zoo,
+}
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def test_the_shipped_configs_are_these():
     words = {"demo_translation", "multi30k_en_de", "multi30k_rnn", "ted_pt_en"}
     words |= {"wmt14_en_de_base", "wmt14_en_de_big"}
     pixels = {"demo_digits", "cifar10_cpu", "cifar10_vit", "cifar10_cct", "cifar10_deit"}
-    pixels |= {"cifar10_finetune_high_resolution", "cifar100_vit", "imagenet_vit_s16"}
+    pixels |= {"cifar10_finetune_high_resolution", "cifar10_zoo", "cifar100_vit"}
+    pixels |= {"imagenet_vit_s16"}
     assert words | pixels == set(NAMES)
 
 

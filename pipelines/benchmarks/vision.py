@@ -85,10 +85,17 @@ def transformer(sizes: Sizes, precision: str) -> keras.Model:
 def ours(sizes: Sizes, is_training: bool, jit_compile: bool, precision: str) -> Callable:
     """Makes a step of this project's model that returns the loss or the logits."""
     images, labels = random_batch(sizes)
-    return _step(transformer(sizes, precision), images, labels, is_training, jit_compile)
+    return make_step(transformer(sizes, precision), images, labels, is_training, jit_compile)
 
 
-def _step(model, images, labels, is_training, jit_compile):
+def make_step(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    is_training: bool,
+    jit_compile: bool = False,
+) -> Callable:
+    """Makes a call that trains a model on a batch and returns the loss, or returns its logits."""
     optimizer = keras.optimizers.AdamW(LEARNING_RATE)
     optimizer.build(model.trainable_variables)
 
@@ -203,7 +210,7 @@ def make_input_work(num_images: int = 50_000) -> Work:
             **config.model.to_dict(), num_classes=10, dtype=precision
         )
         model.build((None, 32, 32, 3))
-        return _step(model, images, labels, True, jit_compile)
+        return make_step(model, images, labels, True, jit_compile)
 
     items = num_images // batch_size * batch_size
     sides = [Side("input", items, read), Side("training", batch_size, train)]

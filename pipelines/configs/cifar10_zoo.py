@@ -1,0 +1,32 @@
+"""Families of image models on CIFAR-10, with the data and the training of `cifar10_cpu`.
+
+Command: `python -m apps.train --config=cifar10_zoo --workdir=runs/cct` for CCT, and with
+`--config=cifar10_zoo:ConvMixer` for another.
+
+`python -m apps.bench --work=zoo` trains all of them for the same time and scores them.
+"""
+
+from typing import Any
+
+from pipelines.configs import cifar10_cpu
+
+# What each family changes of `config.model`.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "CCT": {},
+    "ViT-Lite": {"variant": "ViT-Lite-6/4"},
+    "CaiT": {"name": "cait", "variant": "XXS24", "patch_size": 4, "num_layers": 6},
+    "Performer": {"name": "performer", "variant": "Lite-4/4"},
+    "GC-ViT": {"name": "gcvit", "variant": "Lite"},
+    "MLP-Mixer": {"name": "mixer", "variant": "Lite-4/4"},
+    "gMLP": {"name": "gmlp", "variant": "Lite-4/4"},
+    "ConvMixer": {"name": "conv_mixer", "variant": "256/8"},
+    "ResNet": {"name": "convolutional", "variant": "ResNet-20"},
+}
+
+
+def get_config(family="CCT"):
+    if family not in FAMILIES:
+        raise ValueError(f"Expected cifar10_zoo: and one of {list(FAMILIES)}, received {family!r}.")
+    config = cifar10_cpu.get_config()
+    config.model.update(FAMILIES[family])
+    return config
