@@ -6,15 +6,16 @@ VENV_TORCH := .venv-torch
 TORCH_TESTS := $(addprefix tests/, layers models decoding explain losses_test.py schedules_test.py \
 	backends_test.py language_model_test.py captioner_test.py)
 BAZEL ?= bazel
+PYTEST := $(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=20
 DEMO := runs/make_demo
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-slow test-browser test-users test-torch lint format bazel build bench clean
+.PHONY: help install demo docs test test-slow test-browser test-integration test-torch lint format bazel build bench clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## Create .venv with everything in it (the other targets do it by themselves)
 
@@ -39,17 +40,17 @@ demo: install  ## Train, evaluate, export and use a small translator and a small
 	$(PYTHON) -m apps.predict --model=$(DEMO)/pixels/export/1 --attention=$(DEMO)/attention.png \
 		$(DEMO)/digit.png
 
-test: install  ## Run the tests, two classes at a time (eleven minutes on two cores)
-	$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=20
+test: install  ## Run the tests of the modules, two classes at a time (TIME on two cores)
+	$(PYTEST)
+
+test-integration: install  ## Run whole programs, processes and trainings, own data and the notebooks
+	$(PYTEST) -m "integration and not slow"
 
 test-slow: install  ## Run the tests that take minutes each
 	$(PYTHON) -m pytest -m slow
 
 test-browser: install  ## Try the page in a browser (needs chromium and chromium-driver)
-	$(PYTHON) -m pytest -m "slow or not slow" tests/browser_test.py
-
-test-users: install  ## Go the ways of users: notebooks, and own data from files to an export
-	$(PYTHON) -m pytest -n 2 -m "slow or not slow" tests/notebooks_test.py tests/own_data_test.py
+	$(PYTHON) -m pytest -m slow tests/browser_test.py
 
 $(VENV_TORCH)/.installed: setup.cfg constraints.txt
 	python3.11 -m venv $(VENV_TORCH)
@@ -58,7 +59,7 @@ $(VENV_TORCH)/.installed: setup.cfg constraints.txt
 	touch $@
 
 test-torch: $(VENV_TORCH)/.installed  ## Test the library on torch, in .venv-torch, without TensorFlow
-	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python -m pytest $(TORCH_TESTS)
+	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python -m pytest -m "not slow" $(TORCH_TESTS)
 
 docs: install  ## Make a site of the documentation and the API reference, in .build/site
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict

@@ -1,8 +1,9 @@
 """Searches, cached steps, losses and schedules give the same numbers on every backend.
 
-The numbers are stored, and each backend computes them anew: TensorFlow and JAX in `make test`,
-torch in `make test-torch`. This file is also the program that runs on JAX, without TensorFlow;
-`python -m tests.backends_test --store` stores the numbers of the backend at hand.
+The numbers are stored, and each backend computes them anew: TensorFlow and JAX in
+`make test-integration`, torch in `make test-torch`. This file is also the program that runs on
+JAX, without TensorFlow; `python -m tests.backends_test --store` stores the numbers of the backend
+at hand.
 """
 
 import os
@@ -19,6 +20,8 @@ from kerasformer.models import Seq2SeqTransformer
 from tests import ROOT
 from tests.backend import BACKEND, jax, needs_tensorflow, recording, tf, torch
 from tests.layers.mixers import dot_product_test
+
+pytestmark = pytest.mark.integration
 
 STORED = ROOT / "tests/stored/backends.npz"
 

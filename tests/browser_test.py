@@ -256,6 +256,7 @@ class PixelsTest:
         reader.look("pixels")
 
 
+@pytest.mark.integration
 class ProgramTest:
     def test_a_folder_without_a_model_is_one_line_of_error(self, tmp_path):
         (done,) = programs.run(["demo", f"--model={tmp_path}", "--port=0"])

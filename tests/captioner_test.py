@@ -18,6 +18,8 @@ from kerasformer.layers import (
     TokenEmbedding,
 )
 
+pytestmark = pytest.mark.integration
+
 COLOURS = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
 START, END, FIRST = 1, 2, 3  # token ids; the colours begin at FIRST
 LONGEST = 4  # three colours and the end

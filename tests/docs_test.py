@@ -215,6 +215,7 @@ def serve_and_ask(command, question, folder):
             assert server.wait(timeout=60) == 0
 
 
+@pytest.mark.integration
 class ReadmeTest:
     @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
     def test_python_blocks_run_one_after_the_other(self, document, tmp_path):
@@ -312,6 +313,7 @@ def helps():
     return {done.args[0]: done.stdout for done in found}
 
 
+@pytest.mark.integration
 class CommandTest:
     def test_the_readme_runs_the_programs(self):
         assert {"train", "evaluate", "export", "predict"} <= set(commands())

@@ -16,7 +16,7 @@ def cells(notebook):
             yield "".join(cell["source"]), cell["metadata"].get("tags", ()), cell["outputs"]
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
 def test_a_notebook_runs(notebook, tmp_path):
     lines = []

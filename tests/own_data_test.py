@@ -6,7 +6,7 @@ import pytest
 
 from tests import own_pictures, own_words, programs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.integration
 
 # What makes each step short; a user leaves it out.
 SHORT = ["train.warmup_steps=1", "train.validate_every=100%", "train.checkpoint_every=100%"]

@@ -108,6 +108,7 @@ class Exported(tf.Module):
         return {name: t.pieces(ids[name]) for name, t in self.tokenizers.items()}
 
 
+@pytest.mark.integration
 class SavedModelTest:
     def test_a_process_without_kerasformer_gives_the_same_ids_texts_and_pieces(self, tmp_path):
         options = {"a": ("unigram", False), "b": ("bpe", False), "c": ("bpe", True)}
@@ -340,6 +341,7 @@ class KerasNlpTest:
             SentencePieceTokenizer.from_keras_nlp(keras_nlp.tokenizers.SentencePieceTokenizer())
 
 
+@pytest.mark.integration
 class ImportTest:
     def test_the_library_does_not_import_it_and_a_missing_package_names_the_pip_line(self):
         program = (

@@ -106,6 +106,7 @@ class IdleTest:
         assert figures == []
 
 
+@pytest.mark.integration
 class VitTest:
     def test_it_is_a_classifier_of_its_size(self, tmp_path, monkeypatch):
         monkeypatch.setitem(VARIANTS["Ti/16"], "num_layers", 1)  # Twelve take long to export.

@@ -23,6 +23,7 @@ TRAINING = Sizes(**SIZES)
 GREEDY, BEAM = Sizes(**SIZES, beam_size=1), Sizes(**SIZES, beam_size=3)
 
 
+@pytest.mark.integration
 class TrainingTest:
     @pytest.mark.parametrize(
         ("side", "options"), [(0, (True, "mixed_bfloat16")), (1, (False, "float32"))]
@@ -41,6 +42,7 @@ class TrainingTest:
         assert ours - 2 * 2 * SIZES["hidden_dim"] == theirs - positions
 
 
+@pytest.mark.integration
 class MakeWorkTest:
     @pytest.mark.parametrize(
         ("sizes", "options"), [(GREEDY, (False, "float32")), (BEAM, (True, "mixed_bfloat16"))]

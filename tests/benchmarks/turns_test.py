@@ -94,6 +94,7 @@ program.run(bench.main)
 """
 
 
+@pytest.mark.integration
 class ProgramTest:
     def test_each_line_of_output_is_a_record(self, tmp_path):
         (tmp_path / "bench.py").write_text(SHORT)

@@ -10,6 +10,7 @@ from pipelines.benchmarks.vision import Sizes, make_input_work, make_work
 SIZES = Sizes(8, 4, 1, 12, 3, 17, num_classes=5, batch_size=7)
 
 
+@pytest.mark.integration
 class SidesTest:
     @pytest.mark.parametrize("make", [vision.ours, vision.keras_hub])
     def test_training_starts_near_the_loss_of_chance_and_learns(self, make, monkeypatch):
@@ -30,6 +31,7 @@ class SidesTest:
         assert ours == vision.keras_hub_transformer(SIZES, "float32").count_params()
 
 
+@pytest.mark.integration
 class WorkTest:
     def test_timm_is_never_compiled(self):
         labels = [s.label(True, "float32") for s in make_work("some", SIZES, True).sides]

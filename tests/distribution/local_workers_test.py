@@ -44,6 +44,7 @@ def short_grace(monkeypatch):
     monkeypatch.setattr(local_workers, "GRACE", 0.5)
 
 
+@pytest.mark.integration
 class RunTest:
     def test_only_the_chief_is_heard(self, capfd):
         code = "print('I am', index); print('I warn', index, file=sys.stderr)"

@@ -157,6 +157,7 @@ def both(tmp_path_factory):
     return folder, found, arrays, alone
 
 
+@pytest.mark.integration
 class TwoTest:
     """Two processes, which have nothing in common but the network."""
 

@@ -20,6 +20,8 @@ from pipelines.exported.answers import Faults, written_to
 from pipelines.tasks.classification.classifier import Classifier
 from tests import programs
 
+pytestmark = pytest.mark.integration
+
 NAMES = ["cat", "dog", "wug"]
 
 

@@ -93,6 +93,7 @@ def start(*arguments, **environment):
     )
 
 
+@pytest.mark.integration
 class OutputTest:
     def test_each_sentence_has_its_line_in_batches_of_any_size(self, model, capsys):
         texts = [LINES[0], "", *HARD, "  ", LINES[1], ""]
@@ -143,6 +144,7 @@ class OutputTest:
         assert list(batches) == [["e", "f", "g"]]
 
 
+@pytest.mark.integration
 class ScoreTest:
     def test_pairs_have_log_probabilities_and_what_is_no_pair_is_named(self, model, capsys):
         source, target = LINES[0], LINES[2]
@@ -237,6 +239,7 @@ class InputTest:
         assert sentence(caught.value) == f"{tmp_path}/none.txt: No such file or directory"
 
 
+@pytest.mark.integration
 class ProgramTest:
     """Each of these starts the program, which takes seconds: few, and much in each."""
 

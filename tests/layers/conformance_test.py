@@ -398,6 +398,7 @@ def loaded(tmp_path_factory):
     return folder
 
 
+@pytest.mark.integration
 class FreshProcessTest:
     def test_keras_files_load_where_only_the_library_is_imported(self, loaded):
         assert_same_outputs(loaded, "keras", WHOLES)

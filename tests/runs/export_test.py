@@ -274,6 +274,7 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.integration
 class TranslatorTest:
     SENTENCES = ("zwei Hunde", "", "drei Katzen und 😀", "ein Hund sieht drei Katzen")
 

@@ -100,6 +100,7 @@ def wait_for(found):
     raise TimeoutError
 
 
+@pytest.mark.integration
 class ServeTest:
     def test_it_loads_serves_switches_and_ends_what_it_began(self, folder):
         with started(folder, "--poll_seconds=0.1", "--drain_seconds=0.5") as (

@@ -31,6 +31,7 @@ def last_losses(lines):
     }
 
 
+@pytest.mark.integration
 @each_version
 class StoredTest:
     @pytest.mark.parametrize("name", ["Seq2SeqTransformer", "VisionTransformer"])

@@ -14,6 +14,8 @@ from pipelines.training.dry_run import dry_run
 from tests import programs
 from tests.training import soak
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

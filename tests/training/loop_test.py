@@ -27,6 +27,8 @@ from tests.training.token_task import (
     two_replicas,
 )
 
+pytestmark = pytest.mark.integration
+
 
 def steps_of(folder):
     return [int(path.name.removeprefix("step-")) for path in Checkpoints(folder).paths()]

@@ -36,6 +36,7 @@ def gradients(trainer):
     return [part.numpy() for value in found for part in local(value)]
 
 
+@pytest.mark.integration
 class RematerializeTest:
     def test_training_steps_lead_to_the_same_weights(self):
         one, other = make(False), make(True)

@@ -10,6 +10,8 @@ from pipelines.tasks import classification
 from pipelines.training import loop
 from tests.training import soak
 
+pytestmark = pytest.mark.integration
+
 MOMENTS = random.Random()  # Others at each time.
 
 

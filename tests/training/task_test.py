@@ -140,6 +140,7 @@ class MetricsTest:
         assert finish({"loss": (np.float64(7), np.float64(2))}) == {"loss": 3.5}
 
 
+@pytest.mark.integration
 class ProgramsTest:
     def test_programs_train_resume_evaluate_and_export_it(self, folder, tmp_path):
         run, train = tmp_path / "run", ["train", f"--config={folder}/colour.py"]

@@ -161,6 +161,7 @@ def one_device():
     return trainer, twenty_steps(trainer)
 
 
+@pytest.mark.integration
 class ManyWaysTest:
     """The same steps compiled, and in bfloat16. The layers themselves are in `conformance_test`."""
 
@@ -183,6 +184,7 @@ class ManyWaysTest:
         assert run(tmp_path, steps=4)["steps"] == 4
 
 
+@pytest.mark.integration
 class LossScaleTest:
     """An infinite gradient leaves everything but the scale as it was."""
 
@@ -242,6 +244,7 @@ def random_states(trainer):
     return {name: [part.numpy().tolist() for part in local(v.value)] for name, v in seeds.items()}
 
 
+@pytest.mark.integration
 class ReplicasTest:
     """What two and three replicas share, and what each has for itself."""
 

@@ -120,6 +120,7 @@ def from_files_to_answer(folder, run, **changes):
     return config, scores, tf.saved_model.load(str(path)).signatures
 
 
+@pytest.mark.integration
 class OwnPicturesTest:
     def test_camera_pictures_from_a_mac_three_to_a_class(self, tmp_path, capsys):
         own_pictures.zip_from_a_mac(tmp_path / "zip")

@@ -310,6 +310,7 @@ def student(workdir, data, tmp_path_factory):
     return folder / "run", config
 
 
+@pytest.mark.integration
 class OtherRunTest:
     def test_a_run_trains_the_heads_of_another_alone_and_goes_on_without_it(
         self, workdir, data, tmp_path

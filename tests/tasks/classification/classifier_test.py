@@ -236,6 +236,7 @@ print(json.dumps(answers, default=bytes.decode))
 """
 
 
+@pytest.mark.integration
 class SavedModelTest:
     def test_a_process_with_tensorflow_alone_gives_the_same_answers(self, classifier, tmp_path):
         signatures = classifier.signatures()

@@ -65,6 +65,7 @@ def chinese(tmp_path_factory):
     return folder
 
 
+@pytest.mark.integration
 class ChineseTest:
     def test_files_become_a_translator_that_is_scored_as_chinese(self, chinese):
         config, run = read_config(chinese / "run"), str(chinese / "run")

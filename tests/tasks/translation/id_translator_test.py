@@ -75,6 +75,7 @@ class StepTest:
             assert state["cache"].shape == (LAYERS, 2, 3 * beams, HEADS, position + 1, SIZE)
 
 
+@pytest.mark.integration
 class OnnxTest:
     def test_a_search_in_numpy_finds_what_ours_finds(self, tmp_path):
         # Not the same token again and again.

@@ -55,6 +55,7 @@ class CoverageTest:
         assert "老" in "".join(tokenizer.vocabulary) and not {"ä", "ö"} & set(tokenizer.vocabulary)
 
 
+@pytest.mark.integration
 class SeparateTest:
     CHANGES = {"shared": False, "vocabulary_size": 317, "target_vocabulary_size": 283}
     CHANGES = {f"tokenizer.{key}": value for key, value in CHANGES.items()}
