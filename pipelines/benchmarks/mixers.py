@@ -3,6 +3,7 @@
 One layer at a time, of 128 numbers a token and two heads, on one sequence in float32.
 """
 
+import functools
 import json
 import statistics
 import subprocess
@@ -13,7 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from kerasformer.layers import LinearAttention, MultiHeadAttention
+from kerasformer.layers import (
+    LinearAttention,
+    LocalAttention,
+    MultiHeadAttention,
+    SparseAttention,
+)
 from kerasformer.layers.mixers.dot_product import fused_attention
 
 HIDDEN_DIM, NUM_HEADS = 128, 2
@@ -29,13 +35,17 @@ class FusedAttention(MultiHeadAttention):
         return fused_attention(query, key, value, mask, is_causal), None
 
 
+BLOCK = 128  # of local and sparse attention: the stride of the latter is about the root of T
+CAUSAL = {"use_causal_mask": True}
 # A name, the layer, and the keywords that it is called with.
 MIXERS: dict[str, tuple[Callable, Mapping]] = {
     "dense": (MultiHeadAttention, {}),
-    "dense causal": (MultiHeadAttention, {"use_causal_mask": True}),
+    "dense causal": (MultiHeadAttention, CAUSAL),
     "fused": (FusedAttention, {}),
+    "local causal": (functools.partial(LocalAttention, block_size=BLOCK), CAUSAL),
+    "sparse causal": (functools.partial(SparseAttention, block_size=BLOCK), CAUSAL),
     "linear": (LinearAttention, {}),
-    "linear causal": (LinearAttention, {"use_causal_mask": True}),
+    "linear causal": (LinearAttention, CAUSAL),
 }
 
 
