@@ -33,16 +33,17 @@ class FusedAttention(MultiHeadAttention):
 
 LOCAL = functools.partial(LocalAttention, block_size=BLOCK)
 SPARSE = functools.partial(SparseAttention, block_size=BLOCK, heads="split")
+CAUSAL = {"use_causal_mask": True}
 # A name, the layer, and the keywords that it is called with.
 MIXERS: dict[str, tuple[Callable, Mapping]] = {
     "dense": (MultiHeadAttention, {}),
-    "dense causal": (MultiHeadAttention, {"use_causal_mask": True}),
+    "dense causal": (MultiHeadAttention, CAUSAL),
     "fused": (FusedAttention, {}),
     "local": (LOCAL, {}),
-    "local causal": (LOCAL, {"use_causal_mask": True}),
-    "sparse causal": (SPARSE, {"use_causal_mask": True}),
+    "local causal": (LOCAL, CAUSAL),
+    "sparse causal": (SPARSE, CAUSAL),
     "linear": (LinearAttention, {}),
-    "linear causal": (LinearAttention, {"use_causal_mask": True}),
+    "linear causal": (LinearAttention, CAUSAL),
 }
 
 
