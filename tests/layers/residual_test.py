@@ -246,6 +246,6 @@ class NormalizationTest:
         assert np.abs(difference).max() < 0.01
 
     def test_an_unknown_normalization_is_refused(self):
-        message = r"one of \['layer', 'rms'\], received normalization='batch'"
+        message = r"one of \['affine', 'layer', 'rms'\], received normalization='batch'"
         with pytest.raises(ValueError, match=message):
             Residual(keras.layers.Dense(HIDDEN), normalization="batch")

@@ -55,6 +55,8 @@ class ResolveTest:
             *("train", "val", "test"),
         )
         assert config.train.batch_size == 1 and config.augment.flip == 0.5
+        mixer = chosen(tmp_path, **{"model.name": "mixer"})
+        assert (config.model.variant, mixer.model.variant) == ("CCT-4/3x3", "Lite-4/4")
 
     def test_gray_ones_have_one_channel_and_are_not_mirrored(self, tmp_path):
         own_pictures.spreadsheet_of_xrays(tmp_path)
