@@ -333,5 +333,6 @@ class CommandTest:
                 name = found[1].replace("my_config", "multi30k_en_de")
                 config = importlib.import_module(f"pipelines.configs.{name}").get_config()
                 for key in re.findall(r"--config\.([\w.]+)", rest):
-                    if not key.startswith("model."):  # which may be any argument of a model
-                        functools.reduce(getattr, key.split("."), config)
+                    *parents, last = key.split(".")
+                    part = functools.reduce(getattr, parents, config)
+                    assert last in part or not part.is_locked, key  # as `override` takes it
