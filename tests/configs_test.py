@@ -16,7 +16,7 @@ from kerasformer.schedules import Noam
 from kerasformer.tokenizers import train_sentencepiece
 from pipelines.distribution.workers import Workers
 from pipelines.tasks import translation
-from pipelines.tasks.translation.models import family
+from pipelines.tasks.translation.models import MODELS
 from pipelines.text import pairs
 from pipelines.training import preparation, settings
 
@@ -55,7 +55,7 @@ def model_of(config):
     """Returns the class of the model that a config names, and its variants."""
     if config.task == "classification":
         return VisionTransformer, vit_variants.VARIANTS
-    return family(config).model, family(config).model.VARIANTS
+    return MODELS.of(config).model, MODELS.of(config).model.VARIANTS
 
 
 def through_json(config):

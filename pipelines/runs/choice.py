@@ -13,12 +13,6 @@ def has_auto(config: ml_collections.ConfigDict, keys: Iterable[str]) -> bool:
     return any(config[part].get(key) == AUTO for part, _, key in (k.partition(".") for k in keys))
 
 
-def tell_left_out(name: str, keys: Iterable[str]) -> None:
-    """Prints which keys of `config.model` say nothing to the model of a name, if there are any."""
-    if listed := ", ".join(f"model.{key}" for key in keys):
-        print(f"Left out of model.name={name}, which has no use for them: {listed}", flush=True)
-
-
 class Choice:
     """Sets the values of a config that are `"auto"`, and keeps what it set.
 

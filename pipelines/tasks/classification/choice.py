@@ -23,9 +23,9 @@ from pipelines.images.listing import (
     wanted_classes,
 )
 from pipelines.images.splits import SPLITS, path_and_part, shares_of
-from pipelines.runs.choice import AUTO, Choice, has_auto, tell_left_out
+from pipelines.runs.choice import AUTO, Choice, has_auto
 from pipelines.tasks.classification.config import check_numbers, image_size
-from pipelines.tasks.classification.models import family, left_out
+from pipelines.tasks.classification.models import MODELS
 
 SAMPLE = 200  # pictures whose headers are read
 GRAY = ("1", "L", "LA", "I", "I;16")
@@ -64,8 +64,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Raises:
         ValueError: when there are no pictures where `data.folder` says, or a value is no number.
     """
-    model = family(config)
-    tell_left_out(config.model.name, left_out(config))
+    MODELS.settle(config, is_small=max(image_size(config)) <= SMALL_SIDE)
     if not has_auto(config, CHOSEN):
         return config
     check_numbers(config)
@@ -76,7 +75,8 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     choice.take({"data.channels": 1 if is_gray else 3, "augment.flip": 0.0 if is_gray else 0.5})
     is_small = side <= SMALL_SIDE
     choice.take(SMALL if is_small else PHOTOGRAPHS)
-    choice.take({"model.variant": model.small if is_small else model.large})
+    family = MODELS.of(config)
+    choice.take({"model.variant": family.small if is_small else family.large})
     choice.take(_training(config, count))
     choice.tell(
         f"{len(listing.paths)} pictures of {len(listing.class_names)} classes, whose shorter side "

@@ -13,11 +13,11 @@ import ml_collections
 
 from kerasformer.tokenizers import SentencePieceTokenizer, VocabularySizeError
 from pipelines.data.sources import expanded, required
-from pipelines.runs.choice import AUTO, Choice, has_auto, tell_left_out
+from pipelines.runs.choice import AUTO, Choice, has_auto
 from pipelines.runs.config import read_config
 from pipelines.tasks.translation.config import check_values
 from pipelines.tasks.translation.data import training_pairs
-from pipelines.tasks.translation.models import DEFAULT, family, left_out
+from pipelines.tasks.translation.models import MODELS
 from pipelines.tasks.translation.vocabulary import NUM_BYTES, read_foreign, train_tokenizers
 from pipelines.text.cleaning import Pair, source_key
 from pipelines.text.folder import find_pairs
@@ -49,12 +49,12 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             wrong type.
     """
     if not has_auto(config, CHOSEN):
-        tell_left_out(config.model.get("name", DEFAULT), left_out(config))
+        MODELS.settle(config, is_small=True)
         return config
     first = read_config(expanded(config.start.workdir)) if config.start.workdir else None
     if config.model.get("name") == AUTO:
-        config.model.name = first.model.get("name", DEFAULT) if first else DEFAULT
-    tell_left_out(config.model.name, left_out(config))
+        config.model.name = first.model.get("name", MODELS.default) if first else MODELS.default
+    MODELS.settle(config, is_small=True)
     _check_given(config)
     choice = Choice(config)
     own = has_auto(config, [f"data.{key}" for key in ("format", *FOUND)])
@@ -75,7 +75,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     model = _model(config, len(pairs))
     if first:
         choice.take(_named("tokenizer", first.tokenizer.to_dict()), adds=True)
-        dropout = family(first).model.VARIANTS[first.model.variant]["dropout"]
+        dropout = MODELS.of(first).model.VARIANTS[first.model.variant]["dropout"]
         model = {"norm_first": False, "dropout": dropout, **first.model.to_dict()}
     if config.tokenizer.vocabulary_size == AUTO:
         choice.take({"tokenizer.vocabulary_size": _vocabulary(config, pairs, words)})
@@ -136,7 +136,8 @@ def _common_characters(pairs: list[Pair]) -> int:
 
 def _model(config, count: int) -> dict[str, Any]:
     """Chooses a size that Multi30k's 29,000 pairs do not overfit, or the one for large corpora."""
-    variant = family(config).small if count < 100_000 else family(config).large
+    family = MODELS.of(config)
+    variant = family.small if count < 100_000 else family.large
     return {"variant": variant, "norm_first": True, "dropout": 0.3 if count < 1_000_000 else 0.1}
 
 
@@ -146,8 +147,9 @@ def _training(config, count: int, words: int) -> dict[str, Any]:
     if batch_tokens == AUTO:
         batch_tokens = 4096 if words > 20 * 4096 else 1024
     epochs = round(min(100, max(10, 30 * math.sqrt(29_000 / count))))
-    rate, large_rate = family(config).learning_rates
-    if config.model.variant != family(config).small:
+    family = MODELS.of(config)
+    rate, large_rate = family.learning_rates
+    if config.model.variant != family.small:
         rate = large_rate
     elif batch_tokens < 4096:
         rate = rate / 2

@@ -11,7 +11,8 @@ import ml_collections
 from kerasformer.tokenizers import KINDS
 from pipelines.data.sources import SHARE_FORM
 from pipelines.runs.config import check_choices, check_keys
-from pipelines.tasks.translation import decode, models, vocabulary
+from pipelines.tasks.translation import decode, vocabulary
+from pipelines.tasks.translation.models import MODELS
 from pipelines.text.languages import bleu_tokenizer, read_languages
 from pipelines.text.pairs import PAIR_KEYS
 from pipelines.text.scores import check_tokenizer
@@ -50,7 +51,7 @@ DEFAULTS: dict[str, Any] = {
         "shared": True,  # Or one vocabulary for each language.
         "path": None,  # A SentencePiece model to take instead (two of them if not shared).
     },
-    "model": {"name": models.DEFAULT, "variant": "base"},
+    "model": {"name": MODELS.default, "variant": "base"},
     "start": {"workdir": ""},  # A run whose weights and tokenizers this one begins with.
     "train": {
         **settings.DEFAULTS,
@@ -129,7 +130,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         ValueError: naming the first value that cannot be.
     """
-    models.check_variant(config)
+    MODELS.check_variant(config)
     check_choices({"tokenizer.kind": (config.tokenizer.kind, KINDS)})
     check_keys(config.data, PAIR_KEYS)
     check_values(config)

@@ -9,7 +9,7 @@ from pipelines.data.sources import expanded
 from pipelines.runs.config import complete, read_config
 from pipelines.runs.weights import load_model
 from pipelines.tasks.translation.config import default_config
-from pipelines.tasks.translation.models import make
+from pipelines.tasks.translation.models import MODELS
 from pipelines.tasks.translation.vocabulary import load_tokenizers
 
 
@@ -24,7 +24,7 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
     if not tokenizers.are_shared:
         vocabulary["target_vocabulary_size"] = tokenizers.target.vocabulary_size
         vocabulary |= {} if "share_embeddings" in config.model else {"share_embeddings": False}
-    model = make(config, **vocabulary)
+    model = MODELS.make(config, **vocabulary)
     model.build()
     return model
 

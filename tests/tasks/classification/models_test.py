@@ -10,7 +10,7 @@ from pipelines.runs import export
 from pipelines.runs.config import complete
 from pipelines.runs.weights import load_model
 from pipelines.tasks import classification
-from pipelines.tasks.classification.models import MODELS, family, left_out, make
+from pipelines.tasks.classification.models import MODELS, make
 from pipelines.training import loop
 
 
@@ -26,7 +26,7 @@ class CheckTest:
         old = classification.default_config()
         del old.model["name"]
         complete(old, classification.default_config())
-        assert family(old) is MODELS["vit"]
+        assert MODELS.of(old) is MODELS["vit"]
 
     @pytest.mark.parametrize("name", MODELS)
     def test_the_variants_that_pictures_choose_are_there(self, name):
@@ -55,7 +55,7 @@ class CheckTest:
 class MakeTest:
     def test_arguments_of_attention_are_left_out_where_there_is_none(self, capsys):
         config = named("conv_mixer", num_heads=4, attention_dropout=0.1, hidden_dim=7)
-        assert left_out(config) == ["attention_dropout", "num_heads"]
+        assert MODELS.left_out(config) == ["attention_dropout", "num_heads"]
         classification.resolve(config)
         said = capsys.readouterr().out
         assert "model.name=conv_mixer, which has no use for them: model.att" in said

@@ -1,0 +1,117 @@
+"""The families of models that a task offers; `config.model.name` chooses one of them."""
+
+from collections.abc import Collection
+from typing import Any, Protocol, TypeVar
+
+import keras
+import ml_collections
+
+
+class Family(Protocol):
+    """A family of models.
+
+    Attributes:
+        model: what has `VARIANTS` and `from_variant`, which makes a Keras model.
+        small, large: the variants that suit small data, and large ones.
+        unread: arguments of other families that configs often hold and that say nothing to this
+            one, so that one config serves several families. All others are refused.
+    """
+
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def small(self) -> str: ...
+
+    @property
+    def large(self) -> str: ...
+
+    @property
+    def unread(self) -> Collection[str]: ...
+
+
+F = TypeVar("F", bound=Family)
+
+
+class Families(dict[str, F]):
+    """The families of a task by their names; configs of an older version mean the first one."""
+
+    @property
+    def default(self) -> str:
+        """The name of the first family."""
+        return next(iter(self))
+
+    def of(self, config: ml_collections.ConfigDict) -> F:
+        """Returns the family that a config names.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        name = config.model.get("name", self.default)
+        if name not in self:
+            raise ValueError(
+                f"Expected model.name to be one of {', '.join(self)}, received model.name={name!r}."
+            )
+        return self[name]
+
+    def check_variant(self, config: ml_collections.ConfigDict) -> None:
+        """Refuses an unknown name, and a variant that the named family does not have.
+
+        Raises:
+            ValueError: naming it.
+        """
+        variants, variant = self.of(config).model.VARIANTS, config.model.get("variant")
+        if variant not in variants:
+            raise ValueError(
+                f"Expected model.variant to be one of {', '.join(variants)} with "
+                f"model.name={config.model.name!r}, received model.variant={variant!r}."
+            )
+
+    def left_out(self, config: ml_collections.ConfigDict) -> list[str]:
+        """Lists the keys of `config.model` that say nothing to the named family."""
+        return [key for key in config.model if key in self.of(config).unread]
+
+    def settle(self, config: ml_collections.ConfigDict, is_small: bool) -> None:
+        """Fits a config to the family that it names, and prints what that changes.
+
+        A variant of another family, which a config file has where a flag gives another name,
+        becomes one of this family. Arguments that say nothing to the family will not be read.
+
+        Args:
+            config: the config, which is changed.
+            is_small: bool. Whether the small variant suits the data, or the large one.
+        """
+        family, variant = self.of(config), config.model.get("variant")
+        name = config.model.get("name", self.default)
+        others = [f.model.VARIANTS for f in self.values()]
+        if variant not in family.model.VARIANTS and any(variant in names for names in others):
+            config.model.variant = family.small if is_small else family.large
+            print(
+                f"Chosen for model.name={name}, which has no {variant}: "
+                f"model.variant={config.model.variant}",
+                flush=True,
+            )
+        if keys := ", ".join(f"model.{key}" for key in self.left_out(config)):
+            print(f"Left out of model.name={name}, which has no use for them: {keys}", flush=True)
+
+    def make(self, config: ml_collections.ConfigDict, **others) -> keras.Model:
+        """Makes the model that a config describes, unbuilt, with fresh weights.
+
+        Args:
+            config: the resolved config; `model` holds `name`, `variant` and any argument of the
+                named model, and `train.precision` is its dtype policy.
+            **others: arguments of `from_variant` that do not stand in a config.
+
+        Returns:
+            A Keras model.
+
+        Raises:
+            ValueError: when `config.model` has a key that the model does not take.
+        """
+        arguments = {k: v for k, v in config.model.items() if k not in self.left_out(config)}
+        try:
+            return self.of(config).model.from_variant(
+                **arguments, **others, dtype=config.train.precision
+            )
+        except TypeError as error:
+            raise ValueError(f"config.model={config.model.to_dict()} is wrong: {error}.") from error
