@@ -71,8 +71,8 @@ class Families(dict[str, F]):
         """Lists the keys of `config.model` that say nothing to the named family."""
         return [key for key in config.model if key in self.of(config).unread]
 
-    def settle(self, config: ml_collections.ConfigDict, is_small: bool) -> None:
-        """Fits a config to the family that it names, and prints what that changes.
+    def settle(self, config: ml_collections.ConfigDict, is_small: bool = True) -> list[str]:
+        """Fits a config to the family that it names.
 
         A variant of another family, which a config file has where a flag gives another name,
         becomes one of this family. Arguments that say nothing to the family will not be read.
@@ -80,26 +80,38 @@ class Families(dict[str, F]):
         Args:
             config: the config, which is changed.
             is_small: bool. Whether the small variant suits the data, or the large one.
+
+        Returns:
+            Sentences that say what was changed.
+
+        Raises:
+            ValueError: for an unknown name.
         """
+        if config.model.get("name") == "auto":
+            return []
+        sentences = []
         family, variant = self.of(config), config.model.get("variant")
         name = config.model.get("name", self.default)
         others = [f.model.VARIANTS for f in self.values()]
         if variant not in family.model.VARIANTS and any(variant in names for names in others):
             config.model.variant = family.small if is_small else family.large
-            print(
+            sentences.append(
                 f"Chosen for model.name={name}, which has no {variant}: "
-                f"model.variant={config.model.variant}",
-                flush=True,
+                f"model.variant={config.model.variant}"
             )
         if keys := ", ".join(f"model.{key}" for key in self.left_out(config)):
-            print(f"Left out of model.name={name}, which has no use for them: {keys}", flush=True)
+            sentences.append(f"Left out of model.name={name}, which has no use for them: {keys}")
+        return sentences
 
-    def make(self, config: ml_collections.ConfigDict, **others) -> keras.Model:
+    def make(
+        self, config: ml_collections.ConfigDict, without: Collection[str] = (), **others
+    ) -> keras.Model:
         """Makes the model that a config describes, unbuilt, with fresh weights.
 
         Args:
             config: the resolved config; `model` holds `name`, `variant` and any argument of the
                 named model, and `train.precision` is its dtype policy.
+            without: keys of `config.model` that are no arguments.
             **others: arguments of `from_variant` that do not stand in a config.
 
         Returns:
@@ -108,7 +120,8 @@ class Families(dict[str, F]):
         Raises:
             ValueError: when `config.model` has a key that the model does not take.
         """
-        arguments = {k: v for k, v in config.model.items() if k not in self.left_out(config)}
+        unread = {*self.left_out(config), *without}
+        arguments = {k: v for k, v in config.model.items() if k not in unread}
         try:
             return self.of(config).model.from_variant(
                 **arguments, **others, dtype=config.train.precision

@@ -55,6 +55,9 @@ def choose(
     config = config.copy_and_resolve_references()
     complete(config, task.default_config(), name="config")
     check_types(config, task.default_config(), SHARED, may_be_auto=True)
+    for sentence in task.settle(config):
+        if workers.is_chief:
+            print(sentence, flush=True)
 
     def in_chief():
         if has_begun(workdir):

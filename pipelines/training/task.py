@@ -1,11 +1,11 @@
 """The contract between a task and the programs: all that the author of a task writes.
 
 A task is anything that has the names of `Task`: a package whose `__init__.py` hands them on (as
-`pipelines.tasks.translation` does) or an object. Eight names have a default, the functions at the
-end of this file, which a task hands on as they are if it has nothing to do there: `resolve`,
-`begin`, `finish`, `after_step`, `validation_scorer`, `own_test`, `leaks` and `card`. A package
-hands one on by `from pipelines.training.task import after_step as after_step`. A new task is added
-to `TASKS` in `apps/tasks.py`, and its folder to `ROOMS` in `BUILD`.
+`pipelines.tasks.translation` does) or an object. Nine names have a default, the functions at the
+end of this file, which a task hands on as they are if it has nothing to do there: `settle`,
+`resolve`, `begin`, `finish`, `after_step`, `validation_scorer`, `own_test`, `leaks` and `card`. A
+package hands one on by `from pipelines.training.task import after_step as after_step`. A new task
+is added to `TASKS` in `apps/tasks.py`, and its folder to `ROOMS` in `BUILD`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -85,6 +85,19 @@ class Task(Protocol):
 
     def default_config(self) -> ml_collections.ConfigDict:
         """Returns a config with every key that the task and the training loop read."""
+
+    def settle(self, config: ml_collections.ConfigDict) -> Sequence[str]:
+        """Makes values agree that a config file and a flag set apart; by default there are none.
+
+        For example a variant of one family of models, and the name of another. It is called first
+        and by every process, also where a run resumes, so that the same comes out each time.
+
+        Args:
+            config: the complete config, which may be changed.
+
+        Returns:
+            Sentences that say what was changed.
+        """
 
     def resolve(self, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         """Replaces values `"auto"` by what the data ask for, and prints what it chose.
@@ -263,6 +276,11 @@ class Task(Protocol):
         Returns:
             The batch as text, or a sentence that says what the picture shows.
         """
+
+
+def settle(config: ml_collections.ConfigDict) -> Sequence[str]:
+    """Changes nothing: the default of `Task.settle`."""
+    return ()
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

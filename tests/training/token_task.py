@@ -43,7 +43,7 @@ class TokenTask:
     loss, metrics = staticmethod(translation.loss), staticmethod(translation.metrics)
     begin, finish = staticmethod(translation.begin), staticmethod(translation.finish)
     after_step = staticmethod(translation.after_step)
-    resolve = staticmethod(translation.resolve)
+    settle, resolve = staticmethod(translation.settle), staticmethod(translation.resolve)
 
     def __init__(self, batches=5, scores=()):
         self.batches, self.scores = batches, iter(scores)

@@ -18,6 +18,7 @@ from pipelines.tasks.classification.evaluation import example as example
 from pipelines.tasks.classification.evaluation import own_test as own_test
 from pipelines.tasks.classification.evaluation import serving as serving
 from pipelines.tasks.classification.evaluation import validation_scorer as validation_scorer
+from pipelines.tasks.classification.models import settle as settle
 from pipelines.tasks.classification.objective import begin as begin
 from pipelines.tasks.classification.objective import build as build
 from pipelines.tasks.classification.objective import finish as finish

@@ -25,11 +25,10 @@ from pipelines.images.listing import (
 from pipelines.images.splits import SPLITS, path_and_part, shares_of
 from pipelines.runs.choice import AUTO, Choice, has_auto
 from pipelines.tasks.classification.config import check_numbers, image_size
-from pipelines.tasks.classification.models import MODELS
+from pipelines.tasks.classification.models import MODELS, SMALL_SIDE
 
 SAMPLE = 200  # pictures whose headers are read
 GRAY = ("1", "L", "LA", "I", "I;16")
-SMALL_SIDE = 48  # pixels; of pictures up to this side the model sees every pixel
 SMALL = {
     "model.image_size": 32,
     "serve.crop": 1.0,
@@ -64,7 +63,6 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Raises:
         ValueError: when there are no pictures where `data.folder` says, or a value is no number.
     """
-    MODELS.settle(config, is_small=max(image_size(config)) <= SMALL_SIDE)
     if not has_auto(config, CHOSEN):
         return config
     check_numbers(config)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import ml_collections
 
+from kerasformer.layers.sizes import pair
 from kerasformer.models import (
     GMLP,
     CaiT,
@@ -23,6 +24,9 @@ from pipelines.runs.families import Families
 OF_ATTENTION = ("num_heads", "attention_dropout")
 OF_BLOCKS = (*OF_ATTENTION, "intermediate_dim", "stochastic_depth")
 OF_SIZES = (*OF_BLOCKS, "num_layers", "hidden_dim")
+
+
+SMALL_SIDE = 48  # pixels; of pictures up to this side the model sees every pixel
 
 
 class Family(NamedTuple):
@@ -57,6 +61,13 @@ MODELS = Families(
 )
 
 
+def settle(config: ml_collections.ConfigDict) -> list[str]:
+    """Fits a config to the family that it names; see `Task.settle`."""
+    size = config.model.image_size
+    is_small = isinstance(size, str) or max(pair("model.image_size", size)) <= SMALL_SIDE
+    return MODELS.settle(config, is_small)
+
+
 def check(config: ml_collections.ConfigDict) -> None:
     """Refuses an unknown name, and a variant or weights that the named family does not have.
 
@@ -79,6 +90,4 @@ def make(config: ml_collections.ConfigDict, num_classes: int) -> keras.Model:
         ValueError: when `config.model` has a key that the model does not take.
     """
     # A run that has begun has weights of its own; `objective.begin` loads the published ones.
-    config = config.copy_and_resolve_references()
-    config.model.pop("weights", None)
-    return MODELS.make(config, num_classes=num_classes)
+    return MODELS.make(config, without=["weights"], num_classes=num_classes)

@@ -49,12 +49,10 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             wrong type.
     """
     if not has_auto(config, CHOSEN):
-        MODELS.settle(config, is_small=True)
         return config
     first = read_config(expanded(config.start.workdir)) if config.start.workdir else None
     if config.model.get("name") == AUTO:
         config.model.name = first.model.get("name", MODELS.default) if first else MODELS.default
-    MODELS.settle(config, is_small=True)
     _check_given(config)
     choice = Choice(config)
     own = has_auto(config, [f"data.{key}" for key in ("format", *FOUND)])

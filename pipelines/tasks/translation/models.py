@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+import ml_collections
+
 from kerasformer.models import Seq2SeqRNN, Seq2SeqTransformer
 from pipelines.runs.families import Families
 
@@ -40,3 +42,8 @@ MODELS = Families(
     transformer=Family(Seq2SeqTransformer, "tiny", "base", (0.004, 0.0007)),
     recurrent=Family(Seq2SeqRNN, "multi30k", "bahdanau", (0.002, 0.0005), OF_TRANSFORMER),
 )
+
+
+def settle(config: ml_collections.ConfigDict) -> list[str]:
+    """Fits a config to the family that it names; see `Task.settle`."""
+    return MODELS.settle(config)

@@ -45,6 +45,16 @@ class CheckTest:
         with pytest.raises(ValueError, match=f"model.name='{name}'.*model.{key}='{value}'"):
             classification.check(named(name, **{key: value}))
 
+    @pytest.mark.parametrize(("size", "variant"), [(8, "Lite-4/4"), ((24, 224), "Lite-4/16")])
+    def test_a_variant_of_another_family_becomes_one_of_the_named_family(self, size, variant):
+        config = named("mixer", variant="CCT-7/3x1", image_size=size)
+        (sentence,) = classification.settle(config)
+        assert config.model.variant == variant
+        assert sentence.startswith("Chosen for model.name=mixer, which has no CCT-7/3x1: model.var")
+        assert not classification.settle(config)
+        config.model.variant = "CCT-9000"  # Of none.
+        assert not classification.settle(config) and config.model.variant == "CCT-9000"
+
     def test_an_unknown_family_is_one_sentence(self):
         config = named("vit")
         config.model.name = "perceptron"
@@ -53,11 +63,10 @@ class CheckTest:
 
 
 class MakeTest:
-    def test_arguments_of_attention_are_left_out_where_there_is_none(self, capsys):
+    def test_arguments_of_attention_are_left_out_where_there_is_none(self):
         config = named("conv_mixer", num_heads=4, attention_dropout=0.1, hidden_dim=7)
         assert MODELS.left_out(config) == ["attention_dropout", "num_heads"]
-        classification.resolve(config)
-        said = capsys.readouterr().out
+        (said,) = classification.settle(config)
         assert "model.name=conv_mixer, which has no use for them: model.att" in said
         assert make(config, 5).hidden_dim == 7
 
