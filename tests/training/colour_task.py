@@ -25,6 +25,7 @@ from pipelines.training.task import (
     card,
     leaks,
     own_test,
+    settle,
     validation_scorer,
 )
 
@@ -156,6 +157,7 @@ __all__ = [
     "card",
     "leaks",
     "own_test",
+    "settle",
     "validation_scorer",
 ]  # These are the defaults of the contract.
 
