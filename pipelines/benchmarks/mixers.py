@@ -53,7 +53,7 @@ def in_fresh_process(name: str, length: int) -> tuple[float, float]:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2]
-        raise RuntimeError(f"The mixer {name!r} at {length} tokens ended: {reason}")
+        raise ChildProcessError(f"The mixer {name!r} at {length} tokens ended: {reason}")
     second, mebibyte = json.loads(done.stdout)
     return second, mebibyte
 

@@ -45,13 +45,18 @@ def measured(
     """
     configs = {family: cifar10_zoo.get_config(family) for family in families}
     for family, config in configs.items():
-        plan_file = Path(workdir) / f"{family}.json"
-        if not plan_file.exists():
-            plan_file.parent.mkdir(parents=True, exist_ok=True)
-            plan_file.write_text(json.dumps(plan(config, minutes)))
+        folder = Path(workdir) / f"{family}-{minutes:g}-minutes"
+        plan_file = folder / "plan.json"
+        if (
+            not plan_file.exists()
+        ):  # Another speed would give other steps than a run has begun with.
+            folder.mkdir(parents=True, exist_ok=True)
+            part = folder / "plan.json.part"
+            part.write_text(json.dumps(plan(config, minutes)))
+            part.rename(plan_file)
         planned = json.loads(plan_file.read_text())
         for percent in percents:
-            top1 = train(family, planned["steps"], percent, Path(workdir) / f"{family}-{percent}")
+            top1 = train(family, planned["steps"], percent, folder / f"{percent}-percent")
             for key, value in {**planned, "top1": top1}.items():
                 work = f"cifar10, {percent} % of the images"
                 yield {"work": work, "peer": family, "value": value, "unit": UNITS[key]}

@@ -13,8 +13,8 @@ class Family(Protocol):
     Attributes:
         model: what has `VARIANTS` and `from_variant`, which makes a Keras model.
         small, large: the variants that suit small data, and large ones.
-        unread: arguments of other families that configs often hold and that say nothing to this
-            one, so that one config serves several families. All others are refused.
+        unread: arguments of other families that configs often hold and that this one does not
+            have, so that one config serves several families. All others are refused.
     """
 
     @property
@@ -67,15 +67,31 @@ class Families(dict[str, F]):
                 f"model.name={config.model.name!r}, received model.variant={variant!r}."
             )
 
+    def check_start(
+        self, config: ml_collections.ConfigDict, first: ml_collections.ConfigDict
+    ) -> None:
+        """Refuses a run to begin with, `start.workdir`, whose model is of another family.
+
+        Raises:
+            ValueError: naming both.
+        """
+        name, other = (c.model.get("name", self.default) for c in (config, first))
+        if name != other:
+            raise ValueError(
+                f"Expected start.workdir={config.start.workdir!r} to hold a run with "
+                f"model.name={name!r}, received one with model.name={other!r}."
+            )
+
     def left_out(self, config: ml_collections.ConfigDict) -> list[str]:
-        """Lists the keys of `config.model` that say nothing to the named family."""
-        return [key for key in config.model if key in self.of(config).unread]
+        """Lists the keys of `config.model` that the named family does not have."""
+        unread = self.of(config).unread
+        return [key for key, value in config.model.items() if key in unread and value != "auto"]
 
     def settle(self, config: ml_collections.ConfigDict, is_small: bool = True) -> list[str]:
         """Fits a config to the family that it names.
 
         A variant of another family, which a config file has where a flag gives another name,
-        becomes one of this family. Arguments that say nothing to the family will not be read.
+        becomes one of this family. Arguments that the family does not have will not be read.
 
         Args:
             config: the config, which is changed.

@@ -30,17 +30,17 @@ tfds.dataset_builders.store_as_tfds_dataset(
 @pytest.mark.integration
 class MeasuredTest:
     def test_a_family_is_planned_once_trained_and_scored(self, tmp_path, monkeypatch):
-        folder = tmp_path / "tfds"
-        subprocess.run(
-            [sys.executable, "-c", PREPARE, str(folder)], check=True, capture_output=True
-        )
+        data = tmp_path / "tfds"
+        subprocess.run([sys.executable, "-c", PREPARE, str(data)], check=True, capture_output=True)
         monkeypatch.setenv("KERASFORMER_DATA", str(tmp_path))
         plan = {"parameters": 7, "speed": 5, "steps": 2}  # As an earlier call has left it.
-        (tmp_path / "ResNet.json").write_text(json.dumps(plan))
+        folder = tmp_path / "ResNet-1-minutes"
+        folder.mkdir()
+        (folder / "plan.json").write_text(json.dumps(plan))
         records = list(zoo.measured(["ResNet"], 1.0, [1], str(tmp_path)))
         assert [record["value"] for record in records[:3]] == [7, 5, 2]
         assert records[3]["unit"] == "share of right" and 0 <= records[3]["value"] <= 1
-        config = json.loads((tmp_path / "ResNet-1" / "config.json").read_text())
+        config = json.loads((folder / "1-percent" / "config.json").read_text())
         assert config["train"]["steps"] == 2 and config["model"]["variant"] == "ResNet-20"
 
     def test_a_program_that_fails_is_an_error(self, tmp_path, monkeypatch):

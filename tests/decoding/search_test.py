@@ -305,6 +305,7 @@ class SampleTest:
             assert len(set(ngrams(tokens, 2))) == length - 1
 
 
+@pytest.mark.integration
 @needs_tensorflow
 class GraphTest:
     """Searches inside `tf.function`, as an exported model runs them."""

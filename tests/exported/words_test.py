@@ -157,6 +157,7 @@ class ScoreTest:
         assert "one tab between them in line 3, received 0 tabs" in err
 
 
+@pytest.mark.integration
 class PictureTest:
     def test_several_have_numbers_and_an_empty_one_has_a_note(self, model, tmp_path, capsys):
         texts = [LINES[0], "", *HARD]

@@ -220,6 +220,7 @@ def prepared(tmp_path_factory):
     return folder
 
 
+@pytest.mark.integration
 class TfdsTest:
     def data(self, folder, name="even", train="train", **keys):
         return config("tfds", data_dir=str(folder), name=name, train=train, download=False, **keys)

@@ -133,6 +133,7 @@ class ModelTest:
         model.set_weights(layer.get_weights())
         assert_close(model(values), entry.call(layer, values))
 
+    @pytest.mark.integration
     def test_it_trains_and_reloads_in_a_subclassed_model(self, entry, tmp_path):
         model, values = Subclassed(entry.make(), entry.label), entry.values()
         target = np.ones(model(values).shape, "float32")
@@ -162,6 +163,7 @@ class ModelTest:
         assert tuple(layer.compute_output_shape(**arguments)) == tuple(eager[0].shape)
 
 
+@pytest.mark.integration
 @each_whole
 @needs_tensorflow
 class CompilationTest:
@@ -196,6 +198,7 @@ class PrecisionTest:
             assert np.linalg.norm(actual - expected) < error * np.linalg.norm(expected)
 
 
+@pytest.mark.integration
 @each_entry
 class QuantizationTest:
     def test_quantised_to_8_bits_it_computes_nearly_the_same_and_reloads(self, entry, tmp_path):
@@ -312,6 +315,7 @@ def train_step(entry, strategy, values):
     return list(zip(*map(strategy.experimental_local_results, weights), strict=True))
 
 
+@pytest.mark.integration
 @each_whole
 @needs_tensorflow
 class ReplicaTest:

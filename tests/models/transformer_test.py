@@ -343,6 +343,7 @@ def digits_and_their_reverse(count, seed):
     return source, target
 
 
+@pytest.mark.integration
 class LearningTest:
     def test_it_learns_to_reverse_digits(self, tmp_path):
         """With plain `compile` and `fit`, as a user of Keras trains any model.

@@ -402,6 +402,7 @@ def squares(count, seed):
     return pictures, colours
 
 
+@pytest.mark.integration
 class LearningTest:
     def test_it_learns_to_name_the_colour_of_a_square(self, tmp_path):
         """With plain `compile` and `fit`, as a user of Keras trains any model."""

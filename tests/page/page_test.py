@@ -216,6 +216,7 @@ class TidyTest:
             page_pixels.tidy(contents)
 
 
+@pytest.mark.integration
 class PixelsTest:
     def answer(self, signatures, **state):
         pictures = Pictures()

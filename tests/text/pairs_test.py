@@ -246,6 +246,7 @@ def prepared(tmp_path_factory):
     return folder
 
 
+@pytest.mark.integration
 class TfdsTest:
     def data(self, folder, **keys):
         return ml_collections.ConfigDict(

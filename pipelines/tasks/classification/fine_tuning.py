@@ -18,7 +18,7 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
     """
     if type(source) is not type(target):
         raise ValueError(
-            f"Expected the model to begin with to be a {type(target).__name__}, received a "
+            f"Expected the run of start.workdir to hold a {type(target).__name__}, received a "
             f"{type(source).__name__}."
         )
     source_weights, target_weights = _weights(source), _weights(target)
@@ -34,7 +34,7 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
             pairs.append((variable, value))
         elif not is_head:
             raise ValueError(
-                f"Expected the model to begin with to have {path} of shape {shapes[0]}, "
+                f"Expected the run of start.workdir to have {path} of shape {shapes[0]}, "
                 f"received {shapes[1]}."
             )
     if table is not None:

@@ -76,6 +76,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     MODELS.check_variant(config)
     weights = config.model.get("weights")
+    if weights and config.start.workdir:
+        raise ValueError(
+            "Expected either model.weights or start.workdir, received "
+            f"model.weights={weights!r} and start.workdir={config.start.workdir!r}."
+        )
     if weights and not hasattr(MODELS.of(config).model, "load_published"):
         raise ValueError(
             f"Expected no model.weights with model.name={config.model.name!r}, of which there are "

@@ -15,7 +15,7 @@ from pipelines.runs.weights import load_model
 from pipelines.tasks.classification.config import default_config, image_size
 from pipelines.tasks.classification.distillation import Distiller, distillation_loss, load_teacher
 from pipelines.tasks.classification.fine_tuning import copy_weights
-from pipelines.tasks.classification.models import make
+from pipelines.tasks.classification.models import MODELS, make
 
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
@@ -36,6 +36,7 @@ def begin(
     """Prepares a model for training: weights of another run, frozen layers, a teacher."""
     description = read_description(workdir)
     if config.start.workdir and is_new:
+        MODELS.check_start(config, read_config(expanded(config.start.workdir)))
         first, _, first_description = _load_run(expanded(config.start.workdir))
         same_classes = first_description["class_names"] == description["class_names"]
         copy_weights(first, model, with_heads=same_classes)

@@ -51,6 +51,8 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     if not has_auto(config, CHOSEN):
         return config
     first = read_config(expanded(config.start.workdir)) if config.start.workdir else None
+    if first and config.model.get("name") != AUTO:
+        MODELS.check_start(config, first)
     if config.model.get("name") == AUTO:
         config.model.name = first.model.get("name", MODELS.default) if first else MODELS.default
     _check_given(config)

@@ -1,5 +1,7 @@
 """The model of a translation run, its loss and its metrics."""
 
+from typing import Any
+
 import keras
 import ml_collections
 from keras import ops
@@ -20,7 +22,7 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
         ValueError: when `config.model` has a key that the model does not take.
     """
     tokenizers = load_tokenizers(workdir)
-    vocabulary = {"vocabulary_size": tokenizers.source.vocabulary_size}
+    vocabulary: dict[str, Any] = {"vocabulary_size": tokenizers.source.vocabulary_size}
     if not tokenizers.are_shared:
         vocabulary["target_vocabulary_size"] = tokenizers.target.vocabulary_size
         vocabulary |= {} if "share_embeddings" in config.model else {"share_embeddings": False}

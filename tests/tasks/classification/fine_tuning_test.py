@@ -98,7 +98,7 @@ class CopyTest:
 
 class RefusalTest:
     def test_a_model_of_another_family_is_one_sentence(self):
-        with pytest.raises(ValueError, match="to be a ConvMixer, received a VisionTransformer"):
+        with pytest.raises(ValueError, match="to hold a ConvMixer, received a VisionTransformer"):
             copy_weights(make(), ConvMixer(8, 7, 1, 3, 2, 5))
 
     @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ class RefusalTest:
     def test_a_model_that_differs_is_one_sentence_and_changes_nothing(self, options, message):
         source, target = make(**options), make()
         before = values(target)
-        with pytest.raises(ValueError, match=f"Expected the model to begin with .*{message}"):
+        with pytest.raises(ValueError, match=f"Expected the run of start.workdir .*{message}"):
             copy_weights(source, target)
         assert_same(before, values(target))
-        with pytest.raises(ValueError, match="Expected the model to begin with"):
+        with pytest.raises(ValueError, match="Expected the run of start.workdir"):
             copy_weights(target, source)

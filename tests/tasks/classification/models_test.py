@@ -55,6 +55,14 @@ class CheckTest:
         config.model.variant = "CCT-9000"  # Of none.
         assert not classification.settle(config) and config.model.variant == "CCT-9000"
 
+    def test_a_run_of_another_family_and_published_weights_of_a_run_are_refused(self):
+        config = named("keras", weights="imagenet")
+        config.start.workdir = "runs/first"
+        with pytest.raises(ValueError, match="either model.weights or start.workdir, received"):
+            classification.check(config)
+        with pytest.raises(ValueError, match="'runs/first' .*'keras', received .*'gmlp'"):
+            MODELS.check_start(config, named("gmlp"))
+
     def test_an_unknown_family_is_one_sentence(self):
         config = named("vit")
         config.model.name = "perceptron"
