@@ -47,9 +47,7 @@ def measured(
     for family, config in configs.items():
         folder = Path(workdir) / f"{family}-{minutes:g}-minutes"
         plan_file = folder / "plan.json"
-        if (
-            not plan_file.exists()
-        ):  # Another speed would give other steps than a run has begun with.
+        if not plan_file.exists():  # A run that has begun keeps its steps.
             folder.mkdir(parents=True, exist_ok=True)
             part = folder / "plan.json.part"
             part.write_text(json.dumps(plan(config, minutes)))
