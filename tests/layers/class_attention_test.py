@@ -50,6 +50,12 @@ class ClassAttentionBlockTest:
         assert not any("scale" in path.rsplit("/")[-1] for path in paths)
 
 
+    @pytest.mark.parametrize("layer_class", [ClassAttentionBlock, ClassAttentionPooling])
+    def test_another_width_is_one_sentence(self, layer_class):
+        with pytest.raises(ValueError, match=r"width hidden_dim=12, received shape=\(2, \d, 7\)"):
+            layer_class(HIDDEN, HEADS, INNER)(np.ones((BATCH, LENGTH, 7), "float32"))
+
+
 class ClassAttentionPoolingTest:
     def test_it_has_a_block_at_least(self):
         with pytest.raises(ValueError, match="at least 1, received num_layers=0"):
