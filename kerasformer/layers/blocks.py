@@ -242,7 +242,8 @@ class EncoderBlock(BlockArguments):
         Args:
             inputs: float tensor `(R, T, hidden_dim)`: one new token a row, or a whole prompt.
                 Attention takes prompts of several lengths, padded on the right, because each row
-                goes on where its prompt ended. A mixer that sums up needs prompts of one length.
+                goes on where its prompt ended. `LocalAttention` and mixers that sum up need
+                prompts of one length.
             cache: what `init_cache` or the step before returned.
             positions: int tensor `(R,)`, the position of each row's first token of these.
 

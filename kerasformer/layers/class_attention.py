@@ -92,7 +92,7 @@ class ClassAttentionBlock(_Arguments):
     Masking: hidden tokens get no weight. The mask is kept.
 
     Raises:
-        ValueError: as `MultiHeadAttention`.
+        ValueError: for inputs of another width, and as `MultiHeadAttention`.
 
     Example:
 
@@ -136,6 +136,11 @@ class ClassAttentionBlock(_Arguments):
         )
 
     def build(self, inputs_shape):
+        if inputs_shape[-1] != self.hidden_dim:
+            raise ValueError(
+                f"Expected inputs of width hidden_dim={self.hidden_dim}, received "
+                f"shape={tuple(inputs_shape)}."
+            )
         token_shape = (inputs_shape[0], 1, self.hidden_dim)
         self.class_attention.build(token_shape, inputs_shape)
         self.feed_forward.build(token_shape)
@@ -187,7 +192,7 @@ class ClassAttentionPooling(_Arguments):
     Masking: hidden positions change nothing. Produces no mask.
 
     Raises:
-        ValueError: for sizes below 1, and as `MultiHeadAttention`.
+        ValueError: for sizes below 1, and as `ClassAttentionBlock`.
 
     Example:
 

@@ -49,6 +49,11 @@ class ClassAttentionBlockTest:
         paths = [w.path for w in make(ClassAttentionBlock, layer_scale=None).weights]
         assert not any("scale" in path.rsplit("/")[-1] for path in paths)
 
+    @pytest.mark.parametrize("layer_class", [ClassAttentionBlock, ClassAttentionPooling])
+    def test_another_width_is_one_sentence(self, layer_class):
+        with pytest.raises(ValueError, match=r"width hidden_dim=12, received shape=\(2, \d, 7\)"):
+            layer_class(HIDDEN, HEADS, INNER)(np.ones((BATCH, LENGTH, 7), "float32"))
+
 
 class ClassAttentionPoolingTest:
     def test_it_has_a_block_at_least(self):

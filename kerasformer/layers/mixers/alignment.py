@@ -9,7 +9,8 @@ from keras import ops
 
 from kerasformer.layers.children import Composite
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
-from kerasformer.layers.masks import check_key_mask
+from kerasformer.layers.masks import check_key_mask, fits
+from kerasformer.layers.mixers.dot_product import masked_softmax
 from kerasformer.layers.sizes import check_sizes
 
 SCORES = ("dot", "general", "concat")
@@ -53,11 +54,8 @@ def alignment_probabilities(scores, context_mask=None):
     [[[0.5, 0.5, 0.0]]]
     """
     dtype = keras.backend.result_type(scores.dtype, "float32")
-    scores = ops.cast(scores, dtype)
-    if context_mask is None:
-        return ops.softmax(scores)
-    real = ops.cast(context_mask, dtype)[:, None]
-    return ops.softmax(scores + 1e9 * (real - 1.0)) * real
+    mask = None if context_mask is None else context_mask[:, None]
+    return masked_softmax(ops.cast(scores, dtype), mask)
 
 
 class _Alignment(Composite):
@@ -80,6 +78,7 @@ class _Alignment(Composite):
                     f"Expected {name} of {' or '.join(map(str, ranks))} axes with a known last "
                     f"size, received shape={tuple(shape)}."
                 )
+        self._widths = (inputs_shape[-1], context_shape[-1])
 
     def call(
         self,
@@ -91,6 +90,7 @@ class _Alignment(Composite):
     ):
         is_one = len(inputs.shape) == 2
         query = inputs[:, None] if is_one else inputs
+        self._check_sequences(query, context)
         keys = self.project_context(context)
         outputs, scores = self.attend(query, keys, context, context_mask)
         if is_one:
@@ -110,13 +110,38 @@ class _Alignment(Composite):
 
         Returns:
             Tuple of the outputs `(B, T, D)` and the probabilities `(B, T, S)`.
+
+        Raises:
+            ValueError: before the layer is built, or for other shapes than those it is built for.
         """
+        self._check_sequences(inputs, context)
         if context_mask is not None:
             shape = (context.shape[0], None, None, context.shape[1])
             context_mask = check_key_mask(context_mask, shape)
         probabilities = alignment_probabilities(self.scores(inputs, keys), context_mask)
         probabilities = ops.cast(probabilities, self.compute_dtype)
         return ops.matmul(probabilities, context), probabilities
+
+    def _check_built(self):
+        if not self.built:
+            raise ValueError(
+                f"Expected layer name={self.name!r} to be called or built before its attend and "
+                f"project_context, received built={self.built}."
+            )
+
+    def _check_sequences(self, inputs, context):
+        self._check_built()
+        input_dim, context_dim = self._widths
+        batch = context.shape[0] if len(context.shape) == 3 else None
+        if not (
+            fits(inputs.shape, (batch, None, input_dim))
+            and fits(context.shape, (None, None, context_dim))
+        ):
+            raise ValueError(
+                f"Expected inputs (B, T, {input_dim}) and a context (B, S, {context_dim}), for "
+                f"which layer name={self.name!r} was built, received inputs of "
+                f"shape={tuple(inputs.shape)} and a context of shape={tuple(context.shape)}."
+            )
 
     def _dense(self, name):
         return keras.layers.Dense(
@@ -176,7 +201,7 @@ class AdditiveAttention(_Alignment):
     zeros. The mask of the inputs is kept as the mask of the outputs.
 
     Raises:
-        ValueError: when `hidden_dim` is no size, or inputs, context or mask have another rank.
+        ValueError: when `hidden_dim` is no size, or inputs, context or mask have another shape.
 
     Example:
 
@@ -201,6 +226,7 @@ class AdditiveAttention(_Alignment):
 
     def project_context(self, context):
         """Computes the keys `U h` `(B, S, hidden_dim)` of a context `(B, S, D)` once."""
+        self._check_built()
         return self.key_dense(context)
 
     def scores(self, inputs, keys):
@@ -270,6 +296,7 @@ class MultiplicativeAttention(_Alignment):
 
     def project_context(self, context):
         """Computes the keys `(B, S, hidden_dim)` of a context `(B, S, D)` once."""
+        self._check_built()
         return context if self.key_dense is None else self.key_dense(context)
 
     def scores(self, inputs, keys):

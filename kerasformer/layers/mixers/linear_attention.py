@@ -15,7 +15,8 @@ from kerasformer.layers.mixers.heads import AttentionHeads, check_sequence_shape
 from kerasformer.layers.sizes import check_sizes
 
 KERNELS = ("softmax", "relu")
-SOFTMAX_EPSILON, RELU_EPSILON = 1e-6, 1e-3
+# The first is far below the features of real keys, and far above float32's smallest number, 1e-38.
+SOFTMAX_EPSILON, RELU_EPSILON = 1e-26, 1e-3
 # Sums of exponentials up to this one stay far below the largest number of float32, exp(88).
 LARGEST_EXPONENT = 60.0
 CHUNK = 64
@@ -59,7 +60,8 @@ def softmax_features(x, features, is_query):
 
     `phi(x) = exp(w · x - |x|² / 2)` for each row `w` of the features, where `x` is divided by
     `K ** (1/4)`. Queries are divided by their largest feature, which cancels in the attention.
-    Keys get `1e-6` more, so that no sum of weights is zero.
+    Keys get `1e-26` more, so that no sum of weights is zero. Keys so long that all of their
+    features are smaller, with `|x|²` far above 100, weigh alike.
 
     The published code divides the keys by the largest feature of all keys, and adds to queries too.
     The largest depends on later keys and on padding, and so do the results. Here keys are not
@@ -86,7 +88,9 @@ def softmax_features(x, features, is_query):
     exponents = ops.matmul(x, ops.transpose(features))
     exponents = exponents - ops.sum(ops.square(x), axis=-1, keepdims=True) / 2.0
     if is_query:
-        return ops.exp(exponents - ops.stop_gradient(ops.max(exponents, axis=-1, keepdims=True)))
+        # With a start, because Keras refuses the maximum of no tokens without one.
+        largest = ops.max(exponents, axis=-1, keepdims=True, initial=-1e38)
+        return ops.exp(exponents - ops.stop_gradient(largest))
     return ops.exp(ops.minimum(exponents, LARGEST_EXPONENT)) + SOFTMAX_EPSILON
 
 
@@ -161,12 +165,13 @@ def causal_linear_attention(query, key, value, mask=None, state=None, chunk=CHUN
     """
     key, value = _masked(key, mask), _with_ones(value)
     length = ops.shape(query)[2]
-    chunk = min(chunk, length) if isinstance(length, int) else chunk
+    chunk = max(1, min(chunk, length)) if isinstance(length, int) else chunk
     chunks = (length + chunk - 1) // chunk
     query, key, value = (_cut(x, chunks, chunk) for x in (query, key, value))
     sums = ops.matmul(ops.swapaxes(key, -1, -2), value)  # (B, N, chunks, M, K + 1)
-    first = ops.zeros_like(sums[:, :, :1]) if state is None else state[:, :, None]
-    sums = ops.cumsum(ops.concatenate([first, sums], axis=2), axis=2)
+    if state is None:
+        state = ops.zeros((*ops.shape(key)[:2], key.shape[-1], value.shape[-1]), key.dtype)
+    sums = ops.cumsum(ops.concatenate([state[:, :, None], sums], axis=2), axis=2)
     weights = ops.tril(ops.matmul(query, ops.swapaxes(key, -1, -2)))
     outputs = ops.matmul(weights, value) + ops.matmul(query, sums[:, :, :-1])
     batch, heads, _, _, width = ops.shape(outputs)
@@ -185,7 +190,10 @@ def _with_ones(value):
 
 def _divided(sums):
     values, weights = sums[..., :-1], sums[..., -1:]
-    return values / ops.where(weights > 0, weights, 1.0)
+    has_keys = weights > 0
+    # Scaled first, because gradients of a quotient may square what divides, out of float32's range.
+    scale = ops.stop_gradient(ops.where(has_keys, weights, 1.0))
+    return values / scale / ops.where(has_keys, weights / scale, 1.0)
 
 
 def _cut(x, chunks, chunk):
@@ -229,6 +237,7 @@ class LinearAttention(AttentionHeads):
     Call arguments:
         inputs: float tensor `(B, T, input_dim)`.
         mask: boolean tensor `(B, T)`, the real positions of `inputs`.
+        inputs_mask: boolean tensor `(B, T)`, what Keras fills; `mask`, if given, replaces it.
         use_causal_mask: bool. Whether a position may not look at later ones.
         positions: int tensor as `rotate` takes it, for `use_rotary`; `None` means `0..T-1`.
 
@@ -289,9 +298,19 @@ class LinearAttention(AttentionHeads):
         """
         self.features.assign(orthogonal_features(*self._features_shape, seed))
 
-    def call(self, inputs, *, mask=None, use_causal_mask=False, positions=None, training=None):
+    def call(
+        self,
+        inputs,
+        *,
+        mask=None,
+        inputs_mask=None,
+        use_causal_mask=False,
+        positions=None,
+        training=None,
+    ):
         self._check_inputs("inputs", inputs, self._width)
         self._check_positions(positions)
+        mask = inputs_mask if mask is None else mask
         if mask is not None:
             mask = check_key_mask(mask, (inputs.shape[0], None, None, inputs.shape[1]))
         query, key, value = self._project_features(inputs, positions)

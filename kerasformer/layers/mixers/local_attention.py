@@ -13,6 +13,9 @@ from kerasformer.layers.mixers.neighbourhoods import (
 from kerasformer.layers.mixers.patterns import PatternAttention, check_grid_length
 from kerasformer.layers.sizes import pair
 
+# Tokens of a prompt that `step` reads at once.
+PART = 256
+
 
 @keras.saving.register_keras_serializable(package="kerasformer")
 class LocalAttention(PatternAttention):
@@ -48,6 +51,9 @@ class LocalAttention(PatternAttention):
 
     Masking: the mask hides keys, never queries, and is kept. A query that may look at no key gets
     zeros before the output projection.
+
+    Decoding: the cache is a ring of the keys that the next token may look at. Each row's tokens
+    must come in order, and prompts must be of one length.
 
     In two dimensions the published code generates the blocks one after the other. Here later means
     later in the sequence, which is read row by row, so that training, cached steps and every other
@@ -151,17 +157,19 @@ class LocalAttention(PatternAttention):
         """Attends from the next tokens of each row to themselves and what they see before them.
 
         Args:
-            inputs: float tensor `(R, T, input_dim)`.
+            inputs: float tensor `(R, T, input_dim)`, all of them real: prompts must be of one
+                length, because padding would take the places of older keys in the ring.
             cache: tuple of keys and values, as `init_cache` made it.
             positions: int tensor `(R,)`, where each row's first token goes.
 
         Returns:
             Tuple of the outputs `(R, T, hidden_dim)` and the cache with the tokens written to it.
         """
-        length, ring, outputs = inputs.shape[1], self._ring, []
-        # A long prompt is read in parts, so that its cost grows with its length alone.
-        for start in range(0, length or 1, ring):
-            part = inputs[:, start : start + ring] if length else inputs
+        length, size, outputs = inputs.shape[1], max(self._ring, PART), []
+        # A long prompt is read in parts, so that time and memory grow as its length and not as its
+        # square. One of unknown length is read at once.
+        for start in range(0, length or 1, size):
+            part = inputs[:, start : start + size] if length else inputs
             output, cache = self._step(part, cache, ops.cast(positions, "int32")[:, None] + start)
             outputs.append(output)
         return ops.concatenate(outputs, axis=1), cache

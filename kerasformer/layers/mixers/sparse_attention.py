@@ -168,13 +168,14 @@ class SparseAttention(PatternAttention):
             "summary_turns": self.summary_turns,
         }
         if self.heads != "split":
-            return factorised_attention(query, key, value, key_mask, part=self.heads, **options)
+            options |= {"near": self.heads in ("merged", "local"), "far": self.heads != "local"}
+            return factorised_attention(query, key, value, key_mask, **options)
         copies = self.num_heads // self._groups
         key, value = (ops.repeat(x, copies, axis=1) for x in (key, value))
         halves = zip(*(ops.split(x, 2, axis=1) for x in (query, key, value)), strict=True)
         outputs = [
-            factorised_attention(*half, key_mask, part=part, **options)
-            for half, part in zip(halves, ("local", FAR[self.pattern]), strict=True)
+            factorised_attention(*half, key_mask, near=is_near, far=not is_near, **options)
+            for half, is_near in zip(halves, (True, False), strict=True)
         ]
         return ops.concatenate(outputs, axis=1)
 
@@ -230,7 +231,8 @@ def factorised_attention(
     real,
     block_size,
     pattern="strided",
-    part="merged",
+    near=True,
+    far=True,
     num_summaries=1,
     summary_turns=1,
     is_causal=False,
@@ -245,7 +247,8 @@ def factorised_attention(
         real: boolean tensor `(B, T)`, the keys to look at.
         block_size: int. The stride, or the length of a block, `L`.
         pattern: str. `"strided"` or `"fixed"`.
-        part: str. `"local"`, `"merged"`, or any other name for the far keys.
+        near: bool. Whether to look at near keys.
+        far: bool. Whether to look at far keys; one of the two at least, both in one softmax.
         num_summaries: int. Far keys of each block, for the fixed pattern.
         summary_turns: int. Among how many groups of far keys the heads take turns, likewise.
         is_causal: bool. Whether a query may not look at later keys.
@@ -253,6 +256,9 @@ def factorised_attention(
 
     Returns:
         Float tensor `(B, N, T, K)`.
+
+    Raises:
+        ValueError: when neither near nor far keys are to be looked at.
 
     Example:
 
@@ -263,14 +269,16 @@ def factorised_attention(
     References:
         - [Child et al., 2019](https://arxiv.org/abs/1904.10509), section 4.3
     """
+    if not (near or far):
+        raise ValueError(f"Expected near or far keys to look at, received {near=} and {far=}.")
     batch, _, length, _ = ops.shape(query)
-    if part in ("local", "merged"):
+    is_merged = near and far
+    if near:
         near = _near_part(query, key, value, real, block_size, pattern, is_causal)
-    if part == "local":
+    if not far:
         outputs, _ = attend(*near[:3], mask=near[3], dropout=dropout)
         return join_blocks(outputs, batch, (1, length), (1, block_size))
     far = [cut_blocks(x, (1, length), (1, block_size)) for x in (query, key, value, _bits(real))]
-    is_merged = part == "merged"
     if pattern == "strided":
         forth = back = functools.partial(_swap, batch=batch)
         far = _strided_part(*map(forth, far), is_causal, is_merged)

@@ -1,5 +1,7 @@
 """Additive and multiplicative attention against their formulas, key by key."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -123,5 +125,19 @@ class ErrorTest:
         with pytest.raises(ValueError, match="hidden_dim=0"):
             AdditiveAttention(0)
         layer, context = made("additive")
+        for inputs, other, shape in (
+            (INPUTS[..., :5], context, "(2, 3, 5)"),
+            (INPUTS, context[..., :5], "(2, 5, 5)"),
+            (INPUTS, context[:1], "(1, 5, 11)"),
+            (INPUTS[:1, 0], context, "(1, 1, 7)"),
+        ):
+            with pytest.raises(ValueError, match=r"a context \(B, S, 11\).*" + re.escape(shape)):
+                layer(inputs, other)
+        for use in (
+            lambda x: x.project_context(context),
+            lambda x: x.attend(INPUTS, context, context),
+        ):
+            with pytest.raises(ValueError, match="before its attend .*received built=False"):
+                use(LAYERS["additive"]())
         with pytest.raises(ValueError, match=r"mask of shape \(B, S\) .*shape=\(2, 3\)"):
             layer(INPUTS, context, context_mask=ops.ones((B, T), dtype="bool"))

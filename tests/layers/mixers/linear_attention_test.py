@@ -1,5 +1,6 @@
 """Linear attention: its features, what it converges to, and its sums in chunks and steps."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -143,13 +144,19 @@ class ChunkTest:
         np.testing.assert_allclose(ops.concatenate(outputs, axis=2), expected, atol=1e-5)
         assert not np.any(expected[1, :, 0])
 
+    @every_option
+    @pytest.mark.parametrize("is_causal", [False, True])
+    def test_no_tokens_give_no_outputs(self, options, is_causal):
+        outputs = make_layer(**options)(sequence(0), use_causal_mask=is_causal)
+        assert outputs.shape == (BATCH, 0, HIDDEN)
+
     @needs_tensorflow
     @pytest.mark.parametrize("options", [{}, {"use_causal_mask": True}])
     def test_compiled_with_an_open_length_it_computes_the_same(self, options):
         layer = make_layer()
         spec = tf.TensorSpec((None, None, HIDDEN), tf.float32)
         compiled = tf.function(lambda x: layer(x, **options), input_signature=[spec])
-        for length in (1, 64, 131):
+        for length in (0, 1, 64, 131):
             x = sequence(length)
             np.testing.assert_allclose(compiled(x), layer(x, **options), atol=1e-5)
 
@@ -162,6 +169,16 @@ class MaskTest:
         before, after = (np.array(layer(x, use_causal_mask=True)) for x in (sequence(131), changed))
         np.testing.assert_array_equal(after[:, :67], before[:, :67])
         assert np.all(np.any(after[:, 67:] != before[:, 67:], axis=-1))
+
+    def test_the_mask_of_keras_arrives_beside_positions_too(self):
+        layer, mask = make_layer(use_rotary=True), np.arange(LENGTH) != [[2], [4]]
+        hidden = keras.layers.Masking()(ops.array(sequence() * mask[..., None]))
+        positions = ops.arange(LENGTH)[None] + ops.zeros((BATCH, 1), "int32")
+        expected = layer(sequence(), mask=mask)
+        found = layer(hidden, positions=positions)
+        np.testing.assert_allclose(
+            np.array(found)[mask], np.array(expected)[mask], rtol=1e-4, atol=1e-5
+        )
 
     @every_option
     @pytest.mark.parametrize("is_causal", [False, True])
@@ -238,6 +255,32 @@ class ArgumentsTest:
 
 
 class LongTest:
+    @pytest.mark.parametrize("is_causal", [False, True])
+    def test_keys_four_times_as_long_as_usual_still_decide_and_learn(self, is_causal):
+        attend = causal_linear_attention if is_causal else linear_attention
+        features = orthogonal_features(266, 64, seed=1)
+        query, value = heads(1, 1, 8, 64), heads(1, 1, 8, 2, seed=5)
+        key, mapped = keras.Variable(4 * heads(1, 1, 8, 64, seed=4)), []
+
+        def weights():
+            mapped[:] = [
+                softmax_features(ops.convert_to_tensor(x), features, is_query)
+                for x, is_query in ((query, True), (key, False))
+            ]
+            outputs = attend(*mapped, ops.convert_to_tensor(value))
+            return ops.sum(ops.square(outputs[0] if is_causal else outputs))
+
+        found = ops.convert_to_numpy(gradients(weights, [key])[0])
+        exact = [ops.convert_to_numpy(x).astype("float64") for x in mapped]
+        products = exact[0] @ exact[1].swapaxes(2, 3)
+        products = np.tril(products) if is_causal else products
+        shares = products / products.sum(axis=-1, keepdims=True)
+        outputs = attend(*map(ops.convert_to_tensor, (*mapped, value)))
+        outputs = outputs[0] if is_causal else outputs
+        np.testing.assert_allclose(outputs, shares @ value, rtol=1e-3, atol=1e-4)
+        assert shares[0, 0, -1].max() > 0.5
+        assert np.isfinite(found).all() and np.abs(found).max() > 1e-2
+
     def test_large_keys_and_queries_stay_finite(self):
         layer = LinearAttention(64, 1, seed=1)
         layer.build((None, None, 64))

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from kerasformer.layers.mixers.attention import MultiHeadAttention
-from kerasformer.layers.mixers.local_attention import LocalAttention
+from kerasformer.layers.mixers.local_attention import PART, LocalAttention
 from tests.backend import gradients
 
 BATCH, HIDDEN, HEADS = 2, 12, 6
@@ -146,6 +146,10 @@ class StepTest:
         assert_steps_equal_the_causal_pass(layer, 12, parts=(1, 11))
         ring = 2 * 3 if "grid_size" not in arguments else 3 * 4
         assert layer.init_cache(2, 100)[0].shape[2] == layer.init_cache(2, 0)[0].shape[2] == ring
+
+    def test_a_long_prompt_is_read_in_parts(self):
+        layer, part = LocalAttention(HIDDEN, HEADS, 3), PART + 5
+        assert_steps_equal_the_causal_pass(layer, 2 * part, parts=[part])
 
 
 class ErrorTest:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasformer.layers.mixers.sparse_attention import SparseAttention
+from kerasformer.layers.mixers.sparse_attention import SparseAttention, factorised_attention
 from tests.layers.mixers.local_attention_test import (
     GROUPED,
     HEADS,
@@ -84,3 +84,8 @@ class ErrorTest:
     def test_what_contradicts_itself_is_named(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             SparseAttention(**{"hidden_dim": 6, "num_heads": 3, "block_size": 4, **arguments})
+
+    def test_no_keys_at_all_are_refused(self):
+        x, real = np.ones((1, 2, 5, 4), "float32"), np.ones((1, 5), bool)
+        with pytest.raises(ValueError, match="received near=False and far=False"):
+            factorised_attention(x, x, x, real, BLOCK, near=False, far=False)
