@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasformer.layers import FeedForwardMixing, TokenMixing
-from kerasformer.models import MLPMixer
+from kerasformer.models import GMLP, MLPMixer
 from tests.peers import samples
 
 # Of timm; H/14 as the paper says, in millions.
@@ -92,9 +92,9 @@ class VariantTest:
         assert mixer.network.intermediate_dim == 4 * (1 + 2 * 2)
         assert (model.pool, model.positions) == ("class", "learned")
 
-    def test_an_image_of_another_size_is_refused_in_one_sentence(self):
-        model = MLPMixer.from_variant("Lite-4/4", 16, 3, num_layers=1)
-        model(np.zeros((1, 16, 16, 3)))
+    @pytest.mark.parametrize("family", [MLPMixer, GMLP])
+    def test_an_image_of_another_size_is_refused_in_one_sentence_at_first_too(self, family):
+        model = family.from_variant("Lite-4/4", 16, 3, num_layers=1)
         with pytest.raises(
             ValueError, match="Expected inputs of length 16, .*received shape=.1, 25"
         ):
