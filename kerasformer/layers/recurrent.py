@@ -113,7 +113,7 @@ class RecurrentEncoder(_Recurrent):
                     cell.build((None, width))
             width = self._annotation_dim
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs, *, mask=None, training=None):
         x, last_states = inputs, []
         mask = ops.ones_like(x[..., 0], dtype="bool") if mask is None else mask
         is_real = ops.cast(mask, self.compute_dtype)[..., None]
@@ -244,7 +244,7 @@ class RecurrentDecoder(_Recurrent):
             dense.build((None, self.hidden_dim))
 
     def call(
-        self, inputs, encoded, context_mask=None, training=None, return_attention_scores=False
+        self, inputs, encoded, *, context_mask=None, training=None, return_attention_scores=False
     ):
         source = (self._keys(encoded[0]), encoded[0], context_mask)
         state = self._first_state(encoded[1:])

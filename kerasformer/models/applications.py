@@ -10,6 +10,7 @@ import keras
 from kerasformer.models.trunks import TrunkClassifier
 from kerasformer.models.vit_variants import published
 
+WIDTH = re.compile(r"(?<!\d)\d[._]\d+(?!\d)")
 NOT_TOP = re.compile(r"(weights|notop|\d*tf|\d+float).*notop|notop")
 
 
@@ -133,6 +134,8 @@ def find_weights(variant, paths):
     """
     plain = variant.lower()
     for path in paths:
+        if not {*WIDTH.findall(path.stem)} <= {"1.0", "1_0"}:  # a wider or narrower network
+            continue
         name = re.sub("[^a-z0-9]", "", path.stem.lower()).removeprefix("weights")
         if name.startswith(plain) and NOT_TOP.match(name.removeprefix(plain)):
             return path

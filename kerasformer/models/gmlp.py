@@ -19,8 +19,8 @@ class GMLP:
     """Makes gMLPs: `VisionTransformer` with the mixer `SpatialGating` and no feed-forward layers.
 
     There is no class token and there are no positions, because each position has weights of its
-    own; the head reads the mean of all positions. Images of another size than `image_size` are
-    refused for the same reason.
+    own; the head reads the mean of all positions. Images with another number of patches than those
+    of `image_size` are refused for the same reason.
 
     Example:
 

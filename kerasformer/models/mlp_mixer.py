@@ -2,7 +2,7 @@
 
 from kerasformer.layers.mixers.token_mixing import FeedForwardMixing, TokenMixing
 from kerasformer.models.vit import VisionTransformer
-from kerasformer.models.vit_variants import variant_arguments
+from kerasformer.models.vit_variants import published, variant_arguments
 
 
 def _sizes(num_layers, hidden_dim, intermediate_dim, **others):
@@ -41,8 +41,8 @@ class MLPMixer:
     """Makes MLP-Mixers and their kin: `VisionTransformer` with a mixer that is an MLP.
 
     There is no class token and there are no positions, because each position has weights of its
-    own; the head reads the mean of all positions. Images of another size than `image_size` are
-    refused for the same reason. The mixer is `TokenMixing`; that of a ResMLP is
+    own; the head reads the mean of all positions. Images with another number of patches than those
+    of `image_size` are refused for the same reason. The mixer is `TokenMixing`; that of a ResMLP is
     `FeedForwardMixing(ratio=None)`, with LayerScale, and a scale and a shift as normalisation; that
     of `"FF-B/16"` is `FeedForwardMixing`, with a class token and learned positions.
 
@@ -78,22 +78,30 @@ class MLPMixer:
             variant: str. A key of `VARIANTS`: a size and a patch, such as `"B/16"`.
             image_size: int or pair of ints `(height, width)`.
             num_classes: int or `None`. Number of classes; `None` or 0 for features.
-            **overrides: any argument of `VisionTransformer`, and `token_dim`, the inner size of
-                `TokenMixing`, which is half of `hidden_dim` otherwise. `dropout` is that inside of
-                the mixer too.
+            **overrides: any argument of `VisionTransformer`; `token_dim`, the inner size of
+                `TokenMixing`, which is half of `hidden_dim` otherwise; or `ratio`, that of
+                `FeedForwardMixing`. `dropout` and `activation` are those inside of the mixer too.
 
         Returns:
             A `VisionTransformer`.
 
         Raises:
-            ValueError: for an unknown variant.
+            ValueError: for an unknown variant, or `token_dim` or `ratio` where the variant has the
+                other mixer.
         """
+        unused = "token_dim" if "ratio" in published(cls.VARIANTS, variant) else "ratio"
+        if unused in overrides:
+            raise ValueError(
+                f"Expected no {unused}, which the mixer of variant={variant!r} has no use for, "
+                f"received {unused}={overrides[unused]!r}."
+            )
         arguments = variant_arguments(cls.VARIANTS, variant, overrides)
         token_dim = arguments.pop("token_dim", None) or arguments["hidden_dim"] // 2
         dropout = arguments.get("dropout", 0.0)
+        inner = {"activation": arguments.get("activation", "gelu"), "dropout": dropout}
         if "ratio" in arguments:
-            mixer = FeedForwardMixing(arguments.pop("ratio"), dropout=dropout)
+            mixer = FeedForwardMixing(arguments.pop("ratio"), **inner)
         else:
-            mixer = TokenMixing(token_dim, dropout=dropout)
+            mixer = TokenMixing(token_dim, **inner)
         arguments = {"activation_dropout": dropout, "mixer": mixer, **arguments}
         return VisionTransformer(image_size, num_classes=num_classes, **arguments)

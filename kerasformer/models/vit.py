@@ -291,7 +291,8 @@ class VisionTransformer(Composite, keras.Model):
 
     def build(self, inputs_shape=None):
         image_shape = inputs_shape or (None, *pair("image_size", self.image_size), 3)
-        sequence_shape = self._sequence_shape(image_shape)
+        # Of `image_size`, and not of the first call: a mixer may have weights for each position.
+        sequence_shape = self._sequence_shape((image_shape[0], None, None))
         vector_shape = (None, self.pooling.compute_output_shape(sequence_shape)[-1])
         parts = [(self._stem(), image_shape)]
         for part in (self.prefix_tokens, self.grid_positions, self.encoder, self.pooling):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasformer.layers import FeedForwardMixing, TokenMixing
-from kerasformer.models import MLPMixer
+from kerasformer.models import GMLP, MLPMixer
 from tests.peers import samples
 
 # Of timm; H/14 as the paper says, in millions.
@@ -69,11 +69,20 @@ class PublishedTest:
 
 class VariantTest:
     def test_overrides_reach_the_mixer(self):
-        model = MLPMixer.from_variant("S/16", 32, hidden_dim=24, num_layers=1, dropout=0.1)
+        options = {"num_layers": 1, "dropout": 0.1, "activation": "relu"}
+        model = MLPMixer.from_variant("S/16", 32, hidden_dim=24, **options)
         mixer = model.encoder.blocks[0].self_attention.sublayer
         assert isinstance(mixer, TokenMixing)
-        assert (mixer.intermediate_dim, mixer.dropout) == (12, 0.1)
+        assert (mixer.intermediate_dim, mixer.dropout, mixer.activation) == (12, 0.1, "relu")
         assert not model.has_attention_scores
+
+    @pytest.mark.parametrize(
+        ("variant", "name"),
+        [("ResMLP-12/16", "token_dim"), ("FF-Ti/16", "token_dim"), ("S/16", "ratio")],
+    )
+    def test_an_override_that_the_mixer_cannot_use_is_refused(self, variant, name):
+        with pytest.raises(ValueError, match=f"variant='{variant}' has no .*received {name}=2"):
+            MLPMixer.from_variant(variant, 32, **{name: 2})
 
     def test_a_stack_of_feed_forward_layers_keeps_class_token_and_positions(self):
         model = MLPMixer.from_variant("FF-Ti/16", 32, num_layers=1)
@@ -83,9 +92,9 @@ class VariantTest:
         assert mixer.network.intermediate_dim == 4 * (1 + 2 * 2)
         assert (model.pool, model.positions) == ("class", "learned")
 
-    def test_an_image_of_another_size_is_refused_in_one_sentence(self):
-        model = MLPMixer.from_variant("Lite-4/4", 16, 3, num_layers=1)
-        model(np.zeros((1, 16, 16, 3)))
+    @pytest.mark.parametrize("family", [MLPMixer, GMLP])
+    def test_an_image_of_another_size_is_refused_in_one_sentence_at_first_too(self, family):
+        model = family.from_variant("Lite-4/4", 16, 3, num_layers=1)
         with pytest.raises(
             ValueError, match="Expected inputs of length 16, .*received shape=.1, 25"
         ):

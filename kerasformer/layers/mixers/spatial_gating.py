@@ -45,8 +45,8 @@ class SpatialGating(Composite):
     the mask is kept.
 
     Raises:
-        ValueError: when the length is unknown or another than that of the first call, or
-            `intermediate_dim` is odd.
+        ValueError: when the length is unknown or another than that of the first call, for a
+            mask of another shape, or when `intermediate_dim` is odd.
 
     Example:
 
@@ -101,7 +101,7 @@ class SpatialGating(Composite):
         self.output_dense = self._dense(inputs_shape[-1], "output_dense")
         self.output_dense.build((*inputs_shape[:-1], half))
 
-    def call(self, inputs, mask=None, use_causal_mask=False):
+    def call(self, inputs, *, mask=None, use_causal_mask=False):
         check_length(self, inputs)
         kept, gate = ops.split(self.activation_function(self.inner_dense(inputs)), 2, axis=-1)
         gate = hide(self.norm(gate), mask)

@@ -10,6 +10,7 @@ from kerasformer.layers.activations import serialize_activation
 from kerasformer.layers.children import Composite
 from kerasformer.layers.feed_forward import FeedForward
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
+from kerasformer.layers.masks import check_key_mask
 from kerasformer.layers.sizes import check_sizes
 
 
@@ -57,7 +58,7 @@ class _OverPositions(Composite):
             self.network = FeedForward(length, size, name="network", **options)
         self.network.build((batch, width, length))
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs, *, mask=None):
         check_length(self, inputs)
         x = hide(inputs, mask)
         x = self.network(ops.transpose(x, (0, 2, 1)))
@@ -107,7 +108,8 @@ class TokenMixing(_OverPositions):
     all positions; blocks refuse both in one sentence.
 
     Raises:
-        ValueError: when the length is unknown or another than that of the first call.
+        ValueError: when the length is unknown or another than that of the first call, or for a mask
+            of another shape.
 
     Example:
 
@@ -152,7 +154,8 @@ class FeedForwardMixing(_OverPositions):
     Masking: as in `TokenMixing`.
 
     Raises:
-        ValueError: when the length is unknown or another than that of the first call.
+        ValueError: when the length is unknown or another than that of the first call, or for a mask
+            of another shape.
 
     Example:
 
@@ -238,6 +241,9 @@ def hide(inputs, mask):
     Returns:
         Float tensor like `inputs`.
 
+    Raises:
+        ValueError: when the mask is not boolean or has another shape.
+
     Example:
 
     >>> hide(ops.ones((1, 2, 1)), [[True, False]])[0, :, 0].numpy().tolist()
@@ -245,4 +251,5 @@ def hide(inputs, mask):
     """
     if mask is None:
         return inputs
-    return ops.where(ops.convert_to_tensor(mask)[:, :, None], inputs, ops.zeros_like(inputs))
+    mask = check_key_mask(mask, (inputs.shape[0], None, None, inputs.shape[1]))
+    return ops.where(mask[:, :, None], inputs, ops.zeros_like(inputs))

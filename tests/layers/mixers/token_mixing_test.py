@@ -82,6 +82,14 @@ class MaskTest:
         with pytest.raises(ValueError, match=f"takes use_causal_mask, .*{type(mixer).__name__}"):
             block(INPUTS, use_causal_mask=True)
 
+    @pytest.mark.parametrize("layer", [TokenMixing(7), FeedForwardMixing(), SpatialGating(14)])
+    def test_a_mask_that_does_not_fit_is_refused_without_a_block_too(self, layer):
+        for shape in ((1, T + 2), (B, 1), (1, T)):
+            with pytest.raises(ValueError, match=f"B=2 and S=5, received shape=.{shape[0]}, "):
+                layer(INPUTS, mask=np.ones(shape, "bool"))
+        with pytest.raises(ValueError, match="float"):
+            layer(INPUTS, mask=np.ones((B, T), "float32"))
+
 
 class RefusalTest:
     @pytest.mark.parametrize("layer", [TokenMixing(7), FeedForwardMixing(), SpatialGating(14)])
