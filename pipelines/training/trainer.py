@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from pipelines.distribution.workers import Workers
 from pipelines.runs.weights import assign, model_variables
+from pipelines.training.batch_statistics import moving_averages
 from pipelines.training.loss_scale import LossScale
 from pipelines.training.optimizers import AdamW
 from pipelines.training.settings import SCHEDULES
@@ -76,6 +77,7 @@ class Trainer:
         if config.train.ema:
             self.ema = [tf.Variable(v.value, trainable=False) for v in model.trainable_variables]
         self.loss_scale = LossScale() if config.train.precision == "mixed_float16" else None
+        self._moving = moving_averages(model)
         self._gradients = (
             tf.function(self._replica_gradients, jit_compile=True)
             if config.train.jit_compile
@@ -104,6 +106,7 @@ class Trainer:
             if is_finite and not is_asked_to_end:
                 batch, seconds = self._read(iterator, loss)
                 waited += seconds
+                moving = self._keep_moving()
                 sums = self.strategy.run(self._gradients, (batch,))
                 if self.config.train.accumulate > 1:  # Or the graph would hold the model twice.
                     for _ in tf.range(self.config.train.accumulate - 1):
@@ -111,9 +114,25 @@ class Trainer:
                         waited += seconds
                         sums = self.strategy.run(self._add_gradients, (sums, batch))
                 step_loss, step_items, norm = self._step(*self._over_replicas(sums))
+                self._restore_moving(moving, ~tf.math.is_finite(norm))
                 loss, items, done = loss + step_loss, items + step_items, done + 1
                 is_finite = tf.math.is_finite(loss)
         return Steps(done, loss, items, norm, waited, is_asked_to_end)
+
+    def _keep_moving(self):
+        """Reads each replica's moving averages of batch normalisation, which the loss changes."""
+        if not self._moving:
+            return []
+        return self.strategy.run(lambda: [tf.identity(x.value) for x in self._moving])
+
+    def _restore_moving(self, values, is_broken):
+        def restore(values):
+            for variable, value in zip(self._moving, values, strict=True):
+                variable.assign(value)
+
+        if self._moving:
+            if is_broken:  # A tensor, unlike the list.
+                self.strategy.run(restore, (values,))
 
     def _read(self, iterator, after):
         """Reads a batch; returns it and the seconds that this took."""
