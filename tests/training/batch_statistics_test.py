@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 from kerasformer.models import ConvMixer
+from pipelines.runs.checkpoints import Checkpoints
+from pipelines.runs.weights import model_variables
 from pipelines.tasks import classification
 from pipelines.training.batch_statistics import moving_averages, synchronize
 from pipelines.training.trainer import Trainer
@@ -62,7 +64,7 @@ class SynchronizeTest:
 
 @pytest.mark.integration
 class MovingAveragesTest:
-    @pytest.mark.parametrize("make_strategy", [lambda: ONE_DEVICE, two_replicas])
+    @pytest.mark.parametrize("make_strategy", [lambda: ONE_DEVICE, two_replicas], ids=["one", "two"])
     def test_a_step_that_is_not_finite_leaves_them_as_they_were(self, make_strategy):
         trainer = make_trainer(make_strategy(), synchronize)
         images = BATCH["images"].copy()
@@ -77,3 +79,32 @@ class MovingAveragesTest:
             np.testing.assert_array_equal(array, before[name], err_msg=name)
         np.testing.assert_equal(copies_of(trainer), copies)
         assert copies and all(np.isfinite(x).all() for of_one in copies for x in of_one)
+
+    def test_they_are_averaged_as_the_weights_are(self):
+        trainer, seen = make_trainer(two_replicas(), synchronize, ema=0.7), []
+        batches = iter(tf.data.Dataset.from_tensors(BATCH).repeat())
+        for _ in range(2):
+            trainer.steps(batches, tf.constant(1))
+            seen.append(copies_of(trainer))
+        with trainer.averaged_weights():
+            found = copies_of(trainer)
+        for copies, first, second in zip(found, *seen, strict=True):
+            expected = (0.7 * np.array(first) + second) / 1.7
+            np.testing.assert_allclose(copies, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_equal(copies_of(trainer), seen[1])
+
+    def test_a_checkpoint_without_their_averages_has_them_instead(self, tmp_path):
+        trainer, checkpoints = make_trainer(ONE_DEVICE, ema=0.7), Checkpoints(tmp_path, keep=2)
+        today = trainer.arrays()
+        moving = [x.path for x in moving_averages(trainer.model)]
+        names = [name for name, x in model_variables(trainer.model).items() if x.path in moving]
+        assert names and all(f"ema/{name}" in today for name in names)
+        yesterday = {name: x for name, x in today.items() if name[4:] not in names}
+        for name in names:
+            yesterday[name] = yesterday[name] + 3
+        trainer.restore(yesterday)
+        for name in names:
+            np.testing.assert_array_equal(trainer.arrays()[f"ema/{name}"], yesterday[name])
+        for step, arrays in enumerate((yesterday, today)):
+            checkpoints.save(step, arrays, {})
+        assert checkpoints.average(2)[0].keys() == {n for n in yesterday if n[:4] != "opti"}
