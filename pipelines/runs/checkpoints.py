@@ -137,7 +137,6 @@ class Checkpoints:
         if not paths:
             raise ValueError(f"There is no checkpoint in {self.folder}; train first.")
         sums: dict[str, np.ndarray] = {}
-        dtypes: dict[str, np.dtype] = {}
         for path in paths:
             try:
                 arrays, state = self.load(path)
@@ -145,13 +144,17 @@ class Checkpoints:
                 if path.exists():
                     raise
                 return self.average(last)  # The run trains, and has replaced it meanwhile.
-            if dtypes and dtypes.keys() != set(filter(_is_averaged, arrays)):
+            new = {name: array for name, array in arrays.items() if _is_averaged(name)}
+            old = sums or new
+            if any(name.startswith("model/") for name in old.keys() ^ new.keys()):
                 raise ValueError(f"Checkpoint {path} holds other arrays than those before it.")
-            for name, array in arrays.items():
-                if _is_averaged(name):
-                    dtypes[name] = array.dtype
-                    sums[name] = sums.get(name, 0.0) + array.astype(np.float64)
-        averages = {name: (x / len(paths)).astype(dtypes[name]) for name, x in sums.items()}
+            # One of an earlier version may lack some moving averages, which are left out then.
+            sums = {
+                name: sums.get(name, 0.0) + array.astype(np.float64)
+                for name, array in new.items()
+                if name in old
+            }
+        averages = {name: (x / len(paths)).astype(arrays[name].dtype) for name, x in sums.items()}
         return averages, state
 
 

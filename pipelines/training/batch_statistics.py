@@ -1,4 +1,4 @@
-"""Batch normalisation on several replicas: statistics of the whole batch, the same on each."""
+"""Batch normalisation: its moving averages, and statistics of the whole batch on each replica."""
 
 import keras
 
@@ -18,3 +18,19 @@ def synchronize(model: keras.Model) -> None:
     for layer in layers_inside(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+
+
+def moving_averages(model: keras.Model) -> list:
+    """Lists the moving averages of the batch normalisations of a model.
+
+    Args:
+        model: a built Keras model.
+
+    Returns:
+        List of Keras variables, in the order of `model.variables`.
+    """
+    return [
+        variable
+        for variable in model.non_trainable_variables
+        if variable.name in ("moving_mean", "moving_variance")
+    ]

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from pipelines.distribution.workers import Workers
 from pipelines.runs.weights import assign, model_variables
+from pipelines.training.batch_statistics import moving_averages
 from pipelines.training.loss_scale import LossScale
 from pipelines.training.optimizers import AdamW
 from pipelines.training.settings import SCHEDULES
@@ -72,9 +73,12 @@ class Trainer:
                 for key in ("weight_decay", "layer_decay", "beta_1", "beta_2", "epsilon")
             },
         )
+        self._moving = moving_averages(model)
+        # With the weights, because the means and variances of the last ones would not fit.
+        self._averaged = [*model.trainable_variables, *self._moving]
         self.ema = None
         if config.train.ema:
-            self.ema = [tf.Variable(v.value, trainable=False) for v in model.trainable_variables]
+            self.ema = [tf.Variable(v.value, trainable=False) for v in self._averaged]
         self.loss_scale = LossScale() if config.train.precision == "mixed_float16" else None
         self._gradients = (
             tf.function(self._replica_gradients, jit_compile=True)
@@ -104,6 +108,7 @@ class Trainer:
             if is_finite and not is_asked_to_end:
                 batch, seconds = self._read(iterator, loss)
                 waited += seconds
+                moving = self._keep_moving()
                 sums = self.strategy.run(self._gradients, (batch,))
                 if self.config.train.accumulate > 1:  # Or the graph would hold the model twice.
                     for _ in tf.range(self.config.train.accumulate - 1):
@@ -111,9 +116,25 @@ class Trainer:
                         waited += seconds
                         sums = self.strategy.run(self._add_gradients, (sums, batch))
                 step_loss, step_items, norm = self._step(*self._over_replicas(sums))
+                self._restore_moving(moving, ~tf.math.is_finite(norm))
                 loss, items, done = loss + step_loss, items + step_items, done + 1
                 is_finite = tf.math.is_finite(loss)
         return Steps(done, loss, items, norm, waited, is_asked_to_end)
+
+    def _keep_moving(self):
+        """Reads each replica's moving averages of batch normalisation, which the loss changes."""
+        if not self._moving:
+            return []
+        return self.strategy.run(lambda: [tf.identity(x.value) for x in self._moving])
+
+    def _restore_moving(self, values, is_broken):
+        def restore(values):
+            for variable, value in zip(self._moving, values, strict=True):
+                variable.assign(value)
+
+        if self._moving:
+            if is_broken:  # A tensor, unlike the list.
+                self.strategy.run(restore, (values,))
 
     def _read(self, iterator, after):
         """Reads a batch; returns it and the seconds that this took."""
@@ -158,7 +179,7 @@ class Trainer:
             # the weights of the average is 1 - ema^t after t steps.
             momentum, taken = self.config.train.ema, tf.cast(self.optimizer.iterations, tf.float32)
             rate = (1.0 - momentum) / -tf.math.expm1(taken * math.log(momentum))
-            for average, variable in zip(self.ema, self.model.trainable_variables, strict=True):
+            for average, variable in zip(self.ema, self._averaged, strict=True):
                 average.assign_add(rate * (variable.value - average))
         self.task.after_step(self.model, self.config)
 
@@ -214,13 +235,13 @@ class Trainer:
         if self.ema is None:
             yield
             return
-        trained = [variable.numpy() for variable in self.model.trainable_variables]
-        for variable, average in zip(self.model.trainable_variables, self.ema, strict=True):
+        trained = [variable.numpy() for variable in self._averaged]
+        for variable, average in zip(self._averaged, self.ema, strict=True):
             variable.assign(average.numpy())
         try:
             yield
         finally:
-            for variable, value in zip(self.model.trainable_variables, trained, strict=True):
+            for variable, value in zip(self._averaged, trained, strict=True):
                 variable.assign(value)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -229,7 +250,9 @@ class Trainer:
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Sets all state from the arrays of a checkpoint."""
-        assign(self._variables(), arrays)
+        # Checkpoints of earlier versions have no `ema/` of what batch normalisation counts.
+        own = {f"ema/{name}": arrays[name] for name in self._names(self._moving) if name in arrays}
+        assign(self._variables(), {**own, **arrays})
         self._spread_random_states()
 
     def from_chief(self) -> None:
@@ -251,14 +274,16 @@ class Trainer:
                 for replica, part in enumerate(parts, first):
                     part.assign(part + tf.constant([replica * SEED_STEP, 0], part.dtype))
 
+    def _names(self, variables):
+        names = {id(variable): name for name, variable in model_variables(self.model).items()}
+        return [names[id(variable)] for variable in variables]
+
     def _variables(self):
-        names = model_variables(self.model)
-        trained = [name for name, variable in names.items() if variable.trainable]
-        averages = zip(trained, self.ema, strict=True) if self.ema else ()
+        averages = zip(self._names(self._averaged), self.ema, strict=True) if self.ema else ()
         # Without a constant learning rate, because that is in the config.
         optimized = [v for v in self.optimizer.variables if v.name != "learning_rate"]
         return {
-            **names,
+            **model_variables(self.model),
             **{f"optimizer/{i:04d}": v for i, v in enumerate(optimized)},
             **{f"ema/{name}": average for name, average in averages},
             **({} if self.loss_scale is None else self.loss_scale.variables()),
