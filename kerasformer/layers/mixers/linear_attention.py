@@ -88,9 +88,9 @@ def softmax_features(x, features, is_query):
     exponents = ops.matmul(x, ops.transpose(features))
     exponents = exponents - ops.sum(ops.square(x), axis=-1, keepdims=True) / 2.0
     if is_query:
-        # With a start, because Keras refuses the maximum of no tokens without one.
-        largest = ops.max(exponents, axis=-1, keepdims=True, initial=-1e38)
-        return ops.exp(exponents - ops.stop_gradient(largest))
+        if 0 in exponents.shape:  # Keras refuses the maximum of no tokens.
+            return exponents
+        return ops.exp(exponents - ops.stop_gradient(ops.max(exponents, axis=-1, keepdims=True)))
     return ops.exp(ops.minimum(exponents, LARGEST_EXPONENT)) + SOFTMAX_EPSILON
 
 
