@@ -10,7 +10,7 @@ def check_sizes(**sizes):
         **sizes: int or `None`, which is a size that was left out, by the name of the argument.
 
     Raises:
-        ValueError: naming the first that is none.
+        ValueError: naming the first that is no integer or below 1.
 
     Example:
 

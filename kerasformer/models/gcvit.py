@@ -87,7 +87,7 @@ class GCViT(Composite, keras.Model):
     Masking: produces no mask; every position is real.
 
     Raises:
-        ValueError: when sizes are none, windows do not divide their grids, or for an unknown
+        ValueError: when a size is below 1, windows do not divide their grids, or for an unknown
             variant.
 
     Example:
