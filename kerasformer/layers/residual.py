@@ -1,5 +1,7 @@
 """The residual connection, written once: normalisation, sublayer, scale, dropout, addition."""
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -15,7 +17,7 @@ class Affine(keras.layers.Layer):
     """Multiplies each feature by a learned factor and adds a learned shift, with no statistics.
 
     Args:
-        epsilon: float, which says nothing; other normalisations have it.
+        epsilon: float, which is ignored; other normalisations have it.
         **kwargs: passed to `keras.layers.Layer`.
 
     References:
@@ -181,10 +183,11 @@ class Residual(Composite):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not 0 <= stochastic_depth < 1:
+        is_number = isinstance(stochastic_depth, numbers.Real)
+        if not is_number or not 0 <= stochastic_depth < 1:
             raise ValueError(
-                "Expected stochastic_depth to be at least 0 and less than 1, received "
-                f"stochastic_depth={stochastic_depth}."
+                "Expected stochastic_depth to be a number of at least 0 and less than 1, received "
+                f"stochastic_depth={stochastic_depth!r}."
             )
         self.sublayer = sublayer
         self.norm_first = norm_first

@@ -4,20 +4,24 @@ import numbers
 
 
 def check_sizes(**sizes):
-    """Refuses sizes below 1.
+    """Refuses sizes below 1, and those that are no integers.
 
     Args:
         **sizes: int or `None`, which is a size that was left out, by the name of the argument.
 
     Raises:
-        ValueError: naming the first that is below 1.
+        ValueError: naming the first that is no integer or below 1.
 
     Example:
 
     >>> check_sizes(hidden_dim=8, num_heads=None)
     """
     for name, size in sizes.items():
-        if size is not None and size < 1:
+        if size is None:
+            continue
+        if not isinstance(size, numbers.Integral):
+            raise ValueError(f"Expected {name} to be an integer, received {name}={size!r}.")
+        if size < 1:
             raise ValueError(f"Expected {name} of at least 1, received {name}={size}.")
 
 

@@ -4,6 +4,8 @@ Nothing here knows whether a sequence came from words or from pixels. Letters: `
 length, `S` context length, `N` heads, `R` decoded rows.
 """
 
+import numbers
+
 import keras
 
 from kerasformer.layers.block_arguments import BlockArguments
@@ -80,8 +82,10 @@ class Encoder(BlockArguments):
         super().__init__(hidden_dim, num_heads, intermediate_dim, **kwargs)
         self.num_layers = num_layers
         self.use_final_norm = use_final_norm
-        if num_layers < 0:
-            raise ValueError(f"Expected num_layers of at least 0, received {num_layers=}.")
+        if not isinstance(num_layers, numbers.Integral) or num_layers < 0:
+            raise ValueError(
+                f"Expected num_layers to be an integer of at least 0, received {num_layers=}."
+            )
         self._depth_rates = self._rates_of_blocks()
         is_list = isinstance(mixer, (list, tuple))
         mixers = mixer if is_list else [mixer]
@@ -107,11 +111,11 @@ class Encoder(BlockArguments):
     def _rates_of_blocks(self):
         """Lists the stochastic depth of each block."""
         rates = self.stochastic_depth
-        if not isinstance(rates, (list, tuple)):
+        if isinstance(rates, numbers.Real):
             # Linear from 0 in the first block to the rate in the last, as Huang et al. found best.
             last = max(self.num_layers - 1, 1)
             return [rates * (index / last) for index in range(self.num_layers)]
-        if len(rates) != self.num_layers:
+        if not isinstance(rates, (list, tuple)) or len(rates) != self.num_layers:
             raise ValueError(
                 "Expected stochastic_depth to be a rate or a list of one for each of "
                 f"{self.num_layers} blocks, received stochastic_depth={rates!r}."

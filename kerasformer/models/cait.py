@@ -23,7 +23,9 @@ class CaiT:
     The patches go through the encoder without a class token, so that positions have none either.
     Then a class token reads them in two blocks of class attention. Each branch is multiplied by
     learned factors that start near zero (LayerScale), and stochastic depth has one rate in all
-    blocks of the encoder, and is not in those of the class token, as in the published code.
+    blocks of the encoder. As in the published code, the blocks of the class token have no dropout
+    and no stochastic depth: of the arguments for blocks they get `hidden_dim`, `num_heads`,
+    `intermediate_dim`, `layer_scale`, `activation` and `epsilon`; the others are the encoder's.
 
     What the class token attends to, and what reaches it from each patch:
 

@@ -88,6 +88,7 @@ class ConvMixer(TrunkClassifier):
         self.kernel_size = kernel_size
         self.patch_size = patch_size
         self.activation = activation
+        get_activation(activation)  # An error of the model, and not of its images, when built.
 
     @classmethod
     def from_variant(cls, variant, image_size, num_classes=None, **overrides):

@@ -20,6 +20,10 @@ KERNELS = {"kernel_initializer": "he_normal"}
 class LocalResponseNormalization(layers.Layer):
     """Divides each feature by a power of the sum of squares of five neighbouring features.
 
+    The divisor is `(1 + 1e-4 / 5 * sum) ** 0.75`, as in cuda-convnet, the code that AlexNet's
+    author published, and in Caffe, for which GoogLeNet's authors published it. The paper of AlexNet
+    writes `(2 + 1e-4 * sum) ** 0.75`.
+
     References:
         - [Krizhevsky et al., 2012](https://papers.nips.cc/paper/4824), section 3.3
     """

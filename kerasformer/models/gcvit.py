@@ -3,6 +3,8 @@
 Letters: `B` batch, `T` positions of the last stage.
 """
 
+from numbers import Integral
+
 import keras
 from keras import ops
 
@@ -85,7 +87,7 @@ class GCViT(Composite, keras.Model):
     Masking: produces no mask; every position is real.
 
     Raises:
-        ValueError: when sizes are none, windows do not divide their grids, or for an unknown
+        ValueError: when a size is below 1, windows do not divide their grids, or for an unknown
             variant.
 
     Example:
@@ -138,6 +140,12 @@ class GCViT(Composite, keras.Model):
         self.activation = activation
         self.seed = seed
         check_sizes(hidden_dim=hidden_dim, num_heads=num_heads)
+        are_counts = isinstance(num_layers, (list, tuple)) and len(num_layers) > 0
+        if not are_counts or not all(isinstance(x, Integral) and x > 0 for x in num_layers):
+            raise ValueError(
+                "Expected num_layers to be a positive integer for each stage, received "
+                f"num_layers={num_layers!r}."
+            )
         policy = self.dtype_policy
         strides = pair("stem_strides", stem_strides)
         self._grids = [downsample(pair("image_size", image_size), strides)]

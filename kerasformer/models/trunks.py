@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.children import Composite
-from kerasformer.layers.embeddings.patches import pair
+from kerasformer.layers.sizes import pair
 from kerasformer.models.vit_parts import make_head
 
 

@@ -1,5 +1,7 @@
 """The residual connection against numpy, with all that a sublayer may be."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -229,9 +231,10 @@ class DropRowsTest:
         found = np.mean(np.array(ops.cast(outputs, "float32")) == 0)
         assert abs(found - rate) < 4 * np.sqrt(rate / count)
 
-    @pytest.mark.parametrize("rate", [-0.1, 1.0])
+    @pytest.mark.parametrize("rate", [-0.1, 1.0, "a", [0.1]])
     def test_a_rate_that_is_none_is_refused(self, rate):
-        with pytest.raises(ValueError, match=f"less than 1, received stochastic_depth={rate}"):
+        message = re.escape(f"less than 1, received stochastic_depth={rate!r}.")
+        with pytest.raises(ValueError, match=message):
             Residual(keras.layers.Dense(HIDDEN), stochastic_depth=rate)
 
 

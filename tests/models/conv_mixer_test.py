@@ -51,3 +51,9 @@ class PublishedTest:
 def test_an_unknown_variant_is_one_sentence():
     with pytest.raises(ValueError, match="one of .*'256/8'.*, received variant='7/7'"):
         ConvMixer.from_variant("7/7", 32)
+
+
+def test_an_unknown_activation_is_no_matter_of_images():
+    with pytest.raises(ValueError, match="nonsense") as caught:
+        ConvMixer.from_variant("Lite-4/2", 32, activation="nonsense")
+    assert "image" not in str(caught.value)

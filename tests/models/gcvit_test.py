@@ -1,5 +1,7 @@
 """GC ViT against timm and the published numbers of its parameters, and what it refuses."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -79,6 +81,12 @@ class VariantTest:
         assert model.compute_output_shape((2, 32, 32, 3)) == (2, 4 * 48)
         rates = [block.stochastic_depth for stage in model.stages for block in stage.blocks]
         np.testing.assert_allclose(rates, np.linspace(0, 0.1, 6))
+
+    @pytest.mark.parametrize("num_layers", [2, (), (0, 1), (1, "2")])
+    def test_stages_have_blocks(self, num_layers):
+        message = re.escape(f"for each stage, received num_layers={num_layers!r}.")
+        with pytest.raises(ValueError, match=message):
+            GCViT(32, num_layers, 8, 2)
 
     @pytest.mark.parametrize(
         ("use", "message"),

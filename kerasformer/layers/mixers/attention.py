@@ -65,9 +65,9 @@ class MultiHeadAttention(AttentionHeads):
     at no key gets zeros before the output projection.
 
     Raises:
-        ValueError: when sizes are none or contradict each other, inputs or masks have another
-            shape, a layer built for one kind of attention is called for the other, or one is given
-            a causal mask or positions it cannot use.
+        ValueError: when a size is below 1 or sizes contradict each other, inputs or masks have
+            another shape, a layer built for one kind of attention is called for the other, or one
+            is given a causal mask or positions it cannot use.
 
     Example:
 

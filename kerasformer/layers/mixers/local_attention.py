@@ -61,7 +61,7 @@ class LocalAttention(PatternAttention):
     above it, to its left and to its right.
 
     Raises:
-        ValueError: when sizes are none, a halo is larger than a block, or the sequence is not as
+        ValueError: when a size is below 1, a halo is larger than a block, or the sequence is not as
             long as the grid.
 
     Example:

@@ -77,8 +77,8 @@ class SparseAttention(PatternAttention):
     pattern is `(t - block_size, t]`, as here, which is one position less than in the paper.
 
     Raises:
-        ValueError: when sizes are none, or for another pattern, other heads, more summaries than a
-            block has positions, or an odd number of heads with `"split"`.
+        ValueError: when a size is below 1, or for another pattern, other heads, more summaries than
+            a block has positions, or an odd number of heads with `"split"`.
 
     Example:
 

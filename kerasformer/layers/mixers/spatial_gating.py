@@ -11,6 +11,7 @@ from kerasformer.layers.children import Composite
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 from kerasformer.layers.masks import causal_mask
 from kerasformer.layers.mixers.token_mixing import check_length, hide, known_length
+from kerasformer.layers.sizes import check_sizes
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -69,7 +70,8 @@ class SpatialGating(Composite):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if intermediate_dim < 2 or intermediate_dim % 2:
+        check_sizes(intermediate_dim=intermediate_dim)
+        if intermediate_dim % 2:
             raise ValueError(
                 "Expected intermediate_dim to be a positive even number, received "
                 f"intermediate_dim={intermediate_dim}."

@@ -3,10 +3,12 @@
 Letters: `B` batch, `T` length, the one that the layer was built for.
 """
 
+import numbers
+
 import keras
 from keras import ops
 
-from kerasformer.layers.activations import serialize_activation
+from kerasformer.layers.activations import get_activation, serialize_activation
 from kerasformer.layers.children import Composite
 from kerasformer.layers.feed_forward import FeedForward
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
@@ -29,6 +31,12 @@ class _OverPositions(Composite):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        get_activation(activation)  # An error here, and not when the layer is built.
+        if not isinstance(dropout, numbers.Real) or not 0 <= dropout < 1:
+            raise ValueError(
+                "Expected dropout to be a number of at least 0 and less than 1, received "
+                f"dropout={dropout!r}."
+            )
         self.activation = activation
         self.dropout = dropout
         self.use_bias = use_bias
@@ -142,7 +150,7 @@ class FeedForwardMixing(_OverPositions):
         ratio: float or `None`. Inner size of the feed-forward layer as a multiple of the length;
             `None` for one linear layer.
         **kwargs: the other arguments of `TokenMixing`, `name` and `dtype` included; `activation`
-            and `dropout` say nothing with `ratio=None`.
+            and `dropout` are ignored with `ratio=None`.
 
     Call arguments:
         inputs: float tensor `(B, T, hidden_dim)`.

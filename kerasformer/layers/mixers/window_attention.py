@@ -45,12 +45,12 @@ class WindowAttention(PatternAttention):
         Float tensor `(B, T, hidden_dim)`; with `return_attention_scores=True` a tuple of it and
         the probabilities `(B, N, T, T)` before dropout.
 
-    Masking: the mask hides keys, never queries, and is kept. So does the padding of windows that
-    are cut off.
+    Masking: the mask hides keys, never queries, and is kept. Padding of cut-off windows is
+    hidden too.
 
     Raises:
-        ValueError: when sizes are none, the shift is as large as a window, the sequence is not as
-            long as the grid, or queries are missing or too many.
+        ValueError: when a size is below 1, the shift is as large as a window, the sequence is not
+            as long as the grid, or queries are missing or too many.
 
     Example:
 

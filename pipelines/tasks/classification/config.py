@@ -9,7 +9,7 @@ from typing import Any
 
 import ml_collections
 
-from kerasformer.layers.embeddings.patches import pair
+from kerasformer.layers.sizes import pair
 from pipelines.images.augmentation import Recipe
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import IMAGE_KEYS

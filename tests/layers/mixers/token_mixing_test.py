@@ -103,7 +103,13 @@ class RefusalTest:
     def test_sizes_that_cannot_be_are_one_sentence(self):
         with pytest.raises(ValueError, match="even number, received intermediate_dim=7"):
             SpatialGating(7)
+        with pytest.raises(ValueError, match="an integer, received intermediate_dim='4'"):
+            SpatialGating("4")
         with pytest.raises(ValueError, match="above 0, received ratio=-1"):
             FeedForwardMixing(-1)
         with pytest.raises(ValueError, match="intermediate_dim=0"):
             TokenMixing(0)
+        with pytest.raises(ValueError, match="less than 1, received dropout=3"):
+            FeedForwardMixing(None, dropout=3)
+        with pytest.raises(ValueError, match="nonsense"):
+            FeedForwardMixing(None, activation="nonsense")
