@@ -7,11 +7,14 @@ from pathlib import Path
 
 import keras
 
+from kerasformer.layers.children import layers_inside
 from kerasformer.models.trunks import TrunkClassifier
 from kerasformer.models.vit_variants import published
 
 WIDTH = re.compile(r"(?<!\d)\d[._]\d+(?!\d)")
 NOT_TOP = re.compile(r"(weights|notop|\d*tf|\d+float).*notop|notop")
+
+MOMENTUM = 0.9  # of the moving averages of batch normalisation
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -20,6 +23,8 @@ class KerasApplication(TrunkClassifier):
 
     The trunk is the network without its top; the head reads the mean of its last features. Images
     are normalised as for all other models, and not as the network's own `preprocess_input` does.
+    The moving averages of batch normalisation have the momentum 0.9 instead of up to 0.999, with
+    which a short run would be scored on the values that they begin with.
 
     Args:
         variant: str. A network by its name in `keras.applications`, such as `"VGG16"`.
@@ -111,6 +116,9 @@ class KerasApplication(TrunkClassifier):
             model = network(input_shape=images.shape[1:], name="network", **options)
         finally:
             keras.config.set_dtype_policy(before)
+        for layer in layers_inside(model):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = MOMENTUM
         return model(images)
 
     def get_config(self):

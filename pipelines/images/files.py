@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from pipelines.images.headers import USUAL_MASKS
 from pipelines.images.orientation import has_exif_mark, orientation, turn_upright
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".webp")
@@ -239,12 +240,14 @@ def _is_usual_bmp(contents: bytes) -> bool:
     (size,), (bits, compression) = (
         struct.unpack_from(layout, contents, start) for layout, start in (("<I", 14), ("<HI", 28))
     )
-    return size >= 40 and bits in (8, 24, 32) and compression in (0, 3)
+    is_plain = compression == 0 or (compression == 3 and contents[54:66] == USUAL_MASKS)
+    return size >= 40 and bits in (8, 24, 32) and is_plain
 
 
 def _upright_size(contents: bytes) -> tuple[int, int]:
     image = _open(contents)
-    is_lying = int(orientation(contents, str(image.format))) >= 5
+    kind = "JPEG" if contents[:2] == b"\xff\xd8" else str(image.format)  # Or "MPO".
+    is_lying = int(orientation(contents, kind)) >= 5
     return (image.width, image.height) if is_lying else (image.height, image.width)
 
 

@@ -6,6 +6,9 @@ fills the memory.
 
 import tensorflow as tf
 
+# Of red, green and blue in a BMP of bit fields: with these its bytes are those of any other.
+USUAL_MASKS = b"\0\0\xff\0" b"\0\xff\0\0" b"\xff\0\0\0"
+
 
 def header_size(contents: tf.Tensor) -> tf.Tensor:
     """Reads height and width from the header of an image file, before anything is decoded.
@@ -22,7 +25,7 @@ def header_size(contents: tf.Tensor) -> tf.Tensor:
     """
 
     # The zeros stand for the missing end of a file that is cut off, which the decoder refuses.
-    head = tf.strings.join([tf.strings.substr(contents, 0, 34), bytes(34)])
+    head = tf.strings.join([tf.strings.substr(contents, 0, 66), bytes(66)])
 
     def number(first, count, weights):
         part = tf.io.decode_raw(tf.strings.substr(head, first, count), tf.uint8)
@@ -33,8 +36,9 @@ def header_size(contents: tf.Tensor) -> tf.Tensor:
 
     def bmp():
         height, width = (number(first, 4, (0, 1, 2, 3)) for first in (22, 18))
-        known = [tf.reduce_any(number(28, 2, (0, 1)) == (8, 24, 32))]
-        known += [tf.reduce_any(number(30, 4, (0, 1, 2, 3)) == (0, 3)), number(14, 1, (0,)) >= 40]
+        known = [tf.reduce_any(number(28, 2, (0, 1)) == (8, 24, 32)), number(14, 1, (0,)) >= 40]
+        compression, masks = number(30, 4, (0, 1, 2, 3)), tf.strings.substr(head, 54, 12)
+        known += [(compression == 0) | ((compression == 3) & (masks == USUAL_MASKS))]
         message = "Expected a BMP of 8, 24 or 32 bits without compression."
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), [message])]):
             # A negative height means that the top row comes first.

@@ -37,6 +37,15 @@ def bmp(bits=8, compression=0):
     return bytes(contents)
 
 
+def bit_fields(masks):
+    """Makes a BMP of 32 bits that says in which of them red, green and blue are."""
+    contents = encode(CLEAR, "BMP")
+    header = bytearray(contents[:54])
+    header[10:14] = struct.pack("<I", 54 + 12)
+    header[30:34] = struct.pack("<I", 3)
+    return bytes(header) + struct.pack("<3I", *masks) + contents[54:]
+
+
 def png_header(width, height):
     """Makes the beginning of a PNG that promises an image of any size."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -72,6 +81,11 @@ class DecodeTest:
             found = decode(contents, channels=4).numpy()
             np.testing.assert_array_equal(found[..., :3], decode(contents))
             assert found.shape == (13, 17, 4) and found[..., 3].min() == 255
+
+    def test_the_usual_bit_fields_are_read_as_pillow_reads_them(self):
+        contents = bit_fields((0xFF0000, 0xFF00, 0xFF))
+        assert fault(contents) is None and header_size(contents).numpy().tolist() == [13, 17]
+        np.testing.assert_array_equal(decode(contents), Image.open(io.BytesIO(contents)))
 
     def test_of_16_bits_the_upper_8_are_kept(self):
         levels = RANDOM.integers(0, 2**16, (13, 17, 3), np.uint16)
@@ -113,6 +127,8 @@ class FaultTest:
             (bmp(bits=16), UNUSUAL_BMP),
             (bmp(bits=4), UNUSUAL_BMP),
             (bmp(compression=1), UNUSUAL_BMP),
+            (bmp(compression=3), "no image"),
+            (bit_fields((0xFF000000, 0xFF0000, 0xFF00)), UNUSUAL_BMP),
             (frames("GIF"), "animated: 3 frames"),
             (frames("PNG"), "animated: 3 frames"),
             (frames("WEBP"), "animated: 3 frames"),
@@ -122,7 +138,7 @@ class FaultTest:
     )
     def test_unusable_images_are_told_apart(self, contents, words):
         assert fault(contents) == words
-        if words == UNUSUAL_BMP:
+        if contents[:2] == b"BM":
             with pytest.raises(tf.errors.InvalidArgumentError, match="of 8, 24 or 32 bits"):
                 header_size(contents)
 

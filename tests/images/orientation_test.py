@@ -120,7 +120,10 @@ class OrientationTest:
         standing = io.BytesIO()
         PHOTOGRAPH.transpose(Image.Transpose.ROTATE_90).save(standing, "PNG")
         items = [photograph(6), standing.getvalue(), photograph(8), photograph(1)]
-        for chosen, shape in ((items[:3], (3, 34, 22, 3)), (items[:0:-1], None)):
+        with_preview = photograph(6, "MPO", save_all=True, append_images=[PHOTOGRAPH])
+        assert Image.open(io.BytesIO(with_preview)).format == "MPO"
+        cases = ((items[:3], (3, 34, 22, 3)), (items[:0:-1], None))
+        for chosen, shape in (*cases, ([with_preview, *items[:2]], (3, 34, 22, 3))):
             pixels, kept = decode_usable(chosen, ["x"] * 4, lambda item: item)
             assert len(kept) == 3 and (pixels is None) == (shape is None)
             assert pixels is None or pixels.shape == shape

@@ -85,6 +85,16 @@ class KerasApplicationTest:
         assert {"VGG16", "ResNet50", "MobileNetV2", "ConvNeXtTiny"} < set(KerasApplication.VARIANTS)
         assert len(KerasApplication.VARIANTS) >= 38
 
+    def test_their_batch_normalisation_follows_a_short_run(self):
+        model = KerasApplication("MobileNetV2", 32)
+        model.build()
+        normalisations = [
+            layer
+            for layer in model.trunk.get_layer("network").layers
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        assert len(normalisations) == 52 and {x.momentum for x in normalisations} == {0.9}
+
     def test_weights_are_found_by_the_names_that_keras_gives_them(self):
         kernels = "weights_tf_dim_ordering_tf_kernels"
         files = {
