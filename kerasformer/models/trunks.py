@@ -59,6 +59,8 @@ class TrunkClassifier(Composite, keras.Model):
         except ValueError as error:  # It names some layer inside, in several lines and colours.
             reason = re.sub(r"\x1b\[\d+m|.*\.call\(\)\.", "", str(error))
             reason = re.split(r"[.;]\s", " ".join(reason.split()))[0]
+            if not re.search("size|shape", reason):  # No matter of the images.
+                raise
             raise ValueError(
                 f"Expected images that the model can take, received image_size={self.image_size} "
                 f"and {channels} channels: {reason}."

@@ -9,6 +9,7 @@ import pytest
 from kerasformer.models import ConvolutionalNetwork
 from kerasformer.models.applications import KerasApplication, find_weights
 from kerasformer.models.convolutional import LocalResponseNormalization
+from kerasformer.models.trunks import TrunkClassifier
 
 # Without moving statistics. LeNet-5 with pools that have no weights; GoogLeNet as its authors'
 # model for Caffe, without the auxiliary classifiers.
@@ -73,6 +74,14 @@ class RefusalTest:
         with pytest.raises(ValueError, match="received image_size=8 and 3 channels") as caught:
             build(variant, 8)
         assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+    def test_an_error_that_is_no_matter_of_the_images_stays_as_it_is(self):
+        class Colourless(TrunkClassifier):
+            def _make_trunk(self, images):
+                raise ValueError("Expected a colour, received none.")
+
+        with pytest.raises(ValueError, match="^Expected a colour, received none.$"):
+            Colourless(32).build()
 
     def test_an_unknown_network_is_one_sentence(self):
         for family in (ConvolutionalNetwork, KerasApplication):
