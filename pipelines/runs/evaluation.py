@@ -86,13 +86,15 @@ def evaluate_run(
         if own_test:
             changes |= {f"data.{key}": x for key, x in task.own_test(config, own_test).items()}
         trained, config = config, changed(task, config, changes)
-        if own_test:
+        result = evaluate(task, config, workdir, weights or config.weights, split, label, output)
+        if own_test:  # Now that its data are known to be what they should.
             _print_leaks(task, trained, config)
-        return evaluate(task, config, workdir, weights or config.weights, split, label, output)
+        return result
 
 
 def _print_leaks(task, config, own):
     """Prints how much of a user's test set was trained on, as far as the training data are here."""
+    print("Looking for test data among the training data ...", file=sys.stderr, flush=True)
     try:
         found = task.leaks(config, own)
     except (ImportError, OSError, ValueError) as error:

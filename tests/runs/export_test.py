@@ -305,16 +305,20 @@ class TranslatorTest:
         shutil.copytree(run, tmp_path / "run")
         own = ["--test=my.de,my.en", "--beam_size=1", "--output=own.jsonl"]
         shutil.copy(run.parent / "pairs.tsv", tmp_path)
-        scored, answered = programs.run(
+        absent, scored, answered = programs.run(
+            ["evaluate", "--workdir=run", "--test=absent.de,absent.en"],
             ["evaluate", "--workdir=run", *own],
             ["predict", "--model=run", "--score", "--file=pairs.tsv", "--output=own.txt"],
             folder=tmp_path,
         )
         assert scored.returncode == answered.returncode == 0, scored.stderr + answered.stderr
+        assert absent.returncode == 1 and absent.stderr.count("absent.de") == 1
         scores = json.loads(scored.stdout)
         assert (scores["data"], scores["sentences"]) == ("['my.de', 'my.en']", 2)
         leak = "2 of 2 test pairs are in train too, and the sources of 2."
-        assert leak in scored.stderr.splitlines()
+        search = "Looking for test data among the training data ..."
+        lines = scored.stderr.splitlines()
+        assert lines[lines.index(search) + 1] == leak
         assert scores["decode"]["beam_size"] == 1 and "beam_size=1.md" in scored.stderr
         files = [path.name for path in (tmp_path / "run").glob("evaluation*")]
         endings = (".json", ".md", "-predictions.tsv")

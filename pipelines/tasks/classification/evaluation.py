@@ -99,16 +99,24 @@ def validation_scorer(
 
     Returns:
         Function that returns the `mean_average_precision` with the weights that the model has by
-        then; 0 where no image has a label.
+        then.
+
+    Raises:
+        ValueError: when no validation image has a label.
     """
     module = serving(model, config, workdir)
     images = read_split(config, module.description, "validation")
+    if not images.labels.any():
+        raise ValueError(
+            f"Expected a validation image with a label, because {MEAN_PRECISION} ranks those of "
+            f"each class, received {len(images.labels)} images without any."
+        )
     function, batches = _classified(module, images, config)
 
     def score_validation():
         probabilities = image_scores.predict(function, batches, len(images.labels))
         scores = image_scores.score_several(probabilities, images.labels, images.class_names)
-        return {MEAN_PRECISION: scores[MEAN_PRECISION] or 0.0}
+        return {MEAN_PRECISION: scores[MEAN_PRECISION]}
 
     return score_validation
 

@@ -38,12 +38,13 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
     pairs, counts = training_pairs(config)
     validation_pairs = read_pairs(config.data, "validation")
     print("Training pairs: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
-    others = {"validation": validation_pairs}
+    others, is_new = {"validation": validation_pairs}, not have_tokenizers(workdir)
     try:
         others["test"] = read_pairs(config.data, "test")
     except (OSError, ValueError) as error:
-        print(f"The test pairs cannot be read yet: {error}", flush=True)
-    if not have_tokenizers(workdir):
+        if is_new:
+            print(f"The test pairs cannot be read yet: {error}", flush=True)
+    if is_new:
         for split, of_split in others.items():
             print(_describe_leaks(split, pairs, of_split), flush=True)
         make_tokenizers(config, workdir, pairs)

@@ -193,6 +193,12 @@ class OwnPicturesTest:
         validated = classification.validation_scorer(model, config, str(tmp_path))()
         expected = classification.evaluate(module, config, "validation").scores
         assert validated == {metric: expected[metric]}
+        (tmp_path / "none.csv").write_text("path,red,blue\n0.png,0,0\n4.png,0,0")
+        unlabelled = config.copy_and_resolve_references()
+        unlabelled.data.validation = "none.csv"
+        with pytest.raises(ValueError, match="with a label, .*received 2 images without any"):
+            classification.validation_scorer(model, unlabelled, str(tmp_path))
+        (tmp_path / "none.csv").unlink()
         assert 0 < scores[metric] <= 1 and "average precision, %" in table
         assert set(pictures) == {"mistakes"} and len(rows) == scores["images"]
         assert {row["prediction"] for row in rows} == {module.description["class_names"][0]}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL.PngImagePlugin import PngInfo
 
 from pipelines.images.batches import evaluation_dataset
 from pipelines.images.dataset import Images
@@ -10,7 +11,13 @@ from pipelines.tasks.classification.classifier import Classifier
 from tests import own_pictures
 
 SIZE, CROP = (24, 40), 0.875
-FILES = own_pictures.of_every_kind()
+XMP = PngInfo()
+XMP.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+PICTURE = own_pictures.photograph(1, 7)
+FILES = {
+    **own_pictures.of_every_kind(),
+    "turned by XMP alone": own_pictures.encoded(PICTURE, "PNG", pnginfo=XMP),
+}
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
