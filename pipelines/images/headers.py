@@ -7,7 +7,7 @@ fills the memory.
 import tensorflow as tf
 
 # Of red, green and blue in a BMP of bit fields: with these its bytes are those of any other.
-USUAL_MASKS = b"\0\0\xff\0" b"\0\xff\0\0" b"\xff\0\0\0"
+USUAL_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"
 
 
 def header_size(contents: tf.Tensor) -> tf.Tensor:

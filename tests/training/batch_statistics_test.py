@@ -64,7 +64,7 @@ class SynchronizeTest:
 
 @pytest.mark.integration
 class MovingAveragesTest:
-    @pytest.mark.parametrize("make_strategy", [lambda: ONE_DEVICE, two_replicas], ids=["one", "two"])
+    @pytest.mark.parametrize("make_strategy", [lambda: ONE_DEVICE, two_replicas])
     def test_a_step_that_is_not_finite_leaves_them_as_they_were(self, make_strategy):
         trainer = make_trainer(make_strategy(), synchronize)
         images = BATCH["images"].copy()
