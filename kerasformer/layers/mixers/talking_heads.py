@@ -77,8 +77,8 @@ class TalkingHeadsAttention(MultiHeadAttention):
             `kernel_initializer` and `bias_initializer` are those of `P_l` and `P_w` too.
 
     Call arguments:
-        inputs, context, mask, inputs_mask, context_mask, attention_mask, use_causal_mask,
-            position_bias, positions, return_attention_scores: as in `MultiHeadAttention`.
+        inputs: float tensor `(B, T, input_dim)`, the queries.
+        **options: the call arguments of `MultiHeadAttention`, which mean the same here.
 
     Returns:
         Float tensor `(B, T, hidden_dim)`; with `return_attention_scores=True` a tuple of it and
