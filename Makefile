@@ -41,7 +41,7 @@ demo: install  ## Train, evaluate, export and use a small translator and a small
 	$(PYTHON) -m apps.predict --model=$(DEMO)/pixels/export/1 --attention=$(DEMO)/attention.png \
 		$(DEMO)/digit.png
 
-test: install  ## Run the tests of the modules, two classes at a time (five and a half minutes on two cores)
+test: install  ## Run the tests of the modules, two classes at a time (five minutes on two cores)
 	$(PYTEST)
 
 test-integration: install  ## Run whole programs, processes and trainings, own data and the notebooks

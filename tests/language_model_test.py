@@ -11,6 +11,8 @@ from keras import ops
 from kerasformer.decoding import beam_search, greedy_search, sample
 from kerasformer.layers import Encoder, LearnedPositionEmbedding, TokenEmbedding
 
+pytestmark = pytest.mark.integration
+
 END, FIRST, LETTERS, PERIOD, LENGTH = 2, 3, 7, 3, 11  # the letters begin at FIRST
 VOCABULARY, HIDDEN = FIRST + LETTERS, 24
 

@@ -24,6 +24,8 @@ from tests import ROOT, programs
 from tests.exported import exports
 from tests.exported.exports import HYPOTHESES, LINES
 
+pytestmark = pytest.mark.integration
+
 HARD = [
     "مرحبا",
     "שלום עוֹלָם",
@@ -93,7 +95,6 @@ def start(*arguments, **environment):
     )
 
 
-@pytest.mark.integration
 class OutputTest:
     def test_each_sentence_has_its_line_in_batches_of_any_size(self, model, capsys):
         texts = [LINES[0], "", *HARD, "  ", LINES[1], ""]
@@ -144,7 +145,6 @@ class OutputTest:
         assert list(batches) == [["e", "f", "g"]]
 
 
-@pytest.mark.integration
 class ScoreTest:
     def test_pairs_have_log_probabilities_and_what_is_no_pair_is_named(self, model, capsys):
         source, target = LINES[0], LINES[2]
@@ -157,7 +157,6 @@ class ScoreTest:
         assert "one tab between them in line 3, received 0 tabs" in err
 
 
-@pytest.mark.integration
 class PictureTest:
     def test_several_have_numbers_and_an_empty_one_has_a_note(self, model, tmp_path, capsys):
         texts = [LINES[0], "", *HARD]
@@ -240,7 +239,6 @@ class InputTest:
         assert sentence(caught.value) == f"{tmp_path}/none.txt: No such file or directory"
 
 
-@pytest.mark.integration
 class ProgramTest:
     """Each of these starts the program, which takes seconds: few, and much in each."""
 

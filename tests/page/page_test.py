@@ -124,6 +124,7 @@ class PicturesTest:
         assert picture.startswith(folder) and not Path(folder).exists()
 
 
+@pytest.mark.integration
 class WordsTest:
     def test_the_hypotheses_and_scores_are_those_of_the_model(self, models):
         found = models["words"]["translate_nbest"](text=tf.constant(["A dog sees."]))

@@ -84,6 +84,7 @@ class ChineseTest:
         assert "holds a run with data.languages=['en', 'zh']" in turned.stderr
 
 
+@pytest.mark.integration
 class StartTest:
     def begin(self, chinese, folder, *overrides):
         """Starts a run on other pairs with what the run on Chinese has learned."""
