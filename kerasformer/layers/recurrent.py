@@ -19,7 +19,7 @@ CELLS = {"gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
 
 
 class _Recurrent(Composite):
-    """Holds what encoder and decoder have in common: the sizes, the kind of cell, and dropout."""
+    """The base of encoder and decoder: the sizes, the kind of cell, and dropout."""
 
     def __init__(self, cell, num_layers, hidden_dim, bidirectional, dropout, seed, **kwargs):
         super().__init__(**kwargs)

@@ -18,7 +18,7 @@ UPRIGHT = 1
 
 
 class Layout(NamedTuple):
-    """Says how a format writes the parts that a file consists of, in bytes from their start.
+    """The layout of the parts that a file of a format consists of, in bytes from their start.
 
     Attributes:
         name: bytes by which the part with EXIF data is known.

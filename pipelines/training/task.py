@@ -223,7 +223,7 @@ class Task(Protocol):
         """Runs one example through what `serving` returns, as Markdown for the model card."""
 
     def own_test(self, config: ml_collections.ConfigDict, path: str) -> Mapping[str, Any]:
-        """Says how data that a user names is read as the test set; by default it cannot be.
+        """Returns the keys that read data of a user as the test set; by default it cannot be.
 
         Args:
             config: the resolved config.

@@ -158,7 +158,7 @@ def _images(config, description: dict, split: str) -> Images:
 
 
 def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
-    """Says how a folder of a folder for each class, a table or an `.npz` is the test set."""
+    """Returns the keys that read a folder with a folder for each class, a table or an `.npz`."""
     given = Path(path.partition("[")[0])
     data_format = "folder" if given.is_dir() else given.suffix.lower().removeprefix(".")
     data_format = "csv" if data_format == "tsv" else data_format

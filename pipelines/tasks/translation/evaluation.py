@@ -105,7 +105,7 @@ def example(module: Translator, config: ml_collections.ConfigDict) -> str:
 
 
 def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
-    """Says how a pair of files `a.en,a.de`, or a `.tsv`, is read as the test set."""
+    """Returns the keys that read a pair of files `a.en,a.de`, or a `.tsv`, as the test set."""
     names = path.split(",")
     if len(names) == 2 and all(names):
         return {"format": "files", "folder": "", "test": names}

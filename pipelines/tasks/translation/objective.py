@@ -34,7 +34,7 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
 def begin(
     model: keras.Model, config: ml_collections.ConfigDict, workdir: str, is_new: bool
 ) -> keras.Model:
-    """Gives a new run the weights of the one in `start.workdir`, if there is one.
+    """Copies the weights of the run in `start.workdir`, if there is one, into a new run.
 
     Raises:
         ValueError: when that run has another model.
