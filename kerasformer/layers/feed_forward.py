@@ -5,7 +5,7 @@ from keras import ops
 
 from kerasformer.layers.activations import get_activation, serialize_activation
 from kerasformer.layers.children import Composite
-from kerasformer.layers.initializers import clone_initializer, serialize_initializer
+from kerasformer.layers.initializers import make_dense, serialize_initializer
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
@@ -66,8 +66,8 @@ class FeedForward(Composite):
         self.seed = seed
         self.supports_masking = True
         self.activation_function = get_activation(activation)
-        self.inner_dense = self._dense(self._inner_products * intermediate_dim, "inner_dense")
-        self.output_dense = self._dense(hidden_dim, "output_dense")
+        self.inner_dense = make_dense(self, self._inner_products * intermediate_dim, "inner_dense")
+        self.output_dense = make_dense(self, hidden_dim, "output_dense")
         self.dropout_layer = keras.layers.Dropout(
             dropout, seed=seed, name="dropout_layer", dtype=self.dtype_policy
         )
@@ -82,16 +82,6 @@ class FeedForward(Composite):
 
     def _activate(self, x):
         return self.activation_function(x)
-
-    def _dense(self, units, name):
-        return keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            kernel_initializer=clone_initializer(self.kernel_initializer),
-            bias_initializer=clone_initializer(self.bias_initializer),
-            name=name,
-            dtype=self.dtype_policy,
-        )
 
     def compute_output_shape(self, inputs_shape):
         return (*inputs_shape[:-1], self.hidden_dim)

@@ -1,4 +1,4 @@
-"""Initializers that a config can name, and that several weights can share."""
+"""Initializers that a config can name and several weights can share, and the layers they start."""
 
 import keras
 
@@ -40,3 +40,30 @@ def serialize_initializer(identifier):
     'glorot_uniform'
     """
     return keras.saving.serialize_keras_object(identifier) if callable(identifier) else identifier
+
+
+def make_dense(owner, units, name):
+    """Makes a child that projects the last axis, as the arguments of its owner say.
+
+    Args:
+        owner: Keras layer with `use_bias`, `kernel_initializer` and `bias_initializer`.
+        units: int. Size of the outputs.
+        name: str. Name of the child.
+
+    Returns:
+        `keras.layers.Dense` of the dtype policy of the owner, with initializers of its own.
+
+    Example:
+
+    >>> from kerasformer.layers import FeedForward
+    >>> make_dense(FeedForward(4, 8, use_bias=False), 3, "more_dense").use_bias
+    False
+    """
+    return keras.layers.Dense(
+        units,
+        use_bias=owner.use_bias,
+        kernel_initializer=clone_initializer(owner.kernel_initializer),
+        bias_initializer=clone_initializer(owner.bias_initializer),
+        name=name,
+        dtype=owner.dtype_policy,
+    )

@@ -8,6 +8,7 @@ Letters: `B` batch, `T` query length, `S` key length, `N` query heads, `G` key a
 import keras
 from keras import ops
 
+from kerasformer.layers.initializers import make_dense
 from kerasformer.layers.masks import combine_masks
 from kerasformer.layers.mixers.caches import empty_cache, grow_cache
 from kerasformer.layers.mixers.dot_product import attend
@@ -95,9 +96,11 @@ class MultiHeadAttention(AttentionHeads):
                 f"shape={tuple(context_shape)}."
             )
         query_dim = self.num_heads * self._head_dim
-        self.query_dense = self._dense(query_dim, "query_dense")
+        self.query_dense = make_dense(self, query_dim, "query_dense")
         self.query_dense.build(inputs_shape)
-        self.key_value_dense = self._dense(2 * self._groups * self._head_dim, "key_value_dense")
+        self.key_value_dense = make_dense(
+            self, 2 * self._groups * self._head_dim, "key_value_dense"
+        )
         self.key_value_dense.build(context_shape)
         self.output_dense.build((*inputs_shape[:-1], query_dim))
 

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kerasformer.layers.children import Composite
-from kerasformer.layers.initializers import clone_initializer, serialize_initializer
+from kerasformer.layers.initializers import make_dense, serialize_initializer
 from kerasformer.layers.mixers.caches import write
 from kerasformer.layers.positions.rotary import RotaryEmbedding
 from kerasformer.layers.sizes import check_sizes
@@ -52,7 +52,7 @@ class AttentionHeads(Composite):
         self._groups = num_heads if num_key_value_heads is None else num_key_value_heads
         self._head_dim = hidden_dim // num_heads if key_dim is None else key_dim
         policy = self.dtype_policy
-        self.output_dense = self._dense(hidden_dim, "output_dense")
+        self.output_dense = make_dense(self, hidden_dim, "output_dense")
         self.dropout_layer = keras.layers.Dropout(
             dropout, seed=seed, name="dropout_layer", dtype=policy
         )
@@ -94,21 +94,11 @@ class AttentionHeads(Composite):
     def _build_own(self, inputs_shape):
         """Builds what self-attention needs: one product for query, key and value, and the last."""
         query_dim = self.num_heads * self._head_dim
-        self.query_key_value_dense = self._dense(
-            query_dim + 2 * self._groups * self._head_dim, "query_key_value_dense"
+        self.query_key_value_dense = make_dense(
+            self, query_dim + 2 * self._groups * self._head_dim, "query_key_value_dense"
         )
         self.query_key_value_dense.build(inputs_shape)
         self.output_dense.build((*inputs_shape[:-1], query_dim))
-
-    def _dense(self, units, name):
-        return keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            kernel_initializer=clone_initializer(self.kernel_initializer),
-            bias_initializer=clone_initializer(self.bias_initializer),
-            name=name,
-            dtype=self.dtype_policy,
-        )
 
     def _project_inputs(self, inputs, positions=None):
         heads = self.num_heads + 2 * self._groups

@@ -8,7 +8,7 @@ from keras import ops
 
 from kerasformer.layers.activations import get_activation, serialize_activation
 from kerasformer.layers.children import Composite
-from kerasformer.layers.initializers import clone_initializer, serialize_initializer
+from kerasformer.layers.initializers import make_dense, serialize_initializer
 from kerasformer.layers.masks import causal_mask
 from kerasformer.layers.mixers.token_mixing import check_length, hide, known_length
 from kerasformer.layers.sizes import check_sizes
@@ -84,7 +84,7 @@ class SpatialGating(Composite):
         self.bias_initializer = bias_initializer
         self.supports_masking = True
         self.activation_function = get_activation(activation)
-        self.inner_dense = self._dense(intermediate_dim, "inner_dense")
+        self.inner_dense = make_dense(self, intermediate_dim, "inner_dense")
         self.norm = keras.layers.LayerNormalization(
             epsilon=epsilon, name="norm", dtype=self.dtype_policy
         )
@@ -100,7 +100,7 @@ class SpatialGating(Composite):
             initializer=keras.initializers.RandomNormal(stddev=1e-6),
         )
         self.bias = self.add_weight(name="bias", shape=(length,), initializer="ones")
-        self.output_dense = self._dense(inputs_shape[-1], "output_dense")
+        self.output_dense = make_dense(self, inputs_shape[-1], "output_dense")
         self.output_dense.build((*inputs_shape[:-1], half))
 
     def call(self, inputs, *, mask=None, use_causal_mask=False):
@@ -112,16 +112,6 @@ class SpatialGating(Composite):
             matrix = matrix * ops.cast(causal_mask(self.length)[0], gate.dtype)
         gate = ops.matmul(matrix, gate) + ops.cast(self.bias, gate.dtype)[:, None]
         return self.output_dense(kept * gate)
-
-    def _dense(self, units, name):
-        return keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            kernel_initializer=clone_initializer(self.kernel_initializer),
-            bias_initializer=clone_initializer(self.bias_initializer),
-            name=name,
-            dtype=self.dtype_policy,
-        )
 
     def compute_output_shape(self, inputs_shape):
         return inputs_shape

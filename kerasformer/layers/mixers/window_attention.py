@@ -5,6 +5,7 @@ import functools
 import keras
 from keras import ops
 
+from kerasformer.layers.initializers import make_dense
 from kerasformer.layers.masks import fits
 from kerasformer.layers.mixers.dot_product import attend
 from kerasformer.layers.mixers.neighbourhoods import cut_blocks, join_blocks, memory_offsets
@@ -95,7 +96,9 @@ class WindowAttention(PatternAttention):
 
     def build(self, inputs_shape):
         if self.use_global_queries:
-            self.key_value_dense = self._dense(2 * self._groups * self._head_dim, "key_value_dense")
+            self.key_value_dense = make_dense(
+                self, 2 * self._groups * self._head_dim, "key_value_dense"
+            )
         super().build(inputs_shape)
         rows, columns = self._window
         self.position_biases = self.add_weight(
