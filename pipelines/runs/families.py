@@ -1,13 +1,17 @@
 """The families of models that a task offers; `config.model.name` chooses one of them."""
 
+import dataclasses
 from collections.abc import Collection
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import keras
 import ml_collections
 
+from pipelines.runs.choice import AUTO
 
-class Family(Protocol):
+
+@dataclasses.dataclass(frozen=True)
+class Family:
     """A family of models.
 
     Attributes:
@@ -17,17 +21,10 @@ class Family(Protocol):
             have, so that one config serves several families. All others are refused.
     """
 
-    @property
-    def model(self) -> Any: ...
-
-    @property
-    def small(self) -> str: ...
-
-    @property
-    def large(self) -> str: ...
-
-    @property
-    def unread(self) -> Collection[str]: ...
+    model: Any
+    small: str
+    large: str
+    unread: Collection[str] = ()
 
 
 F = TypeVar("F", bound=Family)
@@ -85,7 +82,7 @@ class Families(dict[str, F]):
     def left_out(self, config: ml_collections.ConfigDict) -> list[str]:
         """Lists the keys of `config.model` that the named family does not have."""
         unread = self.of(config).unread
-        return [key for key, value in config.model.items() if key in unread and value != "auto"]
+        return [key for key, value in config.model.items() if key in unread and value != AUTO]
 
     def settle(self, config: ml_collections.ConfigDict, is_small: bool = True) -> list[str]:
         """Fits a config to the family that it names.
@@ -103,7 +100,7 @@ class Families(dict[str, F]):
         Raises:
             ValueError: for an unknown name.
         """
-        if config.model.get("name") == "auto":
+        if config.model.get("name") == AUTO:
             return []
         sentences = []
         family, variant = self.of(config), config.model.get("variant")

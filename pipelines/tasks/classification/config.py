@@ -13,6 +13,7 @@ from kerasformer.layers.sizes import pair
 from pipelines.images.augmentation import Recipe
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import IMAGE_KEYS
+from pipelines.runs.choice import AUTO
 from pipelines.runs.config import check_choices, check_keys, check_ranges
 from pipelines.tasks.classification import models
 from pipelines.training import settings
@@ -124,8 +125,8 @@ def check_numbers(config: ml_collections.ConfigDict) -> None:
         ValueError: naming the first of them.
     """
     kinds: dict[str, tuple[type, str, tuple]] = {
-        "batch_size": (numbers.Integral, "a positive whole number", ("auto",)),
-        "epochs": (numbers.Real, "a positive number", ("auto", None)),
+        "batch_size": (numbers.Integral, "a positive whole number", (AUTO,)),
+        "epochs": (numbers.Real, "a positive number", (AUTO, None)),
         "steps": (numbers.Integral, "a positive whole number", (None,)),
     }
     for key, (kind, what, others) in kinds.items():

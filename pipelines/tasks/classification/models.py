@@ -1,8 +1,5 @@
 """The models that a classification config may name. Nothing else in the task knows their names."""
 
-from collections.abc import Collection
-from typing import Any, NamedTuple
-
 import keras
 import ml_collections
 
@@ -18,36 +15,19 @@ from kerasformer.models import (
     VisionTransformer,
 )
 from kerasformer.models.applications import KerasApplication
-from pipelines.runs.families import Families
+from pipelines.runs.families import Families, Family
 
 # Arguments of a Transformer that configs hold whatever their model.
 OF_ATTENTION = ("num_heads", "attention_dropout")
 OF_BLOCKS = (*OF_ATTENTION, "intermediate_dim", "stochastic_depth")
 OF_SIZES = (*OF_BLOCKS, "num_layers", "hidden_dim")
 
-
 SMALL_SIDE = 48  # pixels; of pictures up to this side the model sees every pixel
 
 
-class Family(NamedTuple):
-    """A family of models.
-
-    Attributes:
-        model: what has `VARIANTS` and `from_variant(variant, image_size, num_classes,
-            **overrides)`, which makes a Keras model that is built for images, answers with logits,
-            has `features(images)` and a layer `head`. A model whose `has_attention_scores` is true
-            has `encode` and `pooling` as `VisionTransformer`.
-        small: the variant that suits pictures of about 32 x 32 pixels.
-        large: the variant that suits those of 224 x 224 pixels.
-        unread: see `pipelines.runs.families.Family`.
-    """
-
-    model: Any
-    small: str
-    large: str
-    unread: Collection[str] = ()
-
-
+# A model answers images with logits, and has `features(images)` and a layer `head`. One whose
+# `has_attention_scores` is true has `encode` and `pooling` as `VisionTransformer`. The small
+# variants suit pictures of about 32 x 32 pixels, the large ones those of 224 x 224.
 MODELS = Families(
     vit=Family(VisionTransformer, "CCT-4/3x3", "CCT-4/7x2"),
     cait=Family(CaiT, "Lite-4/4", "Lite-4/16"),
