@@ -10,13 +10,13 @@ from keras import ops
 
 from kerasformer.layers.initializers import make_dense
 from kerasformer.layers.masks import combine_masks
-from kerasformer.layers.mixers.caches import empty_cache, grow_cache
+from kerasformer.layers.mixers.caches import KeyValueCache
 from kerasformer.layers.mixers.dot_product import attend
 from kerasformer.layers.mixers.heads import AttentionHeads, check_sequence_shape
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class MultiHeadAttention(AttentionHeads):
+class MultiHeadAttention(KeyValueCache, AttentionHeads):
     """Lets each position of a sequence look at a sequence: its own, or a context.
 
     Called with `inputs` alone it is self-attention: one matrix product projects query, key and
@@ -146,22 +146,6 @@ class MultiHeadAttention(AttentionHeads):
     def _attend(self, query, key, value, **options):
         """Averages the values: what other kinds of attention replace."""
         return attend(query, key, value, **options)
-
-    def init_cache(self, batch_size, max_length):
-        """Makes the empty cache of `step`: keys and values `(R, G, L, K)`.
-
-        Args:
-            batch_size: int or scalar int tensor, `R`.
-            max_length: int, `L`. 0 for a cache that `grow_cache` gives room.
-
-        Returns:
-            Tuple of two float tensors.
-        """
-        return empty_cache(batch_size, self._groups, max_length, self._head_dim, self.compute_dtype)
-
-    def grow_cache(self, cache):
-        """Makes room for one more token of each row: `(R, G, L + 1, K)`."""
-        return grow_cache(cache)
 
     def step(self, inputs, cache, positions):
         """Attends from the next tokens of each row to themselves and the tokens before them.

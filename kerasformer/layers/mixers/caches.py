@@ -1,4 +1,4 @@
-"""Caches of keys and values, as pure functions: what decoding token by token remembers.
+"""Caches of keys and values: what decoding token by token remembers.
 
 Letters: `R` decoded rows, `G` key and value heads, `L` length of a cache, `T` new tokens, `K` size
 of a head.
@@ -130,3 +130,31 @@ def write_ring(ring, entries, start):
     return ops.take_along_axis(
         ops.concatenate([ring, entries], axis=2), index[:, None, :, None], axis=2
     )
+
+
+class KeyValueCache:
+    """Keeps the keys and values of all tokens, for an `AttentionHeads` whose `step` reads them.
+
+    Example:
+
+    >>> from kerasformer.layers import MultiHeadAttention
+    >>> keys, values = MultiHeadAttention(hidden_dim=6, num_heads=3).init_cache(2, max_length=5)
+    >>> tuple(keys.shape)
+    (2, 3, 5, 2)
+    """
+
+    def init_cache(self, batch_size, max_length):
+        """Makes the empty cache of `step`: keys and values `(R, G, L, K)`.
+
+        Args:
+            batch_size: int or scalar int tensor, `R`.
+            max_length: int, `L`. 0 for a cache that `grow_cache` gives room.
+
+        Returns:
+            Tuple of two float tensors.
+        """
+        return empty_cache(batch_size, self._groups, max_length, self._head_dim, self.compute_dtype)
+
+    def grow_cache(self, cache):
+        """Makes room for one more token of each row: `(R, G, L + 1, K)`."""
+        return grow_cache(cache)

@@ -9,7 +9,7 @@ import functools
 import keras
 from keras import ops
 
-from kerasformer.layers.mixers.caches import empty_cache, grow_cache
+from kerasformer.layers.mixers.caches import KeyValueCache
 from kerasformer.layers.mixers.dot_product import (
     attend,
     attention_logits,
@@ -30,7 +30,7 @@ FAR = {"strided": "strided", "fixed": "summary"}
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class SparseAttention(PatternAttention):
+class SparseAttention(KeyValueCache, PatternAttention):
     """Lets each position look at the near ones, and at a few of the far ones.
 
     | `pattern` | near keys | far keys |
@@ -178,22 +178,6 @@ class SparseAttention(PatternAttention):
             for half, is_near in zip(halves, (True, False), strict=True)
         ]
         return ops.concatenate(outputs, axis=1)
-
-    def init_cache(self, batch_size, max_length):
-        """Makes the empty cache of `step`: the keys and values `(R, G, L, K)` of all tokens.
-
-        Args:
-            batch_size: int or scalar int tensor, `R`.
-            max_length: int, `L`. 0 for a cache that `grow_cache` gives room.
-
-        Returns:
-            Tuple of two float tensors.
-        """
-        return empty_cache(batch_size, self._groups, max_length, self._head_dim, self.compute_dtype)
-
-    def grow_cache(self, cache):
-        """Makes room for one more token of each row: `(R, G, L + 1, K)`."""
-        return grow_cache(cache)
 
     def step(self, inputs, cache, positions):
         """Attends from the next tokens of each row to themselves and what they see before them.
