@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from kerasformer.layers.sizes import pair
@@ -175,7 +176,7 @@ def attention_distance(
     scores: Any,
     grid_size: Sequence[int],
     num_prefix_tokens: int = 0,
-    patch_size: int | Sequence[int] = 1,
+    patch_size: float | Sequence[float] = 1,
 ) -> Any:
     """Measures how far each head looks: the mean distance from a patch to what it attends to.
 
@@ -187,7 +188,7 @@ def attention_distance(
         scores: float tensor `(..., N, T, T)`, the attention probabilities of a block.
         grid_size: tuple of int. Rows and columns of the patches.
         num_prefix_tokens: int. Tokens before the patches.
-        patch_size: int or pair of ints. Pixels from one patch to the next, down and across.
+        patch_size: float or pair of floats. Pixels from one patch to the next, down and across.
 
     Returns:
         float32 tensor `(..., N)`, in pixels: of each head, the mean over all patches that ask.
@@ -204,7 +205,7 @@ def attention_distance(
         - [Dosovitskiy et al., 2020](https://arxiv.org/abs/2010.11929), figures 7 and 11
     """
     rows, columns = grid_size
-    height, width = pair("patch_size", patch_size)
+    height, width = np.broadcast_to(patch_size, 2).tolist()
     _check_length(scores, grid_size, num_prefix_tokens)
     places = ops.arange(rows * columns)
     down, across = (ops.cast(x, "float32") for x in (places // columns, places % columns))
