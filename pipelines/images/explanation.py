@@ -1,0 +1,232 @@
+"""What `apps.explain` draws of a run: where its model looks, what moves it, what its units answer.
+
+The run may be of any task over images; `Looker` says what is read of it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from kerasformer import explain
+from kerasformer.explain import Panel
+from pipelines.data.row_files import write_rows
+from pipelines.images.looker import Looker
+from pipelines.images.unit_sheets import Units
+from pipelines.runs.files import write_atomically
+from pipelines.runs.folder import read_run
+from pipelines.runs.weights import load_run
+
+KINDS = ("attention", "saliency", "distance", "units", "layers")
+OF_ATTENTION = ("attention", "distance")
+ANSWER, NORM, UNITS = "answer", "norm", "units"  # targets that are no classes
+PICTURED = 4  # images of a split that get pictures of their own
+LISTED = 20  # classes in an error
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a user asks for.
+
+    Attributes:
+        show: those of `KINDS` that are wanted; of none, all pictures that the model has.
+        split: the images that are looked at where no files are given.
+        images: int. How many of the split, evenly spaced in its order.
+        target: what saliency is of: the name of a class, or `ANSWER`, `NORM` or `UNITS`.
+        layer, units: as `unit_sheets.Units` takes them.
+    """
+
+    show: Sequence[str] = ()
+    split: str = "validation"
+    images: int = 1000
+    target: str = ANSWER
+    layer: str = ""
+    units: Sequence[int] | None = None
+
+
+def explain_run(
+    find: Callable[[str], Any],
+    workdir: str,
+    weights: str | None,
+    request: Request,
+    output: str,
+    files: Sequence[str] | None,
+    report: Callable[[str], None],
+) -> None:
+    """Draws what there is to see inside of the model of a run, and prints what it has drawn.
+
+    Args:
+        find: function from a name to the `training.task.Task` of that name.
+        workdir: folder of the run.
+        weights: as in `runs.weights.load_run`.
+        request: what is wanted.
+        output: folder for the pictures and tables, which is made if there is none.
+        files: the images to look at, or `None` for those of the run's split.
+        report: takes a sentence on each file that cannot be used.
+
+    Raises:
+        ValueError: when there is no run, its model does not have what is asked for, or no image can
+            be used; nothing has been written then.
+    """
+    if wrong := [kind for kind in request.show if kind not in KINDS]:
+        raise ValueError(f"Expected --show to be some of {KINDS}, received --show={wrong[0]}.")
+    _, config = read_run(find, workdir)
+    looker = Looker(load_run(find, workdir, weights), config)
+    kinds = _kinds(looker, request, workdir)
+    _check_target(looker, request.target)
+    if files is None:
+        pixels, names = looker.read_split(config.data, request.split, request.images)
+        pictured = np.unique(np.linspace(0, len(names) - 1, min(PICTURED, len(names))).astype(int))
+    else:
+        pixels, names = looker.read_files(files, report)
+        pictured = np.arange(len(names))
+    if not names:
+        raise ValueError("Expected an image that can be used, received none.")
+    layers = explain.layers_on_grid(looker.model, looker.normalized(pixels[:1]))
+    if "layers" in kinds:
+        for path, (rows, columns, count) in layers.items():
+            print(f"{path}\t{rows} x {columns}\t{count} units")
+    of_units = "units" in kinds or request.target == UNITS
+    units = Units(looker, layers, request.layer, request.units) if of_units else None
+    folder = Path(output)
+    if kinds != ["layers"]:
+        folder.mkdir(parents=True, exist_ok=True)
+    for number, index in enumerate(pictured, start=1):
+        image, name = pixels[index], names[index]
+        if "attention" in kinds:
+            path = folder / f"attention-{number}.png"
+            _draw(looker, image, name, path, _attention(looker, image), OF_HEADS)
+        if "saliency" in kinds:
+            lines = _saliency(looker, image, request.target, units)
+            _draw(looker, image, name, folder / f"saliency-{number}.png", lines, OF_GRADIENTS)
+    if "distance" in kinds:
+        draw_distance(looker, pixels, folder)
+    if "units" in kinds and units:
+        units.draw(pixels, names, folder)
+
+
+def _kinds(looker: Looker, request: Request, workdir: str) -> list[str]:
+    """Lists what is drawn."""
+    if not request.show:
+        return [kind for kind in KINDS[:-1] if looker.has_attention or kind not in OF_ATTENTION]
+    asked = [kind for kind in request.show if kind in OF_ATTENTION]
+    if asked and not looker.has_attention:
+        raise ValueError(
+            f"--workdir={workdir} holds a model without attention, so that there is nothing to "
+            f"draw: leave out --show={asked[0]}."
+        )
+    return list(request.show)
+
+
+def _check_target(looker: Looker, target: str) -> None:
+    names = looker.class_names
+    if target not in (ANSWER, NORM, UNITS, *names):
+        listed = ", ".join(names[:LISTED]) + ", ..." * (len(names) > LISTED)
+        raise ValueError(
+            f"Expected --target to be {ANSWER}, {NORM}, {UNITS} or the name of a class "
+            f"({listed or 'of which this model has none'}), received --target={target}."
+        )
+
+
+OF_HEADS = "attention to a patch, % of the most in its map"
+OF_GRADIENTS = "size of the gradient, % of the map's 99th percentile"
+
+
+def _draw(looker: Looker, image: np.ndarray, name: str, path: Path, lines: list, label: str):
+    """Draws a sheet of one image, with the answer of the model above it."""
+    title = Path(name).name
+    if looker.class_names:
+        number, share = looker.answer(image)
+        title += f": {looker.class_names[number]} {100 * share:.0f} %"
+    explain.draw_panels(lines, path, label, title)
+    print(f"{path}\t{title}", flush=True)
+
+
+def _attention(looker: Looker, image: np.ndarray) -> list[list[Panel]]:
+    """Lists the panels of the rollout and, a line for each block, of the heads."""
+    rolled, heads = (
+        x.numpy()[0] for x in explain.attention_maps(looker.model, looker.normalized(image[None]))
+    )
+
+    def panel(title, weights):
+        return Panel(image, f"{title}\nup to {100 * weights.max():.2g} %", weights)
+
+    return [
+        [Panel(image, "image"), panel("rollout", rolled)],
+        *(
+            [panel(f"block {block}, head {head}", x) for head, x in enumerate(maps, start=1)]
+            for block, maps in enumerate(heads, start=1)
+        ),
+    ]
+
+
+def _saliency(
+    looker: Looker, image: np.ndarray, target: str, units: Units | None
+) -> list[list[Panel]]:
+    """Lists the panels of the gradients of scores, plain and smoothed, a line for each score."""
+    normalized, lines = looker.normalized(image[None]), []
+    for title, score in _scores(looker, image, target, units):
+        gradient = tf.function(partial(explain.input_gradient, score))
+        maps = gradient(normalized), explain.smoothed(gradient, normalized)
+        plain, smooth = (explain.saliency(x).numpy()[0] for x in maps)
+        lines.append(
+            [
+                Panel(image, title),
+                Panel(image, "gradient", _capped(plain), opacity=1.0),
+                Panel(image, "smoothed", _capped(smooth), opacity=1.0),
+            ]
+        )
+    return lines
+
+
+def _capped(values: np.ndarray) -> np.ndarray:
+    """Caps the largest values, single points beside which all others would be dark."""
+    return np.minimum(values, np.percentile(values, 99))
+
+
+def _scores(looker: Looker, image: np.ndarray, target: str, units: Units | None) -> list:
+    """Lists what gradients are taken of: pairs of a title and a function of images."""
+    model, names = looker.model, looker.class_names
+    if target in names or (target == ANSWER and names):
+        number = names.index(target) if target in names else looker.answer(image)[0]
+        return [(f"class {names[number]}", lambda x: model(x, training=False)[:, number])]
+    if target == UNITS and units:
+        return [(f"unit {number}", partial(units.score, number)) for number in units.numbers]
+    return [("norm of the features", lambda x: ops.norm(model.features(x), axis=-1))]
+
+
+def draw_distance(looker: Looker, pixels: np.ndarray, folder: Path) -> None:
+    """Draws how far the heads look, on average over images, and writes a table of it.
+
+    Args:
+        looker: `Looker` of a model with attention.
+        pixels: uint8 images `(n, h, w, c)`.
+        folder: where `distance.png` and `distance.tsv` go.
+    """
+    model = looker.model
+    grid, tokens = model.grid_size(), model.num_prefix_tokens
+    steps = [size / number for size, number in zip(looker.size, grid, strict=True)]
+    measure = partial(
+        explain.attention_distance, grid_size=grid, num_prefix_tokens=tokens, patch_size=steps
+    )
+    total = 0.0
+    for images in looker.batches(pixels, "distances"):
+        _, scores = model.encode(images, training=False, return_attention_scores=True)
+        total = total + np.stack([measure(block).numpy().sum(axis=0) for block in scores])
+    distances = total / len(pixels)
+    length = tokens + grid[0] * grid[1]
+    uniform = float(measure(ops.ones((1, length, length)))[0])
+    path = folder / "distance.png"
+    explain.draw_distances(distances, path, uniform)
+    rows = [
+        {"block": block, "head": head, "pixels": round(float(distance), 4)}
+        for block, of_heads in enumerate(distances, start=1)
+        for head, distance in enumerate(of_heads, start=1)
+    ]
+    write_atomically(path.with_suffix(".tsv"), partial(write_rows, rows=rows, key="pixels"))
+    print(f"{path}\tmean over {len(pixels):,} images; all patches alike: {uniform:.1f} pixels")
