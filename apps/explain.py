@@ -49,7 +49,9 @@ LAYER = flags.DEFINE_string(
     "layer", "", "Path of the layer whose units are shown; unset: the last one on a grid."
 )
 UNITS = flags.DEFINE_list(
-    "units", None, "Numbers of these units, from 0 (channels, neurons or heads); unset: the first 8."
+    "units",
+    None,
+    "Numbers of these units (channels, neurons, heads), from 0; unset: the first 8.",
 )
 
 

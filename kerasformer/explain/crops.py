@@ -76,9 +76,7 @@ def cell(
     return (*starts, *ends)
 
 
-def cut_out(
-    image: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]
-) -> np.ndarray:
+def cut_out(image: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
     """Cuts out of an image a part of some size around a box, and dims what lies outside of the box.
 
     Args:
@@ -129,6 +127,7 @@ def mosaic(images: Sequence[np.ndarray], columns: int = 3) -> np.ndarray:
         (rows * (height + line) - line, columns * (width + line) - line, channels), WHITE, np.uint8
     )
     for index, image in enumerate(images):
-        top, left = (x * (side + line) for x, side in zip(divmod(index, columns), (height, width)))
+        row, column = divmod(index, columns)
+        top, left = row * (height + line), column * (width + line)
         whole[top : top + height, left : left + width] = image
     return whole

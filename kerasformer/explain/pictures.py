@@ -107,7 +107,8 @@ def draw_panels(
         lines: list of `Panel` for each line; lines may differ in length.
         path: str or path. It ends in `.png`, `.pdf` or `.svg`. The file appears when it is
             complete, and replaces one of the same name.
-        label: str. What the colours of maps mean, beside their scale from 0 to 100 %.
+        label: str. What the colours of maps mean, beside their scale from 0 to 100 %; in several
+            lines, if it has line ends.
         title: str. Text above the sheet.
 
     Raises:
@@ -125,20 +126,19 @@ def draw_panels(
         )
     columns = max(map(len, lines))
     height, width = (max(shape[axis] for shape in shapes) for axis in (0, 1))
-    title_size = TITLE_SIZE if any(panel.title for panel in panels) else 0.1
+    title_size = 0.1 + 0.14 * max(len(panel.title.splitlines()) for panel in panels)
     longest = max(height, width)
     side = min(PANEL_SIZE, LARGEST / columns * longest / width, TALLEST / len(lines))
     panel_width = max(side * width / longest, NARROWEST)
     line_height = side * height / longest + title_size
     has_scale = any(panel.map is not None for panel in panels)
     beside = SCALE_SIZE if has_scale else 0.1
-    above = TITLE_SIZE if title else 0.0
-    size = panel_width * columns + beside, max(line_height * len(lines), 1.6 * has_scale) + above
+    above = 0.25 if title else 0.0
+    size = panel_width * columns + beside, max(line_height * len(lines), 2.4 * has_scale) + above
     figure = _new_figure(size, path)
     if title:
         with fonts_for([title]):
-            text = readable(title, max(int(size[0] / TITLE_LETTER), 1))
-            figure.suptitle(text, fontsize=10, y=1, va="top", parse_math=False)
+            figure.suptitle(readable(title, 120), fontsize=10, y=1, va="top", parse_math=False)
     grid = figure.add_gridspec(
         len(lines),
         columns,
@@ -223,7 +223,7 @@ def draw_distances(
     axes.set_ylabel("mean attention distance, pixels")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlim(0.5, layers + 0.5)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(distances.max(), uniform or 0, 1e-9))
     axes.grid(alpha=0.3)
     if heads <= 8 or uniform is not None:
         axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

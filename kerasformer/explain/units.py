@@ -149,7 +149,7 @@ def unit_maps(model: keras.Model, layer: keras.layers.Layer, images: Any) -> Any
         raise ValueError(
             "Expected a layer whose outputs lie on the image, (B, rows, columns, units), or "
             f"(B, positions, units), received layer={layer.name} with outputs of shape "
-            f"{_shape(outputs[id(layer)])}."
+            f"{tuple(outputs[id(layer)].shape)}."
         )
     return maps
 
@@ -256,14 +256,14 @@ def strongest(batches: Iterable[Any], count: int = 9) -> Strongest:
     values, places, columns = [], [], 1
     for batch in batches:
         maps = ops.convert_to_numpy(ops.cast(batch, "float32"))
-        columns = maps.shape[2]
-        maps = maps.reshape(len(maps), -1, maps.shape[3])
+        length, rows, columns, units = maps.shape
+        maps = maps.reshape(length, rows * columns, units)
         places.append(maps.argmax(axis=1))
         values.append(maps.max(axis=1))
-    if not values or not sum(map(len, values)) or count < 1:
+    if not sum(map(len, values)) or count < 1:
         raise ValueError(
-            f"Expected images, and a count of at least 1, received {len(values)} batches and "
-            f"count={count}."
+            f"Expected images and a count of at least 1, received {len(values)} batches with "
+            f"{sum(map(len, values))} images and count={count}."
         )
     peaks, places = (np.concatenate(x).T for x in (values, places))
     images = np.argsort(-peaks, axis=1, kind="stable")[:, :count]

@@ -133,8 +133,8 @@ def _check_target(looker: Looker, target: str) -> None:
         )
 
 
-OF_HEADS = "attention to a patch, % of the most in its map"
-OF_GRADIENTS = "size of the gradient, % of the map's 99th percentile"
+OF_HEADS = "attention to a patch,\n% of the most in its map"
+OF_GRADIENTS = "size of the gradient,\n% of the map's 99th percentile"
 
 
 def _draw(looker: Looker, image: np.ndarray, name: str, path: Path, lines: list, label: str):
@@ -142,7 +142,7 @@ def _draw(looker: Looker, image: np.ndarray, name: str, path: Path, lines: list,
     title = Path(name).name
     if looker.class_names:
         number, share = looker.answer(image)
-        title += f": {looker.class_names[number]} {100 * share:.0f} %"
+        title += f": {looker.class_names[number]} ({100 * share:.0f} %)"
     explain.draw_panels(lines, path, label, title)
     print(f"{path}\t{title}", flush=True)
 

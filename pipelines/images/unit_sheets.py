@@ -30,7 +30,8 @@ class Units:
     Args:
         looker: the model.
         layers: what `explain.layers_on_grid` returned of it.
-        path: path of the layer, as `explain.find_layer` takes it; nothing for the last of `layers`.
+        path: path of the layer, as `explain.find_layer` takes it; nothing for the
+            encoder, or the last of `layers` of a model without one.
         numbers: numbers of the units, from 0; `None` for the first eight.
 
     Raises:
@@ -46,7 +47,7 @@ class Units:
         numbers: Sequence[int] | None = None,
     ):
         self.looker = looker
-        self.path = path or [*layers][-1]
+        self.path = path or ("encoder" if "encoder" in layers else [*layers][-1])
         self._layer = explain.find_layer(looker.model, self.path)
         shape = (NOISE, *looker.size, looker.channels)
         self._noise = keras.random.normal(shape, seed=1)
@@ -58,6 +59,7 @@ class Units:
                 f"Expected units of --layer={self.path} from 0 to {count - 1}, received "
                 f"--units={','.join(map(str, self.numbers))}."
             )
+
     def maps(self, images: Any) -> Any:
         """Computes the answers of all units of the layer, `(B, rows, columns, U)`."""
         return explain.unit_maps(self.looker.model, self._layer, images)
