@@ -16,7 +16,7 @@ import numpy as np
 from pipelines.benchmarks.turns import time_in_turn
 from pipelines.benchmarks.vision import make_step
 from pipelines.configs import cifar10_zoo
-from pipelines.tasks.classification.models import make
+from pipelines.images.models import make
 from pipelines.training.precision import in_hardware
 
 UNITS = {"parameters": "parameters", "speed": "img/s", "steps": "steps", "top1": "share of right"}

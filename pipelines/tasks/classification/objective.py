@@ -10,12 +10,12 @@ from keras import ops
 from kerasformer.losses import smoothed_cross_entropy
 from pipelines.data.sources import expanded
 from pipelines.images.description import read_description
+from pipelines.images.models import MODELS, image_size, make
 from pipelines.runs.config import complete, read_config
 from pipelines.runs.weights import load_model
-from pipelines.tasks.classification.config import default_config, image_size
+from pipelines.tasks.classification.config import default_config
 from pipelines.tasks.classification.distillation import Distiller, distillation_loss, load_teacher
 from pipelines.tasks.classification.fine_tuning import copy_weights
-from pipelines.tasks.classification.models import MODELS, make
 
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
