@@ -95,6 +95,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     read_recipe(config)
     check_choices(
         {
+            "data.labels": (config.data.labels, ("one", "multi")),
             "data.sampling": (config.data.sampling, ("all", "balanced")),
             "teacher.kind": (config.teacher.kind, ("hard", "soft")),
         }
