@@ -1,6 +1,7 @@
 """What `apps.explain` draws of a run: where its model looks, what moves it, what its units answer.
 
-The run may be of any task over images; `Looker` says what is read of it.
+The run may be of any task over images whose `serving` returns an `ImageModule`. With classes, its
+`description` has `class_names`, and its model has `num_classes` and answers with logits.
 """
 
 import dataclasses
@@ -16,7 +17,8 @@ from keras import ops
 from kerasformer import explain
 from kerasformer.explain import Panel
 from pipelines.data.row_files import write_rows
-from pipelines.images.looker import Looker
+from pipelines.images.module import ImageModule
+from pipelines.images.module_inputs import batches, evenly_spaced, read_files, read_split
 from pipelines.images.unit_sheets import Units
 from pipelines.runs.files import write_atomically
 from pipelines.runs.folder import read_run
@@ -76,23 +78,25 @@ def explain_run(
     if wrong := [kind for kind in request.show if kind not in KINDS]:
         raise ValueError(f"Expected --show to be some of {KINDS}, received --show={wrong[0]}.")
     _, config = read_run(find, workdir)
-    looker = Looker(load_run(find, workdir, weights), config)
-    kinds = _kinds(looker, request, workdir)
-    _check_target(looker, request.target)
+    module = load_run(find, workdir, weights)
+    if not isinstance(module, ImageModule):
+        raise ValueError(f"Expected a run whose model sees images, received one of {config.task}.")
+    kinds = _kinds(module, request, workdir)
+    _check_target(module, request.target)
     if files is None:
-        pixels, names = looker.read_split(config.data, request.split, request.images)
-        pictured = np.unique(np.linspace(0, len(names) - 1, min(PICTURED, len(names))).astype(int))
+        pixels, names = read_split(module, config.data, request.split, request.images)
+        pictured = evenly_spaced(len(names), PICTURED)
     else:
-        pixels, names = looker.read_files(files, report)
+        pixels, names = read_files(module, files, report)
         pictured = np.arange(len(names))
     if not names:
         raise ValueError("Expected an image that can be used, received none.")
-    layers = explain.layers_on_grid(looker.model, looker.normalized(pixels[:1]))
+    layers = explain.layers_on_grid(module.model, module.normalize(pixels[:1]))
     if "layers" in kinds:
         for path, (rows, columns, count) in layers.items():
             print(f"{path}\t{rows} x {columns}\t{count} units")
     of_units = "units" in kinds or request.target == UNITS
-    units = Units(looker, layers, request.layer, request.units) if of_units else None
+    units = Units(module, layers, request.layer, request.units) if of_units else None
     folder = Path(output)
     if kinds != ["layers"]:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,22 +104,36 @@ def explain_run(
         image, name = pixels[index], names[index]
         if "attention" in kinds:
             path = folder / f"attention-{number}.png"
-            _draw(looker, image, name, path, _attention(looker, image), OF_HEADS)
+            _draw(module, image, name, path, _attention(module, image), OF_HEADS)
         if "saliency" in kinds:
-            lines = _saliency(looker, image, request.target, units)
-            _draw(looker, image, name, folder / f"saliency-{number}.png", lines, OF_GRADIENTS)
+            lines = _saliency(module, image, request.target, units)
+            _draw(module, image, name, folder / f"saliency-{number}.png", lines, OF_GRADIENTS)
     if "distance" in kinds:
-        draw_distance(looker, pixels, folder)
+        draw_distance(module, pixels, folder)
     if "units" in kinds and units:
         units.draw(pixels, names, folder)
 
 
-def _kinds(looker: Looker, request: Request, workdir: str) -> list[str]:
+def class_names(module: ImageModule) -> list[str]:
+    """Lists the classes that the model of a module answers with; none, if it has no head."""
+    has_head = getattr(module.model, "num_classes", None)
+    return list(module.description["class_names"]) if has_head else []
+
+
+def _answer(module: ImageModule, image: np.ndarray) -> tuple[int, float]:
+    """Returns the number of the most probable class of an image, and its probability."""
+    logits = module.model(module.normalize(image[None]), training=False)[0]
+    is_multi = module.description.get("labels") == "multi"
+    shares = (tf.nn.sigmoid if is_multi else tf.nn.softmax)(logits).numpy()
+    return int(shares.argmax()), float(shares.max())
+
+
+def _kinds(module: ImageModule, request: Request, workdir: str) -> list[str]:
     """Lists what is drawn."""
     if not request.show:
-        return [kind for kind in KINDS[:-1] if looker.has_attention or kind not in OF_ATTENTION]
+        return [kind for kind in KINDS[:-1] if module.has_attention or kind not in OF_ATTENTION]
     asked = [kind for kind in request.show if kind in OF_ATTENTION]
-    if asked and not looker.has_attention:
+    if asked and not module.has_attention:
         raise ValueError(
             f"--workdir={workdir} holds a model without attention, so that there is nothing to "
             f"draw: leave out --show={asked[0]}."
@@ -123,8 +141,8 @@ def _kinds(looker: Looker, request: Request, workdir: str) -> list[str]:
     return list(request.show)
 
 
-def _check_target(looker: Looker, target: str) -> None:
-    names = looker.class_names
+def _check_target(module: ImageModule, target: str) -> None:
+    names = class_names(module)
     if target not in (ANSWER, NORM, UNITS, *names):
         listed = ", ".join(names[:LISTED]) + ", ..." * (len(names) > LISTED)
         raise ValueError(
@@ -137,20 +155,20 @@ OF_HEADS = "attention to a patch,\n% of the most in its map"
 OF_GRADIENTS = "size of the gradient,\n% of the map's 99th percentile"
 
 
-def _draw(looker: Looker, image: np.ndarray, name: str, path: Path, lines: list, label: str):
+def _draw(module: ImageModule, image: np.ndarray, name: str, path: Path, lines: list, label: str):
     """Draws a sheet of one image, with the answer of the model above it."""
     title = Path(name).name
-    if looker.class_names:
-        number, share = looker.answer(image)
-        title += f": {looker.class_names[number]} ({100 * share:.0f} %)"
+    if names := class_names(module):
+        number, share = _answer(module, image)
+        title += f": {names[number]} ({100 * share:.0f} %)"
     explain.draw_panels(lines, path, label, title)
     print(f"{path}\t{title}", flush=True)
 
 
-def _attention(looker: Looker, image: np.ndarray) -> list[list[Panel]]:
+def _attention(module: ImageModule, image: np.ndarray) -> list[list[Panel]]:
     """Lists the panels of the rollout and, a line for each block, of the heads."""
     rolled, heads = (
-        x.numpy()[0] for x in explain.attention_maps(looker.model, looker.normalized(image[None]))
+        x.numpy()[0] for x in explain.attention_maps(module.model, module.normalize(image[None]))
     )
 
     def panel(title, weights):
@@ -166,11 +184,11 @@ def _attention(looker: Looker, image: np.ndarray) -> list[list[Panel]]:
 
 
 def _saliency(
-    looker: Looker, image: np.ndarray, target: str, units: Units | None
+    module: ImageModule, image: np.ndarray, target: str, units: Units | None
 ) -> list[list[Panel]]:
     """Lists the panels of the gradients of scores, plain and smoothed, a line for each score."""
-    normalized, lines = looker.normalized(image[None]), []
-    for title, score in _scores(looker, image, target, units):
+    normalized, lines = module.normalize(image[None]), []
+    for title, score in _scores(module, image, target, units):
         gradient = tf.function(partial(explain.input_gradient, score))
         maps = gradient(normalized), explain.smoothed(gradient, normalized)
         plain, smooth = (explain.saliency(x).numpy()[0] for x in maps)
@@ -189,36 +207,36 @@ def _capped(values: np.ndarray) -> np.ndarray:
     return np.minimum(values, np.percentile(values, 99))
 
 
-def _scores(looker: Looker, image: np.ndarray, target: str, units: Units | None) -> list:
+def _scores(module: ImageModule, image: np.ndarray, target: str, units: Units | None) -> list:
     """Lists what gradients are taken of: pairs of a title and a function of images."""
-    model, names = looker.model, looker.class_names
+    model, names = module.model, class_names(module)
     if target in names or (target == ANSWER and names):
-        number = names.index(target) if target in names else looker.answer(image)[0]
+        number = names.index(target) if target in names else _answer(module, image)[0]
         return [(f"class {names[number]}", lambda x: model(x, training=False)[:, number])]
     if target == UNITS and units:
         return [(f"unit {number}", partial(units.score, number)) for number in units.numbers]
     return [("norm of the features", lambda x: ops.norm(model.features(x), axis=-1))]
 
 
-def draw_distance(looker: Looker, pixels: np.ndarray, folder: Path) -> None:
+def draw_distance(module: ImageModule, pixels: np.ndarray, folder: Path) -> None:
     """Draws how far the heads look, on average over images, and writes a table of it.
 
     Args:
-        looker: `Looker` of a model with attention.
+        module: that of a model with attention.
         pixels: uint8 images `(n, h, w, c)`.
         folder: where `distance.png` and `distance.tsv` go.
     """
-    model = looker.model
+    model = module.model
     grid, tokens = model.grid_size(), model.num_prefix_tokens
-    steps = [size / number for size, number in zip(looker.size, grid, strict=True)]
+    steps = [size / number for size, number in zip(module.image_size, grid, strict=True)]
     measure = partial(
         explain.attention_distance, grid_size=grid, num_prefix_tokens=tokens, patch_size=steps
     )
-    total = 0.0
-    for images in looker.batches(pixels, "distances"):
+    sums = []
+    for images in batches(module, pixels, "distances"):
         _, scores = model.encode(images, training=False, return_attention_scores=True)
-        total = total + np.stack([measure(block).numpy().sum(axis=0) for block in scores])
-    distances = total / len(pixels)
+        sums.append([measure(block).numpy().sum(axis=0) for block in scores])
+    distances = np.sum(sums, axis=0) / len(pixels)
     length = tokens + grid[0] * grid[1]
     uniform = float(measure(ops.ones((1, length, length)))[0])
     path = folder / "distance.png"
@@ -229,4 +247,5 @@ def draw_distance(looker: Looker, pixels: np.ndarray, folder: Path) -> None:
         for head, distance in enumerate(of_heads, start=1)
     ]
     write_atomically(path.with_suffix(".tsv"), partial(write_rows, rows=rows, key="pixels"))
-    print(f"{path}\tmean over {len(pixels):,} images; all patches alike: {uniform:.1f} pixels")
+    about = f"mean of {len(pixels):,} images; all patches alike: {uniform:.1f} pixels"
+    print(f"{path}\t{about}", flush=True)

@@ -14,7 +14,8 @@ from keras import ops
 from kerasformer import explain
 from kerasformer.explain import Panel
 from pipelines.data.row_files import write_rows
-from pipelines.images.looker import Looker
+from pipelines.images.module import ImageModule
+from pipelines.images.module_inputs import batches
 from pipelines.runs.files import write_atomically
 
 STRONGEST = 9  # answers of a unit
@@ -28,7 +29,7 @@ class Units:
     """The units of one layer that are asked.
 
     Args:
-        looker: the model.
+        module: that of the model.
         layers: what `explain.layers_on_grid` returned of it.
         path: path of the layer, as `explain.find_layer` takes it; nothing for the
             encoder, or the last of `layers` of a model without one.
@@ -41,17 +42,18 @@ class Units:
 
     def __init__(
         self,
-        looker: Looker,
+        module: ImageModule,
         layers: dict[str, tuple[int, int, int]],
         path: str = "",
         numbers: Sequence[int] | None = None,
     ):
-        self.looker = looker
+        self._module = module
         self.path = path or ("encoder" if "encoder" in layers else [*layers][-1])
-        self._layer = explain.find_layer(looker.model, self.path)
-        shape = (NOISE, *looker.size, looker.channels)
-        self._noise = keras.random.normal(shape, seed=1)
-        *grid, count = self.maps(self._noise).shape[1:]
+        self._layer = explain.find_layer(module.model, self.path)
+        shape = (NOISE, *module.image_size, module.channels)
+        noise = keras.random.normal(shape, seed=1)
+        self._field = functools.cache(partial(explain.receptive_field, self.maps, noise))
+        *grid, count = self.maps(noise).shape[1:]
         self.grid = tuple(grid)
         self.numbers = [*range(min(count, 2 * ACROSS))] if numbers is None else [*numbers]
         if not self.numbers or not all(0 <= number < count for number in self.numbers):
@@ -62,15 +64,11 @@ class Units:
 
     def maps(self, images: Any) -> Any:
         """Computes the answers of all units of the layer, `(B, rows, columns, U)`."""
-        return explain.unit_maps(self.looker.model, self._layer, images)
+        return explain.unit_maps(self._module.model, self._layer, images)
 
     def score(self, number: int, images: Any) -> Any:
         """Computes the strongest answer of a unit to each image, `(B,)`."""
         return ops.max(self.maps(images)[..., number], axis=(1, 2))
-
-    @functools.cache  # noqa: B019 (of a few units, for the time of a program)
-    def _field(self, place: tuple[int, int]) -> tuple[int, int, int, int]:
-        return explain.receptive_field(self.maps, self._noise, place)
 
     def box(self, place: tuple[int, int]) -> tuple[int, int, int, int]:
         """Returns the part of an image that the units see at a place of the grid.
@@ -78,8 +76,8 @@ class Units:
         Where those in the middle see all of it, it is the part under the place.
         """
         middle = self.grid[0] // 2, self.grid[1] // 2
-        if self._field(middle) == (0, 0, *self.looker.size):
-            return explain.cell(place, self.grid, self.looker.size)
+        if self._field(middle) == (0, 0, *self._module.image_size):
+            return explain.cell(place, self.grid, self._module.image_size)
         return self._field(place)
 
     def draw(self, pixels: np.ndarray, names: Sequence[str], folder: Path) -> None:
@@ -90,38 +88,51 @@ class Units:
             names: str for each.
             folder: where `units.png` and `units.tsv` go.
         """
-        batches = (
+        answers = (
             tf.gather(self.maps(images), self.numbers, axis=-1)
-            for images in self.looker.batches(pixels, "units")
+            for images in batches(self._module, pixels, "units")
         )
-        found = explain.strongest(batches, STRONGEST)
-        places = np.stack([found.rows, found.columns], axis=-1)
-        boxes = np.array([[self.box((*map(int, x),)) for x in of_unit] for of_unit in places])
-        # Of one size, so that they fit into a mosaic.
-        sides = np.maximum(boxes[..., 2:] - boxes[..., :2], LEAST * np.array(self.looker.size))
-        size = tuple(np.ceil(sides.max(axis=(0, 1))).astype(int))
-        panels, rows = [], []
+        found = explain.strongest(answers, STRONGEST)
+        places = np.stack([found.rows, found.columns], axis=-1).tolist()
+        boxes = np.array([[self.box(tuple(place)) for place in of_unit] for of_unit in places])
+        title, path = f"{self.path}: most of {len(pixels):,} images", folder / "units.png"
+        explain.draw_panels(self._panels(pixels, found, boxes), path, title=title)
+        table = partial(write_rows, rows=self._rows(names, found, boxes), key="image")
+        write_atomically(path.with_suffix(".tsv"), table)
+        print(f"{path}\t{title}", flush=True)
+
+    def _panels(
+        self, pixels: np.ndarray, found: explain.Strongest, boxes: np.ndarray
+    ) -> list[list[Panel]]:
+        """Lists a mosaic of each unit."""
+        # Of one size, so that the parts fit together.
+        least = LEAST * np.array(self._module.image_size)
+        sides = np.maximum(boxes[..., 2:] - boxes[..., :2], np.ceil(least).astype(int))
+        height, width = sides.max(axis=(0, 1)).tolist()
+        panels = []
         for unit, number in enumerate(self.numbers):
-            parts = zip(found.images[unit], boxes[unit], strict=True)
-            shown = [explain.cut_out(pixels[image], box, size) for image, box in parts]
+            shown = [
+                explain.cut_out(pixels[image], tuple(box), (height, width))
+                for image, box in zip(found.images[unit], boxes[unit].tolist(), strict=True)
+            ]
             values = found.values[unit]
             title = f"unit {number}\n{values[-1]:.3g} to {values[0]:.3g}"
             panels.append(Panel(explain.mosaic(shown), title))
-            rows += [
-                {
-                    "layer": self.path,
-                    "unit": number,
-                    "rank": rank,
-                    "value": float(f"{values[rank - 1]:.6g}"),
-                    "image": names[found.images[unit, rank - 1]],
-                    **dict(zip(BOX, boxes[unit, rank - 1].tolist(), strict=True)),
-                }
-                for rank in range(1, len(values) + 1)
-            ]
-        lines = [panels[start : start + ACROSS] for start in range(0, len(panels), ACROSS)]
-        title = f"{self.path}: most of {len(pixels):,} images"
-        path = folder / "units.png"
-        explain.draw_panels(lines, path, title=title)
-        table = partial(write_rows, rows=rows, key="image")
-        write_atomically(path.with_suffix(".tsv"), table)
-        print(f"{path}\t{title}", flush=True)
+        return [panels[start : start + ACROSS] for start in range(0, len(panels), ACROSS)]
+
+    def _rows(
+        self, names: Sequence[str], found: explain.Strongest, boxes: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """Lists the strongest answers of each unit."""
+        return [
+            {
+                "layer": self.path,
+                "unit": number,
+                "rank": rank + 1,
+                "value": float(f"{found.values[unit, rank]:.6g}"),
+                "image": names[found.images[unit, rank]],
+                **dict(zip(BOX, boxes[unit, rank].tolist(), strict=True)),
+            }
+            for unit, number in enumerate(self.numbers)
+            for rank in range(found.values.shape[1])
+        ]

@@ -77,8 +77,7 @@ class SmoothedTest:
 
     def test_a_seed_gives_the_same_noise_and_copies_differ(self):
         first, again, other = (
-            array(explain.smoothed(lambda x: x, IMAGES, samples=1, seed=seed))
-            for seed in (3, 3, 5)
+            array(explain.smoothed(lambda x: x, IMAGES, samples=1, seed=seed)) for seed in (3, 3, 5)
         )
         np.testing.assert_array_equal(first, again)
         assert np.abs(first - other).min() > 0

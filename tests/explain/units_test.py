@@ -134,5 +134,7 @@ class StrongestTest:
 
     @pytest.mark.parametrize(("batches", "count"), [([], 9), ([MAPS], 0), ([MAPS[:0]], 9)])
     def test_nothing_is_named(self, batches, count):
-        with pytest.raises(ValueError, match=rf"received {len(batches)} batches .* and count={count}"):
+        with pytest.raises(
+            ValueError, match=rf"received {len(batches)} batches .* and count={count}"
+        ):
             explain.strongest(batches, count)
