@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from kerasformer import explain
@@ -19,6 +18,14 @@ from kerasformer.explain import Panel
 from pipelines.data.row_files import write_rows
 from pipelines.images.module import ImageModule
 from pipelines.images.module_inputs import batches, evenly_spaced, read_files, read_split
+from pipelines.images.saliency_sheets import (
+    ANSWER,
+    UNITS,
+    Saliency,
+    answer,
+    check_target,
+    class_names,
+)
 from pipelines.images.unit_sheets import Units
 from pipelines.runs.files import write_atomically
 from pipelines.runs.folder import read_run
@@ -26,9 +33,7 @@ from pipelines.runs.weights import load_run
 
 KINDS = ("attention", "saliency", "distance", "units", "layers")
 OF_ATTENTION = ("attention", "distance")
-ANSWER, NORM, UNITS = "answer", "norm", "units"  # targets that are no classes
 PICTURED = 4  # images of a split that get pictures of their own
-LISTED = 20  # classes in an error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Request:
         show: those of `KINDS` that are wanted; of none, all pictures that the model has.
         split: the images that are looked at where no files are given.
         images: int. How many of the split, evenly spaced in its order.
-        target: what saliency is of: the name of a class, or `ANSWER`, `NORM` or `UNITS`.
+        target: what saliency is of, as `saliency_sheets.Saliency` takes it.
         layer, units: as `unit_sheets.Units` takes them.
     """
 
@@ -82,7 +87,7 @@ def explain_run(
     if not isinstance(module, ImageModule):
         raise ValueError(f"Expected a run whose model sees images, received one of {config.task}.")
     kinds = _kinds(module, request, workdir)
-    _check_target(module, request.target)
+    check_target(module, request.target)
     if files is None:
         pixels, names = read_split(module, config.data, request.split, request.images)
         pictured = evenly_spaced(len(names), PICTURED)
@@ -93,11 +98,11 @@ def explain_run(
         raise ValueError("Expected an image that can be used, received none.")
     layers = explain.layers_on_grid(module.model, module.normalize(pixels[:1]))
     if "layers" in kinds:
-        for path, (rows, columns, count) in layers.items():
-            print(f"{path}\t{rows} x {columns}\t{count} units")
+        for layer, (rows, columns, count) in layers.items():
+            print(f"{layer}\t{rows} x {columns}\t{count} units")
     of_units = "units" in kinds or request.target == UNITS
     units = Units(module, layers, request.layer, request.units) if of_units else None
-    folder = Path(output)
+    saliency, folder = Saliency(module, request.target, units), Path(output)
     if kinds != ["layers"]:
         folder.mkdir(parents=True, exist_ok=True)
     for number, index in enumerate(pictured, start=1):
@@ -106,26 +111,12 @@ def explain_run(
             path = folder / f"attention-{number}.png"
             _draw(module, image, name, path, _attention(module, image), OF_HEADS)
         if "saliency" in kinds:
-            lines = _saliency(module, image, request.target, units)
-            _draw(module, image, name, folder / f"saliency-{number}.png", lines, OF_GRADIENTS)
+            path = folder / f"saliency-{number}.png"
+            _draw(module, image, name, path, saliency.lines(image), OF_GRADIENTS)
     if "distance" in kinds:
         draw_distance(module, pixels, folder)
     if "units" in kinds and units:
         units.draw(pixels, names, folder)
-
-
-def class_names(module: ImageModule) -> list[str]:
-    """Lists the classes that the model of a module answers with; none, if it has no head."""
-    has_head = getattr(module.model, "num_classes", None)
-    return list(module.description["class_names"]) if has_head else []
-
-
-def _answer(module: ImageModule, image: np.ndarray) -> tuple[int, float]:
-    """Returns the number of the most probable class of an image, and its probability."""
-    logits = module.model(module.normalize(image[None]), training=False)[0]
-    is_multi = module.description.get("labels") == "multi"
-    shares = (tf.nn.sigmoid if is_multi else tf.nn.softmax)(logits).numpy()
-    return int(shares.argmax()), float(shares.max())
 
 
 def _kinds(module: ImageModule, request: Request, workdir: str) -> list[str]:
@@ -141,16 +132,6 @@ def _kinds(module: ImageModule, request: Request, workdir: str) -> list[str]:
     return list(request.show)
 
 
-def _check_target(module: ImageModule, target: str) -> None:
-    names = class_names(module)
-    if target not in (ANSWER, NORM, UNITS, *names):
-        listed = ", ".join(names[:LISTED]) + ", ..." * (len(names) > LISTED)
-        raise ValueError(
-            f"Expected --target to be {ANSWER}, {NORM}, {UNITS} or the name of a class "
-            f"({listed or 'of which this model has none'}), received --target={target}."
-        )
-
-
 OF_HEADS = "attention to a patch,\n% of the most in its map"
 OF_GRADIENTS = "size of the gradient,\n% of the map's 99th percentile"
 
@@ -159,7 +140,7 @@ def _draw(module: ImageModule, image: np.ndarray, name: str, path: Path, lines: 
     """Draws a sheet of one image, with the answer of the model above it."""
     title = Path(name).name
     if names := class_names(module):
-        number, share = _answer(module, image)
+        number, share = answer(module, image)
         title += f": {names[number]} ({100 * share:.0f} %)"
     explain.draw_panels(lines, path, label, title)
     print(f"{path}\t{title}", flush=True)
@@ -181,41 +162,6 @@ def _attention(module: ImageModule, image: np.ndarray) -> list[list[Panel]]:
             for block, maps in enumerate(heads, start=1)
         ),
     ]
-
-
-def _saliency(
-    module: ImageModule, image: np.ndarray, target: str, units: Units | None
-) -> list[list[Panel]]:
-    """Lists the panels of the gradients of scores, plain and smoothed, a line for each score."""
-    normalized, lines = module.normalize(image[None]), []
-    for title, score in _scores(module, image, target, units):
-        gradient = tf.function(partial(explain.input_gradient, score))
-        maps = gradient(normalized), explain.smoothed(gradient, normalized)
-        plain, smooth = (explain.saliency(x).numpy()[0] for x in maps)
-        lines.append(
-            [
-                Panel(image, title),
-                Panel(image, "gradient", _capped(plain), opacity=1.0),
-                Panel(image, "smoothed", _capped(smooth), opacity=1.0),
-            ]
-        )
-    return lines
-
-
-def _capped(values: np.ndarray) -> np.ndarray:
-    """Caps the largest values, single points beside which all others would be dark."""
-    return np.minimum(values, np.percentile(values, 99))
-
-
-def _scores(module: ImageModule, image: np.ndarray, target: str, units: Units | None) -> list:
-    """Lists what gradients are taken of: pairs of a title and a function of images."""
-    model, names = module.model, class_names(module)
-    if target in names or (target == ANSWER and names):
-        number = names.index(target) if target in names else _answer(module, image)[0]
-        return [(f"class {names[number]}", lambda x: model(x, training=False)[:, number])]
-    if target == UNITS and units:
-        return [(f"unit {number}", partial(units.score, number)) for number in units.numbers]
-    return [("norm of the features", lambda x: ops.norm(model.features(x), axis=-1))]
 
 
 def draw_distance(module: ImageModule, pixels: np.ndarray, folder: Path) -> None:
