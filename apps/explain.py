@@ -59,7 +59,8 @@ def main(argv):
     try:
         units = None if UNITS.value is None else [int(number) for number in UNITS.value]
     except ValueError:
-        raise ValueError(f"Expected --units to be numbers, received {UNITS.value}.") from None
+        given = ",".join(UNITS.value)
+        raise ValueError(f"Expected --units to be numbers, received --units={given}.") from None
     request = explanation.Request(
         SHOW.value, SPLIT.value, IMAGES.value, TARGET.value, LAYER.value, units
     )

@@ -14,6 +14,7 @@ from kerasformer.explain.gradients import input_gradient
 
 DIMMED = 0.35  # what is left of an image around a box, beside gray
 GRAY, WHITE = 128, 255
+SMALL = 32  # rows
 
 
 def receptive_field(
@@ -106,7 +107,9 @@ def cut_out(image: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, 
 
 
 def mosaic(images: Sequence[np.ndarray], columns: int = 3) -> np.ndarray:
-    """Puts images of one size together, row by row, with white lines between them.
+    """Puts images of one size together, row by row, with thin white lines between them.
+
+    Images of less than 32 rows are enlarged by a whole number first.
 
     Args:
         images: uint8 arrays `(height, width, channels)`.
@@ -117,11 +120,13 @@ def mosaic(images: Sequence[np.ndarray], columns: int = 3) -> np.ndarray:
 
     Example:
 
-    >>> mosaic([np.zeros((2, 2, 1), np.uint8)] * 3, columns=2).shape
-    (5, 5, 1)
+    >>> mosaic([np.zeros((32, 48, 1), np.uint8)] * 3, columns=2).shape
+    (66, 98, 1)
     """
+    factor = max(SMALL // images[0].shape[0], 1)
+    images = [image.repeat(factor, axis=0).repeat(factor, axis=1) for image in images]
     height, width, channels = images[0].shape
-    line = max(height // 16, 1)
+    line = height // 16
     rows = math.ceil(len(images) / columns)
     whole = np.full(
         (rows * (height + line) - line, columns * (width + line) - line, channels), WHITE, np.uint8

@@ -146,7 +146,7 @@ def draw_panels(
         bottom=0,
         right=1 - beside / size[0],
         top=1 - (above + title_size) / size[1],
-        wspace=0.06,
+        wspace=0.1,
         hspace=title_size * 1.1 / (line_height - title_size),
     )
     drawn = None

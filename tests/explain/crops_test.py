@@ -110,9 +110,11 @@ class CutOutTest:
 
 
 def test_a_mosaic_holds_each_image_in_its_place():
-    images = [np.full((2, 3, 1), level, np.uint8) for level in (0, 50, 100, 150)]
+    images = [np.full((32, 3, 1), level, np.uint8) for level in (0, 50, 100, 150)]
     whole = explain.mosaic(images, columns=3)
-    assert whole.shape == (5, 11, 1)
-    assert whole[0, :, 0].tolist() == [0] * 3 + [255] + [50] * 3 + [255] + [100] * 3
-    assert whole[4, :, 0].tolist() == [150] * 3 + [255] * 8
-    assert set(whole[2, :, 0]) == {255}
+    assert whole.shape == (66, 13, 1)
+    assert whole[0, :, 0].tolist() == [0] * 3 + [255] * 2 + [50] * 3 + [255] * 2 + [100] * 3
+    assert whole[65, :, 0].tolist() == [150] * 3 + [255] * 10
+    assert set(whole[32:34].flat) == {255}
+    small = np.arange(24, dtype=np.uint8).reshape(4, 6, 1)
+    np.testing.assert_array_equal(explain.mosaic([small])[::8, ::8], small)
