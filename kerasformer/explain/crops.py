@@ -127,6 +127,7 @@ def mosaic(images: Sequence[np.ndarray], columns: int = 3) -> np.ndarray:
     images = [image.repeat(factor, axis=0).repeat(factor, axis=1) for image in images]
     height, width, channels = images[0].shape
     line = height // 16
+    columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
     whole = np.full(
         (rows * (height + line) - line, columns * (width + line) - line, channels), WHITE, np.uint8
