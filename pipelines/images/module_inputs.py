@@ -36,7 +36,7 @@ def read_files(
     names = []
     for path in paths:
         try:
-            pixels.append(module.decode(tf.constant([read_image(path)]))["pixels"].numpy())
+            pixels.append(module.read(tf.constant([read_image(path)])).numpy())
             names.append(path)
         except ValueError as error:
             report(str(error))

@@ -12,9 +12,10 @@ from PIL import Image
 
 from apps import tasks
 from kerasformer import explain
+from pipelines.images.augmentation import resize_and_crop
 from pipelines.images.description import read_description
 from pipelines.images.explanation import Request, explain_run
-from pipelines.images.labelled import read_images
+from pipelines.images.files import decode
 from pipelines.images.models import image_size, make
 from pipelines.images.module import ImageModule
 from pipelines.images.module_inputs import read_files, read_split
@@ -111,8 +112,8 @@ class InputsTest:
             " no image.",
             " No such file or directory.",
         ]
-        contents = tf.io.read_file(picture)[None]
-        np.testing.assert_array_equal(pixels, module.decode(contents)["pixels"])
+        upright = decode(tf.io.read_file(picture), 1)
+        np.testing.assert_array_equal(pixels, resize_and_crop(upright, SIZE, 1.0)[None])
         data = classification.default_config().data
         data.update(format="npz", folder="", train=str(vit / "data.npz"))
         pixels, names = read_split(module, data, "train", 5)
