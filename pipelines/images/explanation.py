@@ -33,6 +33,7 @@ from pipelines.runs.weights import load_run
 
 KINDS = ("attention", "saliency", "distance", "units", "layers")
 OF_ATTENTION = ("attention", "distance")
+ACROSS = 6  # heads in a line, or more of one block
 PICTURED = 4  # images of a split that get pictures of their own
 
 
@@ -147,7 +148,7 @@ def _draw(module: ImageModule, image: np.ndarray, name: str, path: Path, lines: 
 
 
 def _attention(module: ImageModule, image: np.ndarray) -> list[list[Panel]]:
-    """Lists the panels of the rollout and, a line for each block, of the heads."""
+    """Lists the panels of the rollout and of the heads, block by block."""
     rolled, heads = (
         x.numpy()[0] for x in explain.attention_maps(module.model, module.normalize(image[None]))
     )
@@ -155,13 +156,14 @@ def _attention(module: ImageModule, image: np.ndarray) -> list[list[Panel]]:
     def panel(title, weights):
         return Panel(image, f"{title}\nup to {100 * weights.max():.2g} %", weights)
 
-    return [
-        [Panel(image, "image"), panel("rollout", rolled)],
-        *(
-            [panel(f"block {block}, head {head}", x) for head, x in enumerate(maps, start=1)]
-            for block, maps in enumerate(heads, start=1)
-        ),
+    panels = [
+        panel(f"block {block}, head {head}", x)
+        for block, maps in enumerate(heads, start=1)
+        for head, x in enumerate(maps, start=1)
     ]
+    across = len(heads[0]) * max(ACROSS // len(heads[0]), 1)  # A line holds whole blocks.
+    lines = [panels[start : start + across] for start in range(0, len(panels), across)]
+    return [[Panel(image, "image"), panel("rollout", rolled)], *lines]
 
 
 def draw_distance(module: ImageModule, pixels: np.ndarray, folder: Path) -> None:
