@@ -33,7 +33,7 @@ from pipelines.runs.weights import load_run
 
 KINDS = ("attention", "saliency", "distance", "units", "layers")
 OF_ATTENTION = ("attention", "distance")
-ACROSS = 6  # heads in a line, or more of one block
+ACROSS = 4  # heads in a line, or more of one block
 PICTURED = 4  # images of a split that get pictures of their own
 
 
