@@ -37,8 +37,11 @@ def find_layer(model: keras.Model, path: str) -> keras.layers.Layer:
     """Finds a layer of a model by its name and, as far as necessary, those of the layers around it.
 
     Args:
-        model: Keras model.
+        model: built Keras model.
         path: str, such as `"encoder/block_1/feed_forward"`, or its end, if no other layer has it.
+
+    Returns:
+        A Keras layer.
 
     Raises:
         ValueError: when no layer has this path, or several have this end.
@@ -72,9 +75,9 @@ def recorded(layers: Iterable[keras.layers.Layer]) -> Iterator[dict[int, Any]]:
     Args:
         layers: Keras layers inside of a model.
 
-    Yields:
-        Dict that is filled by each call of the model: the outputs of the last call of each layer,
-        by its `id`, in the order in which the layers returned.
+    Returns:
+        Context of a dict that each call of the model fills: the outputs of the last call of each
+        layer, by its `id`, in the order in which the layers returned.
 
     Example:
 
@@ -172,6 +175,8 @@ def layers_on_grid(model: keras.Model, images: Any) -> dict[str, tuple[int, int,
     >>> layers_on_grid(model, ops.ones((1, 32, 32, 1)))["trunk/convolution_1"]
     (10, 10, 16)
     """
+    if not model.built:  # Some models make their layers then.
+        model(images, training=False)
     layers = {id(layer): (path, layer) for path, layer in named_layers(model)}
     with recorded([layer for _, layer in layers.values()]) as outputs:
         model(images, training=False)
