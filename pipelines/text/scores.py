@@ -191,8 +191,8 @@ def by_length(
         groups[-2:] = [groups[-2] + groups[-1]]
     found = []
     for group in groups:
-        texts = ([each[index] for index in group] for each in (hypotheses, references))
-        value = round(bleu(*texts, is_tokenized, tokenizer).score, 2)
+        ours, right = ([each[index] for index in group] for each in (hypotheses, references))
+        value = round(bleu(ours, right, is_tokenized, tokenizer).score, 2)
         words = [counts[group[0]], counts[group[-1]]]
         found.append({"words": words, "sentences": len(group), "bleu": value})
     return found
