@@ -19,6 +19,7 @@ LARGEST = 14.5  # inches of all rows or columns
 NARROWEST = 0.8  # inches, because a title stands above an image
 TITLE_SIZE = 0.4  # inches above it
 TITLE_LETTER = 0.085  # inches
+SMALL_LETTER = 0.065  # inches of a letter above a panel of a sheet
 SCALE_SIZE = 1.0  # inches beside the images for what their colours mean
 TALLEST = 30.0  # inches of all lines of panels
 MAX_LABEL_LENGTH = 32  # characters
@@ -168,7 +169,7 @@ def _draw_panel(axes, panel, width):
     axes.set_axis_off()
     if panel.title:
         text = "\n".join(
-            readable(line, max(int(width / TITLE_LETTER), 1)) for line in panel.title.split("\n")
+            readable(line, max(int(width / SMALL_LETTER), 1)) for line in panel.title.split("\n")
         )
         with fonts_for([text]):
             axes.set_title(text, fontsize=8, pad=3, parse_math=False)

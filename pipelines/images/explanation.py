@@ -154,16 +154,16 @@ def _attention(module: ImageModule, image: np.ndarray) -> list[list[Panel]]:
     )
 
     def panel(title, weights):
-        return Panel(image, f"{title}\nup to {100 * weights.max():.2g} %", weights)
+        return Panel(image, f"{title} {100 * weights.max():.2g} %", weights)
 
     panels = [
-        panel(f"block {block}, head {head}", x)
+        panel(f"block {block}\nhead {head},", x)
         for block, maps in enumerate(heads, start=1)
         for head, x in enumerate(maps, start=1)
     ]
     across = len(heads[0]) * max(ACROSS // len(heads[0]), 1)  # A line holds whole blocks.
     lines = [panels[start : start + across] for start in range(0, len(panels), across)]
-    return [[Panel(image, "image"), panel("rollout", rolled)], *lines]
+    return [[Panel(image, "image"), panel("rollout\nup to", rolled)], *lines]
 
 
 def draw_distance(module: ImageModule, pixels: np.ndarray, folder: Path) -> None:
