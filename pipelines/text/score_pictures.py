@@ -20,12 +20,13 @@ def draw_by_length(systems: Mapping[str, Sequence[Mapping]]) -> Figure:
     for group in groups if len(systems) == 1 else ():
         point = sum(group["words"]) / 2, group["bleu"]
         text = f"{group['sentences']} sentences"
-        axis.annotate(text, point, (0, 8), textcoords="offset points", ha="center", fontsize=8)
+        axis.annotate(text, point, (4, 6), textcoords="offset points", fontsize=8)
     axis.set_xticks([sum(group["words"]) / 2 for group in groups], map(_range, groups))
     axis.set_xlabel("words of the source")
     axis.set_ylabel("BLEU")
-    axis.set_ylim(bottom=0)
-    axis.margins(x=0.1, y=0.15)
+    highest = max(group["bleu"] for groups in systems.values() for group in groups)
+    axis.set_ylim(0, max(1.15 * highest, 1.0))
+    axis.margins(x=0.1)
     axis.grid(alpha=0.3)
     if len(systems) > 1:
         axis.legend(frameon=False)

@@ -143,7 +143,10 @@ class Trainer:
         with tf.control_dependencies([start]):
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch)):
-            return batch, tf.cast(tf.timestamp() - start, tf.float32)
+            end = tf.timestamp()
+        with tf.control_dependencies([end]):  # Or a single thread may compute first.
+            batch = tf.nest.map_structure(tf.identity, batch)
+        return batch, tf.cast(end - start, tf.float32)
 
     def _over_replicas(self, values):
         """Sums values over the replicas of all processes."""
