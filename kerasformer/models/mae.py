@@ -146,7 +146,8 @@ class MaskedAutoencoder(Composite, keras.Model):
         seed=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # The layers cast what they read, but targets are the images as they come.
+        super().__init__(autocast=False, **kwargs)
         _check_encoder(encoder)
         check_sizes(channels=channels, decoder_hidden_dim=decoder_hidden_dim)
         self.encoder = encoder  # The first child, so that its weights are the first ones.
@@ -285,7 +286,7 @@ class MaskedAutoencoder(Composite, keras.Model):
         rows, columns = self._grid_size(images)
         if order is None:
             return self.masking.draw_order(ops.shape(images)[0], rows * columns)
-        if order.shape[1] not in (None, rows * columns):
+        if order.shape[1] != rows * columns:
             raise ValueError(
                 f"Expected an order of {rows * columns} patches, received "
                 f"order.shape={tuple(order.shape)}."
