@@ -119,8 +119,8 @@ class MaskedAutoencoder(Composite, keras.Model):
     >>> tuple(model(images).shape)
     (2, 64, 48)
     >>> reconstruction, is_hidden = model.reconstruct(images)
-    >>> tuple(reconstruction.shape), int(ops.sum(is_hidden[0]))
-    ((2, 32, 32, 3), 48)
+    >>> tuple(reconstruction.shape), tuple(is_hidden.shape), int(ops.sum(is_hidden[0]))
+    ((2, 32, 32, 3), (2, 8, 8), 48)
     >>> tuple(model.encoder.features(images).shape)
     (2, 256)
 
@@ -265,7 +265,8 @@ class MaskedAutoencoder(Composite, keras.Model):
 
         Returns:
             Tuple of the images, float32 `(B, height, width, channels)`, whose visible patches are
-            as they were, and a boolean tensor `(B, P)`, `True` where a patch was hidden.
+            as they were, and a boolean tensor `(B, rows, columns)`, `True` where a patch was
+            hidden.
         """
         order = self._order(images, order)
         predictions = self._predict(images, order, training=False)
@@ -276,7 +277,8 @@ class MaskedAutoencoder(Composite, keras.Model):
         is_hidden = self._is_hidden(order)
         patches = ops.where(is_hidden[..., None], predictions, patches)
         grid_size = self._grid_size(images)
-        return merge_patches(patches, grid_size, self.encoder.patch_size), is_hidden
+        images = merge_patches(patches, grid_size, self.encoder.patch_size)
+        return images, ops.reshape(is_hidden, (-1, *grid_size))
 
     def _order(self, images, order):
         """Checks the images, and draws an order where none is given."""

@@ -80,7 +80,7 @@ class PublishedTest:
         losses = model.image_losses(images, order=order)
         np.testing.assert_allclose(ops.mean(losses), answers["loss"], rtol=1e-5)
         _, is_hidden = model.reconstruct(images, order=order)
-        np.testing.assert_array_equal(is_hidden, answers["mask"] == 1)
+        np.testing.assert_array_equal(is_hidden, answers["mask"].reshape(2, 3, 3) == 1)
         model.normalize_targets = False
         losses = model.image_losses(images, order=order)
         np.testing.assert_allclose(ops.mean(losses), answers["loss_of_pixels"], rtol=1e-5)
@@ -105,7 +105,7 @@ class LossTest:
     def test_what_is_hidden_reaches_no_prediction(self):
         model = small()
         changed = np.array(extract_patches(IMAGES, 2))
-        is_hidden = np.array(model.reconstruct(IMAGES, order=ORDER)[1])
+        is_hidden = np.array(model.reconstruct(IMAGES, order=ORDER)[1]).reshape(2, PATCHES)
         assert is_hidden.sum(axis=1).tolist() == [12, 12]  # of 15, so that 3 are seen
         changed[is_hidden] += 3
         changed = changed.reshape(2, 3, 5, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(IMAGES.shape)
@@ -121,7 +121,7 @@ class UseTest:
         for normalize in (True, False):
             model = small(normalize_targets=normalize)
             filled, is_hidden = map(np.array, model.reconstruct(IMAGES, order=ORDER))
-            pixels = np.repeat(np.repeat(is_hidden.reshape(2, 3, 5, 1), 2, 1), 2, 2)
+            pixels = np.repeat(np.repeat(is_hidden[..., None], 2, 1), 2, 2)
             pixels = np.broadcast_to(pixels, IMAGES.shape)
             np.testing.assert_array_equal(filled[~pixels], IMAGES[~pixels])
             assert (filled[pixels] != IMAGES[pixels]).all()
@@ -130,7 +130,8 @@ class UseTest:
             if normalize:
                 mean, deviation = map(np.array, patch_moments(extract_patches(IMAGES, 2)))
                 expected = expected * deviation + mean
-            np.testing.assert_allclose(patches[is_hidden], expected[is_hidden], rtol=1e-4, atol=1e-5)
+            hidden = is_hidden.reshape(2, PATCHES)
+            np.testing.assert_allclose(patches[hidden], expected[hidden], rtol=1e-4, atol=1e-5)
 
     def test_the_weights_of_the_encoder_come_first_and_describe_whole_images(self):
         model, encoder = (small(), VisionTransformer.from_variant(

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasformer.explain.pictures import save_figure
+from kerasformer.layers.embeddings.masking import hidden_patches, visible_count
 from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images import run_images
 from pipelines.images.batches import evaluation_dataset, training_dataset
@@ -99,8 +100,9 @@ def show_batch(
     batch = next(iter(batches.map(lambda b: {k: x[:SHOWN_IMAGES] for k, x in b.items()})))
     levels = batch["images"].numpy() * description["deviation"] + description["mean"]
     pixels = np.clip(np.round(levels), 0, 255).astype(np.uint8)
-    model = models.make(config, description["channels"])
-    mask = model.hidden_grid(order_of(batch)).numpy()
+    rows, columns = models.make(config).encoder.grid_size()
+    count = visible_count(rows * columns, config.mask.ratio)
+    mask = np.reshape(hidden_patches(order_of(batch), count), (-1, rows, columns))
     figure = draw_sheet({"image": pixels, "what is seen": hide(pixels, mask)}, ())
     write_atomically(picture, partial(save_figure, figure))
     return f"The first {len(pixels)} images and what the model sees of them are in {picture}."
