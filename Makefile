@@ -65,7 +65,7 @@ test-torch: $(VENV_TORCH)/.installed  ## Test the library on torch, in .venv-tor
 $(VENV_PEERS)/.installed: Makefile
 	python3.11 -m venv $(VENV_PEERS)
 	$(VENV_PEERS)/bin/python -m pip install --disable-pip-version-check \
-		torch==2.14.1 torchvision==0.29.1 timm==1.0.31 transformers==VERSION
+		torch==2.14.1 torchvision==0.29.1 timm==1.0.31 transformers==5.24.0
 	touch $@
 
 test-peers: install $(VENV_PEERS)/.installed  ## Compare with timm and transformers, in .venv-peers

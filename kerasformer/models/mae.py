@@ -68,7 +68,9 @@ def masked_error(predictions, targets, is_hidden):
     >>> float(masked_error(x, ops.zeros((1, 2, 1)), ops.array([[False, True]]))[0])
     9.0
     """
-    predictions, targets, hidden = (ops.cast(x, "float32") for x in (predictions, targets, is_hidden))
+    predictions, targets, hidden = (
+        ops.cast(x, "float32") for x in (predictions, targets, is_hidden)
+    )
     errors = ops.mean(ops.square(predictions - targets), axis=-1)
     return ops.sum(errors * hidden, axis=1) / ops.sum(hidden, axis=1)
 

@@ -1,4 +1,4 @@
-"""Random masking of sequences: which patches are left out, what is left, and mask tokens for the rest.
+"""Random masking of sequences: which patches stay visible, and mask tokens for the others.
 
 An order `(B, P)` decides it all: a permutation of the positions of each row, whose first ones stay
 visible. Letters: `B` batch, `P` patches, `K` visible patches.
@@ -147,7 +147,9 @@ class RandomMasking(keras.layers.Layer):
         Returns:
             int32 tensor `(B, P)`.
         """
-        noise = keras.random.uniform((batch_size, length), dtype="float32", seed=self.seed_generator)
+        noise = keras.random.uniform(
+            (batch_size, length), dtype="float32", seed=self.seed_generator
+        )
         return ops.argsort(noise, axis=1)
 
     def compute_output_shape(self, inputs_shape):

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import math
 from typing import Any
 
 import ml_collections
@@ -84,7 +83,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         ValueError: naming the first of them.
     """
-    sizes = {"train.batch_size": config.train.batch_size, "serve.batch_size": config.serve.batch_size}
+    sizes = {f"{part}.batch_size": config[part].batch_size for part in ("train", "serve")}
     if None in sizes.values():
         raise ValueError(f"Expected a size of the batches, received {sizes}.")
     check_sizes(**sizes)

@@ -69,9 +69,7 @@ def validation_batches(images: Images, config, normalization) -> tf.data.Dataset
     size, crop = image_size(config), config.serve.crop
     num_random = num_patches(config)
     batch_size = config.serve.batch_size
-    return evaluation_dataset(
-        images, batch_size, size, *normalization, crop, num_random=num_random
-    )
+    return evaluation_dataset(images, batch_size, size, *normalization, crop, num_random=num_random)
 
 
 def num_patches(config: ml_collections.ConfigDict) -> int:

@@ -7,7 +7,6 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pipelines.images.batches import evaluation_dataset
-from pipelines.images.dataset import Images
 from pipelines.images.description import read_description
 from pipelines.tasks.masked_images.autoencoder import Autoencoder
 from pipelines.tasks.masked_images.config import image_size
@@ -116,5 +115,6 @@ def _draw(module, batch, names):
 
 def _table(losses: np.ndarray) -> str:
     """Writes how the losses are spread, as Markdown."""
-    rows = [f"| {share} | {value:.4f} |" for share, value in zip(SHARES, np.percentile(losses, SHARES), strict=True)]
+    values = np.percentile(losses, SHARES)
+    rows = [f"| {share} | {value:.4f} |" for share, value in zip(SHARES, values, strict=True)]
     return "\n".join(["| of the images, % | loss up to |", "| ---: | ---: |", *rows])

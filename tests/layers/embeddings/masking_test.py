@@ -46,7 +46,9 @@ class MaskingTest:
         np.testing.assert_array_equal(restored[~hidden], INPUTS[~hidden])
         np.testing.assert_array_equal(restored[hidden], np.tile(token, (hidden.sum(), 1)))
 
-    def test_every_image_gets_a_mask_of_its_own_in_each_call_and_each_patch_is_hidden_as_often(self):
+    def test_each_image_and_call_has_its_own_mask_and_patches_are_hidden_equally_often(
+        self,
+    ):
         layer = RandomMasking(RATIO, seed=5)
         first, second = (np.array(layer.draw_order(500, PATCHES)) for _ in range(2))
         assert (np.sort(first, axis=1) == np.arange(PATCHES)).all()
