@@ -96,7 +96,12 @@ def make_mae():
         layer_norm_eps=1e-6,
         norm_pix_loss=True,
     )
-    return ViTMAEForPreTraining(config)
+    model = ViTMAEForPreTraining(config)
+    # Version 5.24 leaves the fixed positions of a new model at zero, unless it is asked again.
+    model.vit.embeddings.patch_embeddings.projection._is_hf_initialized = False
+    model.vit.embeddings.initialize_weights()
+    model.decoder.initialize_weights(num_patches=9)
+    return model
 
 
 FAMILIES = {
