@@ -1,5 +1,6 @@
 """The task of masked images: images without labels in, an encoder that describes images out."""
 
+from pipelines.images.models import settle as settle
 from pipelines.tasks.masked_images.config import DEFAULTS as DEFAULTS
 from pipelines.tasks.masked_images.config import FIXED_KEYS as FIXED_KEYS
 from pipelines.tasks.masked_images.config import FREE_KEYS as FREE_KEYS
@@ -16,7 +17,6 @@ from pipelines.tasks.masked_images.evaluation import evaluate as evaluate
 from pipelines.tasks.masked_images.evaluation import example as example
 from pipelines.tasks.masked_images.evaluation import own_test as own_test
 from pipelines.tasks.masked_images.evaluation import serving as serving
-from pipelines.tasks.masked_images.models import settle as settle
 from pipelines.tasks.masked_images.objective import build as build
 from pipelines.tasks.masked_images.objective import loss as loss
 from pipelines.tasks.masked_images.objective import metrics as metrics

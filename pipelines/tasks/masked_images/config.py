@@ -6,8 +6,8 @@ from typing import Any
 
 import ml_collections
 
-from kerasformer.layers.sizes import check_sizes, pair
-from pipelines.images.augmentation import Recipe
+from kerasformer.layers.sizes import check_sizes
+from pipelines.images.augmentation import Recipe, read_recipe
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import IMAGE_KEYS
 from pipelines.runs.config import check_keys, check_ranges
@@ -87,24 +87,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     if None in sizes.values():
         raise ValueError(f"Expected a size of the batches, received {sizes}.")
     check_sizes(**sizes)
-    recipe(config)
+    read_recipe(config)
     check_ranges({"serve.crop": (config.serve.crop, 0.1, 1)})
     check_keys(config.data, IMAGE_KEYS)
     models.check(config)
-
-
-def recipe(config: ml_collections.ConfigDict) -> Recipe:
-    """Returns the augmentation that a config describes.
-
-    Raises:
-        ValueError: when it cannot be.
-    """
-    try:
-        return Recipe(**config.augment.to_dict())
-    except ValueError as error:
-        raise ValueError(f"config.augment is wrong: {error}") from error
-
-
-def image_size(config: ml_collections.ConfigDict) -> tuple[int, int]:
-    """Returns the height and width of the model's images."""
-    return pair("model.image_size", config.model.image_size)

@@ -10,15 +10,16 @@ from kerasformer.explain.pictures import save_figure
 from kerasformer.layers.embeddings.masking import hidden_patches, visible_count
 from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images import run_images
+from pipelines.images.augmentation import check_channels, read_recipe
 from pipelines.images.batches import evaluation_dataset, training_dataset
 from pipelines.images.dataset import Images
 from pipelines.images.description import read_description, require_same_images
 from pipelines.images.labelled import read_images
+from pipelines.images.models import image_size
 from pipelines.runs.files import write_atomically
 from pipelines.tasks.masked_images import models
-from pipelines.tasks.masked_images.config import image_size, recipe
 from pipelines.tasks.masked_images.objective import order_of
-from pipelines.tasks.masked_images.pictures import draw_sheet, hide
+from pipelines.tasks.masked_images.pictures import draw_sheet, hide, to_levels
 from pipelines.training.task import Data
 
 SHOWN_IMAGES = 16
@@ -44,12 +45,13 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
     splits, description = run_images.read_run(config.data, workdir)
     size, normalization = image_size(config), (description["mean"], description["deviation"])
     num_random, images = num_patches(config), splits["train"]
+    check_channels(read_recipe(config), images.channels)
     return Data(
         train=lambda batch: training_dataset(
             images,
             config.train.batch_size,
             config.seed,
-            recipe(config),
+            read_recipe(config),
             size,
             *normalization,
             start_batch=batch,
@@ -96,8 +98,7 @@ def show_batch(
     """Draws the first images of the first training batch, and what the model sees of them."""
     description = read_description(workdir)
     batch = next(iter(batches.map(lambda b: {k: x[:SHOWN_IMAGES] for k, x in b.items()})))
-    levels = batch["images"].numpy() * description["deviation"] + description["mean"]
-    pixels = np.clip(np.round(levels), 0, 255).astype(np.uint8)
+    pixels = to_levels(batch["images"].numpy(), description["mean"], description["deviation"])
     rows, columns = models.make(config).encoder.grid_size()
     count = visible_count(rows * columns, config.mask.ratio)
     mask = np.reshape(hidden_patches(order_of(batch), count), (-1, rows, columns))

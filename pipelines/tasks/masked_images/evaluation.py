@@ -7,12 +7,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pipelines.images.batches import evaluation_dataset
-from pipelines.images.description import read_description
+from pipelines.images.augmentation import resize_and_crop
+from pipelines.images.description import describe_input, read_description
+from pipelines.images.models import image_size
+from pipelines.images.run_images import own_test_keys
 from pipelines.tasks.masked_images.autoencoder import Autoencoder
-from pipelines.tasks.masked_images.config import image_size
 from pipelines.tasks.masked_images.data import num_patches, read_split
 from pipelines.tasks.masked_images.objective import order_of
-from pipelines.tasks.masked_images.pictures import draw_sheet, hide
+from pipelines.tasks.masked_images.pictures import draw_sheet, hide, to_levels
 from pipelines.training.task import Evaluation
 
 SHOWN = 16  # images on the sheet
@@ -38,16 +40,32 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 def example(module: Autoencoder, config: ml_collections.ConfigDict) -> str:
     """Runs one example through the module, for the model card."""
     images = read_split(config, module.description, "validation")
-    pixels = module.fit(tf.constant(images.image(0)))[None]
-    answer = module.reconstruct_pixels(pixels)
-    features = module.embed_pixels(pixels)["features"]
-    hidden = hide(np.ones_like(pixels), answer["mask"].numpy()) != 1
-    difference = np.abs(answer["reconstruction"].numpy().astype(float) - pixels)[hidden].mean()
+    pixels = resize_and_crop(tf.constant(images.image(0)), image_size(config), config.serve.crop)
+    answer = module.reconstruct_pixels(pixels[None])
+    features = module.embed_pixels(pixels[None])["features"]
+    hidden = hide(np.zeros_like(answer["pixels"]), answer["mask"].numpy()) > 0
+    levels = answer["reconstruction"].numpy().astype(int)
+    difference = np.abs(levels - answer["pixels"].numpy())[hidden].mean()
     return (
         "- input: the first image of the validation set\n"
         f"- output: a vector of {features.shape[-1]} numbers, and a reconstruction whose hidden "
         f"pixels differ by {difference:.1f} of 255 levels on average\n"
     )
+
+
+def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
+    """Writes the task's part of the model card: how it learned, input, and code."""
+    hidden = f"{config.mask.ratio:.0%} of the patches of each image were hidden"
+    return {
+        "Training": f"As a masked autoencoder: no class was used, {hidden}.",
+        "Input": describe_input(read_description(workdir), image_size(config), config.serve.crop),
+        "Use": USE,
+    }
+
+
+def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
+    """Returns the keys that read a folder of images, a table of paths or an `.npz`."""
+    return own_test_keys(path)
 
 
 def evaluate(module: Autoencoder, config: ml_collections.ConfigDict, split: str) -> Evaluation:
@@ -73,7 +91,7 @@ def evaluate(module: Autoencoder, config: ml_collections.ConfigDict, split: str)
     )
     count = len(images.labels)
     shown = np.unique(np.linspace(0, count - 1, SHOWN).astype(int))
-    losses, kept = _losses(module.model, batches, shown)
+    losses, kept = _losses(module.autoencoder, batches, shown)
     losses = losses[:count]
     rows = [
         {"image": str(images.names[index]) if len(images.names) else index, "loss": float(loss)}
@@ -103,8 +121,8 @@ def _losses(model, batches, shown):
 
 def _draw(module, batch, names):
     """Draws images, what the model sees of them, and what it makes of that."""
-    answer = module.fill(tf.constant(batch["images"]), order_of(batch))
-    pixels = module.levels(batch["images"]).numpy()
+    pixels = to_levels(batch["images"], *module.normalization)
+    answer = module.fill(pixels, order_of(batch))
     pictures = {
         "image": pixels,
         "what is seen": hide(pixels, answer["mask"].numpy()),

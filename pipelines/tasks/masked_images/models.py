@@ -2,18 +2,8 @@
 
 import ml_collections
 
-from kerasformer.layers.sizes import pair
-from kerasformer.models import MaskedAutoencoder, VisionTransformer
-from pipelines.runs.families import Families, Family
-
-SMALL_SIDE = 48  # pixels; of pictures up to this side the model sees every pixel
-MODELS = Families(vit=Family(VisionTransformer, "ViT-Lite-7/4", "S/16"))
-
-
-def settle(config: ml_collections.ConfigDict) -> list[str]:
-    """Fits a config to the family that it names; see `Task.settle`."""
-    size = pair("model.image_size", config.model.image_size)
-    return MODELS.settle(config, max(size) <= SMALL_SIDE)
+from kerasformer.models import MaskedAutoencoder
+from pipelines.images import models
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -22,7 +12,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         ValueError: naming it.
     """
-    MODELS.check_variant(config)
+    models.check(config)
     config = config.copy_and_resolve_references()
     config.train.precision = "float32"  # It may still have to be chosen.
     make(config)
@@ -37,7 +27,7 @@ def make(config: ml_collections.ConfigDict, channels: int = 3) -> MaskedAutoenco
     """
     decoder, mask = config.decoder, config.mask
     return MaskedAutoencoder(
-        MODELS.make(config),
+        models.make(config),
         decoder.num_layers,
         decoder.hidden_dim,
         decoder.num_heads,

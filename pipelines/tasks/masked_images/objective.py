@@ -11,7 +11,7 @@ from keras import ops
 
 from kerasformer.models import MaskedAutoencoder
 from pipelines.images.description import read_description
-from pipelines.tasks.masked_images.config import image_size
+from pipelines.images.models import image_size
 from pipelines.tasks.masked_images.models import make
 
 
