@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from pipelines.images.batches import evaluation_dataset
 from pipelines.images.augmentation import resize_and_crop
+from pipelines.images.batches import evaluation_dataset
 from pipelines.images.description import describe_input, read_description
 from pipelines.images.models import image_size
 from pipelines.images.run_images import own_test_keys
