@@ -102,7 +102,8 @@ class MaskedAutoencoder(Composite, keras.Model):
     Call arguments:
         inputs: float tensor `(B, height, width, channels)`, normalised as in training.
         order: int tensor `(B, P)`, a permutation of the patches `0..P-1` in each row, whose first
-            ones stay visible, as `RandomMasking` takes it; `None` to draw one.
+            ones stay visible, as `RandomMasking` takes it; `None` to draw one while training, and
+            for one that is always the same afterwards.
 
     Returns:
         float32 tensor `(B, P, V)`: what the decoder makes of every patch, in the scale of the
@@ -236,7 +237,7 @@ class MaskedAutoencoder(Composite, keras.Model):
                 part.build(shape)
 
     def call(self, inputs, *, order=None, training=None):
-        order = self._order(inputs, order)
+        order = self._order(inputs, order, training)
         predictions = self._predict(inputs, order, training)
         self.add_loss(ops.mean(self._errors(inputs, order, predictions)))
         return predictions
@@ -252,7 +253,7 @@ class MaskedAutoencoder(Composite, keras.Model):
         Returns:
             float32 tensor `(B,)`: the mean squared error of the hidden patches.
         """
-        order = self._order(images, order)
+        order = self._order(images, order, training)
         return self._errors(images, order, self._predict(images, order, training))
 
     def reconstruct(self, images, *, order=None):
@@ -282,14 +283,15 @@ class MaskedAutoencoder(Composite, keras.Model):
         images = merge_patches(patches, grid_size, self.encoder.patch_size)
         return images, ops.reshape(is_hidden, (-1, *grid_size))
 
-    def _order(self, images, order):
-        """Checks the images, and draws an order where none is given."""
+    def _order(self, images, order, training=False):
+        """Checks the images, and makes an order where none is given."""
         check_images(images.shape, self.channels)
         if not self.built:
             self.build(tuple(images.shape))
         rows, columns = self._grid_size(images)
         if order is None:
-            return self.masking.draw_order(ops.shape(images)[0], rows * columns)
+            batch_size = ops.shape(images)[0]
+            return self.masking.draw_order(batch_size, rows * columns, training=training)
         if order.shape[1] != rows * columns:
             raise ValueError(
                 f"Expected an order of {rows * columns} patches, received "

@@ -50,7 +50,8 @@ class Evaluation(NamedTuple):
         table: examples or classes, in Markdown.
         figures: matplotlib figures by name.
         predictions: a dict of plain values for each item of the split, in its order: what was read,
-            its reference, the prediction and how sure or how good it is. All have the same keys.
+            its reference, the prediction and how sure or how good it is. All have the same keys. A
+            `.txt` gets the value of `prediction`, or the last one where there is no such key.
     """
 
     scores: dict[str, Any]

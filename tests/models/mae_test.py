@@ -158,7 +158,7 @@ class UseTest:
     def test_keras_trains_it_by_the_loss_that_it_adds_itself(self):
         images = np.random.default_rng(5).standard_normal((5, 4, 4, 1)).astype("float32")
         model = small(4, channels=1, mask_ratio=0.5, num_layers=1, seed=3)
-        order = RandomMasking(0.5, seed=3).draw_order(5, 4)
+        order = RandomMasking(0.5, seed=3).draw_order(5, 4, training=True)
         expected = float(ops.mean(model.image_losses(images, order=order)))
         model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
         assert float(model.train_on_batch(images)) == pytest.approx(expected, rel=1e-5)

@@ -94,8 +94,8 @@ class RandomMasking(keras.layers.Layer):
     Call arguments:
         inputs: float tensor `(B, P, hidden_dim)`, `P` known when a graph is made.
         order: int tensor `(B, P)`, a permutation of `0..P-1` in each row, of which the first
-            `visible_count(P, mask_ratio)` are kept, in this order; `None` to draw one, while
-            training and afterwards alike. Who needs to know it calls `draw_order` first.
+            `visible_count(P, mask_ratio)` are kept, in this order; `None` for that of `draw_order`.
+            Who needs to know it calls this method first.
 
     Returns:
         Float tensor `(B, K, hidden_dim)`.
@@ -131,26 +131,28 @@ class RandomMasking(keras.layers.Layer):
     def build(self, inputs_shape):
         """Makes nothing: there are no weights."""
 
-    def call(self, inputs, *, order=None):
+    def call(self, inputs, *, order=None, training=None):
         count = visible_count(inputs.shape[1], self.mask_ratio)
         if order is None:
-            order = self.draw_order(*ops.shape(inputs)[:2])
+            order = self.draw_order(*ops.shape(inputs)[:2], training=training)
         return take_rows(inputs, order[:, :count])
 
-    def draw_order(self, batch_size, length):
-        """Draws a random order of the patches of each row.
+    def draw_order(self, batch_size, length, training=None):
+        """Draws an order of the patches of each row while training; else it is always the same.
 
         Args:
             batch_size: int or scalar int tensor, `B`.
             length: int. Number of patches, `P`.
+            training: bool or `None`. Whether each row of each call gets another order; if not, all
+                of them have one that `seed` decides.
 
         Returns:
             int32 tensor `(B, P)`.
         """
-        noise = keras.random.uniform(
-            (batch_size, length), dtype="float32", seed=self.seed_generator
-        )
-        return ops.argsort(noise, axis=1)
+        shape = (batch_size if training else 1, length)
+        seed = self.seed_generator if training else self.seed or 0
+        order = ops.argsort(keras.random.uniform(shape, dtype="float32", seed=seed), axis=1)
+        return ops.broadcast_to(order, (batch_size, length))
 
     def compute_output_shape(self, inputs_shape):
         batch, length, hidden_dim = inputs_shape

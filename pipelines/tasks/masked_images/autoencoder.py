@@ -3,10 +3,8 @@
 Letters: `B` images, `h` height, `w` width, `c` channels.
 """
 
-import numpy as np
 import tensorflow as tf
 
-from pipelines.images.keyed_random import make_keys, uniform
 from pipelines.images.module import IMAGE, ImageModule
 
 
@@ -23,8 +21,6 @@ class Autoencoder(ImageModule):
     def __init__(self, model, description, image_size, crop):
         super().__init__(model.encoder, description, image_size, crop, name="autoencoder")
         self.autoencoder = model
-        rows, columns = model.encoder.grid_size()
-        self._order = np.argsort(uniform(make_keys(0), 0, rows * columns)).astype(np.int32)
         self.reconstruct_pixels = self.of_pixels(self._reconstruct_pixels)
 
     @tf.function(input_signature=[IMAGE])
@@ -44,15 +40,14 @@ class Autoencoder(ImageModule):
 
     def _reconstruct_pixels(self, pixels):
         """Does the same with decoded images, uint8 `(B, h, w, c)`."""
-        shape = (tf.shape(pixels)[0], len(self._order))
-        return self.fill(pixels, tf.broadcast_to(self._order, shape))
+        return self.fill(pixels)
 
-    def fill(self, pixels, order):
-        """Does it with a mask of one's own.
+    def fill(self, pixels, order=None):
+        """Does it with masks of one's own.
 
         Args:
             pixels: uint8 tensor `(B, h, w, c)`.
-            order: int32 tensor `(B, P)`, as `MaskedAutoencoder` takes it.
+            order: int32 tensor `(B, P)`, as `MaskedAutoencoder` takes it, or `None`.
 
         Returns:
             Dict as `reconstruct` returns it.

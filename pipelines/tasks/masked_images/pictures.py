@@ -13,7 +13,7 @@ from pipelines.images.score_pictures import shortened
 GRAY = 128  # the level of what is hidden
 CELL = 1.3  # inches of the longer side of an image
 TITLE = 0.3  # inches
-BLOCKS = 2  # images side by side
+COLUMNS = 8  # versions of images side by side
 
 
 def hide(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -52,10 +52,11 @@ def draw_sheet(pictures: Mapping[str, np.ndarray], names: Sequence[str]) -> Figu
         names: str for each image, which stands above its first version; or none.
 
     Returns:
-        Figure with two images and all their versions in a row.
+        Figure with as many images in a row as fit there with all of their versions.
     """
     count, height, width = next(iter(pictures.values())).shape[:3]
-    lines, across = math.ceil(count / BLOCKS), min(count, BLOCKS) * len(pictures)
+    blocks = min(count, max(COLUMNS // len(pictures), 1))
+    lines, across = math.ceil(count / blocks), blocks * len(pictures)
     longest = max(height, width)
     cell = CELL * width / longest, CELL * height / longest + TITLE
     figure = Figure(figsize=(across * cell[0], lines * cell[1] + TITLE), layout="constrained")
@@ -64,7 +65,7 @@ def draw_sheet(pictures: Mapping[str, np.ndarray], names: Sequence[str]) -> Figu
         axes.set_axis_off()
     style: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255, "interpolation": "nearest"}
     for index in range(count):
-        line, block = divmod(index, BLOCKS)
+        line, block = divmod(index, blocks)
         for column, (title, images) in enumerate(pictures.items()):
             axes = grid[line, block * len(pictures) + column]
             axes.imshow(images[index][..., :3], **style)

@@ -50,14 +50,21 @@ class MaskingTest:
         self,
     ):
         layer = RandomMasking(RATIO, seed=5)
-        first, second = (np.array(layer.draw_order(500, PATCHES)) for _ in range(2))
+        first, second = (np.array(layer.draw_order(500, PATCHES, True)) for _ in range(2))
         assert (np.sort(first, axis=1) == np.arange(PATCHES)).all()
         assert (first != second).any(axis=1).all() and (first[0] != first[1]).any()
         shown = np.bincount(first[:, :VISIBLE].ravel(), minlength=PATCHES)
         assert abs(shown - 500 * VISIBLE / PATCHES).max() < 5 * np.sqrt(500 * 0.25)
-        again = RandomMasking(RATIO, seed=5).draw_order(500, PATCHES)
+        again = RandomMasking(RATIO, seed=5).draw_order(500, PATCHES, True)
         np.testing.assert_array_equal(again, first)
-        assert RandomMasking(RATIO)(INPUTS).shape == (BATCH, VISIBLE, HIDDEN)
+
+    def test_after_training_the_order_is_always_the_same(self):
+        layer = RandomMasking(RATIO)
+        (row,) = {tuple(row) for _ in range(2) for row in np.array(layer.draw_order(7, PATCHES))}
+        assert sorted(row) == list(range(PATCHES))
+        np.testing.assert_array_equal(layer(INPUTS), INPUTS[:, row[:VISIBLE]])
+        trained = np.array(layer(INPUTS, training=True))
+        assert trained.shape == (BATCH, VISIBLE, HIDDEN) and (trained != layer(INPUTS)).any()
 
     def test_numbers_of_16_bits_change_no_mask(self):
         """An order of integers is not cast, and noise would be, to numbers that are often equal."""
