@@ -12,7 +12,7 @@ from pipelines.images.score_pictures import shortened
 
 GRAY = 128  # the level of what is hidden
 CELL = 1.3  # inches of the longer side of an image
-TITLE = 0.3  # inches
+TITLE = 0.2  # inches
 COLUMNS = 8  # versions of images side by side
 
 
