@@ -219,7 +219,7 @@ def make_input_work(num_images: int = 50_000) -> Work:
 
 
 def make_masked_work(sizes: Sizes, mask_ratio: float = 0.75) -> Work:
-    """Makes the work of an encoder, forward and back, on the patches that a mask leaves, and on all.
+    """Makes the work of an encoder, forward and back, on visible patches alone, and on all.
 
     The class token is read too.
     """
