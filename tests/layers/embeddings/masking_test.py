@@ -64,7 +64,9 @@ class MaskingTest:
         assert sorted(row) == list(range(PATCHES))
         np.testing.assert_array_equal(layer(INPUTS), INPUTS[:, row[:VISIBLE]])
         trained = np.array(layer(INPUTS, training=True))
-        assert trained.shape == (BATCH, VISIBLE, HIDDEN) and (trained != layer(INPUTS)).any()
+        assert (
+            trained.shape == (BATCH, VISIBLE, HIDDEN) and (trained != np.array(layer(INPUTS))).any()
+        )
 
     def test_numbers_of_16_bits_change_no_mask(self):
         """An order of integers is not cast, and noise would be, to numbers that are often equal."""

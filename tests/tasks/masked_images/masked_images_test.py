@@ -98,7 +98,9 @@ class DataTest:
         batches = masked_images.datasets(make_config(), workdir).train(0)
         picture = tmp_path / "a.png"
         said = masked_images.show_batch(batches, make_config(), workdir, str(picture))
-        assert said.startswith("The first 7 images") and Image.open(picture).size[0] > 300
+        assert said.startswith("The first 7 images")
+        with Image.open(picture) as drawn:
+            assert drawn.size[0] > 300
 
 
 class ObjectiveTest:
