@@ -183,7 +183,7 @@ class AutoencoderTest:
 
 @pytest.mark.integration
 class ProgramsTest:
-    def test_a_run_resumes_is_scored_exported_and_begins_a_classification(self, tmp_path):
+    def test_a_run_is_scored_and_exported_and_a_classification_begins_with_it(self, tmp_path):
         changes = {f"model.{key}": value for key, value in MODEL.items()}
         changes |= {"train.validate_every": 3, "train.checkpoint_every": 3, "train.batch_size": 64}
         changes["augment.min_area"] = 1.0
@@ -197,16 +197,12 @@ class ProgramsTest:
         start = {"start.workdir": first, "train.steps": 3, "model.positions": "sinusoidal_mae"}
         done = programs.run(
             train("demo_mae", first, **of_task, **{"train.steps": 3}),
-            train("demo_mae", first, **of_task, **{"train.steps": 6}) + ["--allow_changes"],
             ["evaluate", f"--workdir={first}", f"--output={tmp_path / 'losses.txt'}"],
             ["export", f"--workdir={first}"],
             train("demo_digits", second, **changes, **start, **{"model.variant": "ViT-Lite-6/4"}),
-            ["predict", f"--model={first}/export", "a.png"],
         )
         codes = [program.returncode for program in done]
-        assert codes == [0, 0, 0, 0, 0, 1], [program.stderr[-2000:] for program in done]
-        assert "Resuming from step 3" in done[1].stdout + done[1].stderr
-        assert done[-1].stderr.count("\n") == 1 and "expected signatures" in done[-1].stderr
+        assert codes == [0] * 4, [program.stderr[-2000:] for program in done]
         scores = json.loads((first / "evaluation-test.json").read_text())
         lines = (tmp_path / "losses.txt").read_text().split()
         assert len(lines) == scores["images"] == 353
@@ -227,5 +223,6 @@ class ProgramsTest:
         exported = tf.saved_model.load(str(first / "export" / "1"))
         image = tf.io.encode_png(read_images(config.data, "test").pixels[0])[None]
         features = exported.signatures["embed"](image=image)["features"]
-        expected = masked_images.serving(model, config, str(first)).embed(image)["features"]
+        module = masked_images.serving(model, config, str(first))
+        expected = module.embed_pixels(module.decode(image)["pixels"])["features"]
         np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
