@@ -118,14 +118,18 @@ class Task(Protocol):
         """
 
     def check(self, config: ml_collections.ConfigDict) -> None:
-        """Refuses values that cannot be, by a `ValueError`, before anything is read or written."""
+        """Refuses values that cannot be, by a `ValueError`, before anything is read or written.
+
+        `train.precision` may still be `"auto"`.
+        """
 
     def datasets(self, config: ml_collections.ConfigDict, workdir: str, shard: Shard) -> Data:
         """Reads the data, writes the files of `PREPARED`, makes batches.
 
         Once the run has checkpoints the files are read and never written again.
         In a run of several processes the chief calls this first; the others then find its files in
-        their own `workdir`.
+        their own `workdir`. Random numbers that an objective needs, such as a mask, belong into the
+        batches: there a run that resumes, and any number of replicas, gets the same ones.
         """
 
     def build(self, config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
@@ -211,6 +215,9 @@ class Task(Protocol):
         self, model: keras.Model, config: ml_collections.ConfigDict, workdir: str
     ) -> tf.Module:
         """Makes what is evaluated and exported.
+
+        A SavedModel also holds the call of each Keras model in it, as it is outside of training:
+        that call draws no random numbers.
 
         Returns:
             A `tf.Module` with a method `signatures() -> dict` of `tf.function` by name, and, for

@@ -10,7 +10,7 @@ from kerasformer.layers.sizes import check_sizes
 from pipelines.images.augmentation import Recipe, read_recipe
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import IMAGE_KEYS
-from pipelines.runs.config import check_keys, check_ranges
+from pipelines.runs.config import check_choices, check_keys, check_ranges
 from pipelines.tasks.masked_images import models
 from pipelines.training import settings
 
@@ -89,5 +89,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     check_sizes(**sizes)
     read_recipe(config)
     check_ranges({"serve.crop": (config.serve.crop, 0.1, 1)})
-    check_keys(config.data, IMAGE_KEYS)
+    check_keys(config.data, IMAGE_KEYS - {"class_weights", "sampling"})
+    check_choices({"data.labels": (config.data.labels, ("none",))})
     models.check(config)

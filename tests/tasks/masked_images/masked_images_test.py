@@ -67,6 +67,8 @@ class CheckTest:
             ("serve.crop", 0.0, r"crop=0\.0"),
             ("augment.flip", 2.0, r"flip=2\.0"),
             ("data.clases", ("red",), "clases"),
+            ("data.sampling", "balanced", "data.sampling='balanced'"),
+            ("data.labels", "one", "data.labels='one'"),
         ],
     )
     def test_what_cannot_be_is_one_sentence(self, key, value, received):
