@@ -118,10 +118,7 @@ class Task(Protocol):
         """
 
     def check(self, config: ml_collections.ConfigDict) -> None:
-        """Refuses values that cannot be, by a `ValueError`, before anything is read or written.
-
-        `train.precision` may still be `"auto"`.
-        """
+        """Refuses values that cannot be, by a `ValueError`, before anything is read or written."""
 
     def datasets(self, config: ml_collections.ConfigDict, workdir: str, shard: Shard) -> Data:
         """Reads the data, writes the files of `PREPARED`, makes batches.
