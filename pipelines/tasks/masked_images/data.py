@@ -1,5 +1,6 @@
 """The images of a run of masked images, and the batches made of them."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import ml_collections
@@ -58,7 +59,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             shard=shard,
             num_random=num_random,
         ),
-        validation=validation_batches(splits["validation"], config, normalization),
+        validation=evaluation_batches(splits["validation"], config, description),
         batches_per_epoch=len(images.labels) / config.train.batch_size,
         items="images",
         fingerprint=run_images.fingerprint(splits),
@@ -66,12 +67,19 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
     )
 
 
-def validation_batches(images: Images, config, normalization) -> tf.data.Dataset:
+def evaluation_batches(
+    images: Images, config: ml_collections.ConfigDict, description: Mapping
+) -> tf.data.Dataset:
     """Makes the batches of a split for an evaluation; each image keeps its random numbers."""
-    size, crop = image_size(config), config.serve.crop
-    num_random = num_patches(config)
-    batch_size = config.serve.batch_size
-    return evaluation_dataset(images, batch_size, size, *normalization, crop, num_random=num_random)
+    return evaluation_dataset(
+        images,
+        config.serve.batch_size,
+        image_size(config),
+        description["mean"],
+        description["deviation"],
+        config.serve.crop,
+        num_random=num_patches(config),
+    )
 
 
 def num_patches(config: ml_collections.ConfigDict) -> int:

@@ -7,12 +7,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from pipelines.images.augmentation import resize_and_crop
-from pipelines.images.batches import evaluation_dataset
 from pipelines.images.description import describe_input, read_description
 from pipelines.images.models import image_size
 from pipelines.images.run_images import own_test_keys
 from pipelines.tasks.masked_images.autoencoder import Autoencoder
-from pipelines.tasks.masked_images.data import num_patches, read_split
+from pipelines.tasks.masked_images.data import evaluation_batches, read_split
 from pipelines.tasks.masked_images.objective import order_of
 from pipelines.tasks.masked_images.pictures import draw_sheet, hide, to_levels
 from pipelines.training.task import Evaluation
@@ -81,14 +80,7 @@ def evaluate(module: Autoencoder, config: ml_collections.ConfigDict, split: str)
         (each with its mask and its reconstruction), and the loss of each image.
     """
     images = read_split(config, module.description, split)
-    batches = evaluation_dataset(
-        images,
-        config.serve.batch_size,
-        image_size(config),
-        *module.normalization,
-        config.serve.crop,
-        num_random=num_patches(config),
-    )
+    batches = evaluation_batches(images, config, module.description)
     count = len(images.labels)
     shown = np.unique(np.linspace(0, count - 1, SHOWN).astype(int))
     losses, kept = _losses(module.autoencoder, batches, shown)
