@@ -15,6 +15,7 @@ from pipelines.images.models import make as make_encoder
 from pipelines.runs.config import read_config
 from pipelines.runs.weights import load_model
 from pipelines.tasks import masked_images
+from pipelines.tasks.masked_images.data import evaluation_batches
 from pipelines.tasks.masked_images.objective import order_of
 from pipelines.tasks.masked_images.pictures import hide, to_levels
 from tests import programs
@@ -130,22 +131,17 @@ class ObjectiveTest:
 
 class EvaluationTest:
     def test_a_split_has_the_same_loss_each_time_and_in_batches_of_any_size(self, module):
-        small = masked_images.evaluate(module, make_config(), "validation")
-        large = masked_images.evaluate(
-            module, make_config(**{"serve.batch_size": 200}), "validation"
-        )
-        assert small.scores["images"] == 178 == len(small.predictions)
-        for row, other in zip(small.predictions, large.predictions, strict=True):
-            assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
-        losses = [row["loss"] for row in small.predictions]
-        assert small.scores["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
-        assert f"| 100 | {max(losses):.4f} |" in small.table
-        (figure,) = small.figures.values()
+        found = masked_images.evaluate(module, make_config(), "validation")
+        config = make_config(**{"serve.batch_size": 178})
+        images = read_images(config.data, "validation")
+        (batch,) = evaluation_batches(images, config, module.description)
+        losses = module.autoencoder.image_losses(batch["images"], order=order_of(batch)).numpy()
+        rows = [row["loss"] for row in found.predictions]
+        np.testing.assert_allclose(rows, losses, rtol=1e-4)
+        assert found.scores == {"loss": pytest.approx(losses.mean(), rel=1e-5), "images": 178}
+        assert f"| 100 | {max(rows):.4f} |" in found.table
+        (figure,) = found.figures.values()
         assert [axes.get_title() for axes in figure.axes[1:3]] == ["what is seen", "reconstruction"]
-
-    def test_the_example_says_how_far_the_hidden_pixels_are(self, module):
-        said = masked_images.example(module, make_config())
-        assert "a vector of 12 numbers" in said and " of 255 levels" in said
 
     def test_hidden_patches_are_gray_and_levels_come_back(self):
         pixels = np.random.default_rng(3).integers(0, 256, (2, 4, 6, 3)).astype("uint8")
@@ -162,19 +158,17 @@ class EvaluationTest:
 class AutoencoderTest:
     def test_every_image_is_reconstructed_behind_the_same_mask(self, module):
         images = read_images(make_config().data, "validation").pixels[:5]
-        answer = {k: x.numpy() for k, x in module.reconstruct_pixels(tf.constant(images)).items()}
+        answer = {name: x.numpy() for name, x in module.fill(tf.constant(images)).items()}
         assert answer["mask"].shape == (5, 4, 4) and (answer["mask"] == answer["mask"][:1]).all()
         assert answer["mask"].sum() == 5 * 12
         seen = ~answer["mask"].repeat(2, 1).repeat(2, 2)
         np.testing.assert_array_equal(answer["reconstruction"][seen], images[seen])
-        one = module.reconstruct_pixels(tf.constant(images[3:4]))["reconstruction"]
-        assert np.abs(one[0].numpy().astype(int) - answer["reconstruction"][3]).max() <= 1
-        png = tf.io.encode_png(images[2])[None]
-        np.testing.assert_array_equal(module.reconstruct(png)["pixels"][0], images[2])
-        features = module.embed_pixels(tf.constant(images))["features"]
-        encoder = module.autoencoder.encoder
-        np.testing.assert_allclose(features, encoder.features(module.normalize(images)), rtol=1e-5)
-        assert {"serving_default", "reconstruct", "embed", "attention"} <= set(module.signatures())
+        one = module.fill(tf.constant(images[3:4]))["reconstruction"][0].numpy()
+        assert np.abs(one.astype(int) - answer["reconstruction"][3]).max() <= 1
+        names = {"serving_default", "reconstruct", "embed", "attention", "decode"}
+        assert {*names, *(f"{name}_pixels" for name in names - {"decode"})} == {
+            *module.signatures()
+        }
 
     def test_the_card_says_what_becomes_of_an_image(self, workdir):
         card = masked_images.card(make_config(), workdir)
@@ -225,6 +219,12 @@ class ProgramsTest:
         exported = tf.saved_model.load(str(first / "export" / "1"))
         image = tf.io.encode_png(read_images(config.data, "test").pixels[0])[None]
         features = exported.signatures["embed"](image=image)["features"]
+        card = (first / "export" / "1" / "README.md").read_text()
+        assert "a vector of 12 numbers" in card and " of 255 levels" in card
+        filled = exported.signatures["reconstruct"](image=image)
         module = masked_images.serving(model, config, str(first))
+        again = module.fill(module.decode(image)["pixels"])
+        levels = [x["reconstruction"].numpy().astype(int) for x in (filled, again)]
+        assert np.abs(levels[0] - levels[1]).max() <= 1
         expected = module.embed_pixels(module.decode(image)["pixels"])["features"]
         np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
