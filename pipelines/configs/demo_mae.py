@@ -26,6 +26,7 @@ def get_config():
     config.train.steps = 1200
     config.train.batch_size = 64
     config.train.learning_rate = 0.002
+    config.train.warmup_steps = 60
     config.train.validate_every = 200
     config.train.checkpoint_every = 200
     config.train.keep_checkpoints = 3

@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {
         "batch_size": 256,
         "learning_rate": 0.00015,  # Of the paper, for each 256 images of a batch.
         "schedule": "cosine",
-        "warmup_steps": "5%",
+        "warmup_steps": 1000,
         "beta_1": 0.9,
         "beta_2": 0.95,
         "epsilon": 1e-8,
