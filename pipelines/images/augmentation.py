@@ -94,6 +94,19 @@ def read_recipe(config: ml_collections.ConfigDict) -> Recipe:
         raise ValueError(f"config.augment is wrong: {error}") from error
 
 
+def check_channels(recipe: Recipe, channels: int) -> None:
+    """Refuses changes that images of these channels cannot have.
+
+    Raises:
+        ValueError: for RandAugment and images with transparency.
+    """
+    if channels == 4 and recipe.layers:
+        raise ValueError(
+            "Expected augment.layers=0 with images of 4 channels, because RandAugment knows no "
+            f"transparency, received augment.layers={recipe.layers}."
+        )
+
+
 def crop_and_flip(images: tf.Tensor, keys: tf.Tensor, padding: int, flip: float) -> tf.Tensor:
     """Moves each image by up to `padding` pixels in each direction, and mirrors some.
 

@@ -27,6 +27,7 @@ from pipelines.images.rand_augment import rand_augment
 
 ORDER, IMAGE, BATCH, DRAW = range(4)  # what a key is used for
 NO_LABEL = -1
+OF_TASK = 1000  # the stream of the random numbers that a task asks for; augmentation has others
 
 
 def training_dataset(
@@ -42,6 +43,7 @@ def training_dataset(
     shard: Shard = WHOLE_BATCH,
     is_balanced: bool = False,
     class_weights: Sequence[float] | None = None,
+    num_random: int = 0,
 ) -> tf.data.Dataset:
     """Makes the endless dataset of training batches, from any one of them on.
 
@@ -65,13 +67,16 @@ def training_dataset(
         is_balanced: bool. Whether each class is drawn equally often: an epoch then takes images of
             a rare class several times, and of a common one only some.
         class_weights: a float for each class, with which its share is multiplied.
+        num_random: int. Random numbers between 0 and 1 that each image gets for what its task draws
+            besides, such as a mask.
 
     Returns:
         Dataset of dicts of tensors: `images`, float32 `(B, h, w, c)`, normalised; `labels`, int32
         `(B,)`; `other_labels`, int32 `(B,)`; and `share`, float32 `(B,)`: an image belongs to
         `labels` with this share and to `other_labels` with the rest, `other_share` where there are
         class weights. Without mixing, the share is 1. Labels of several classes are uint8
-        `(B, classes)`.
+        `(B, classes)`. With `num_random` also `random`, float32 `(B, num_random)`, which what
+        decides the augmentation of an image decides too.
 
     Raises:
         ValueError: if there are fewer images than `batch_size`.
@@ -107,7 +112,7 @@ def training_dataset(
             weights = tf.constant(class_weights, tf.float32)
             batch["share"] = share * tf.gather(weights, labels)
             batch["other_share"] = (1 - share) * tf.gather(weights, other_labels)
-        return batch
+        return batch | ({"random": uniform(keys, OF_TASK, num_random)} if num_random else {})
 
     epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
     batches = epochs.map(epoch_order).rebatch(batch_size, drop_remainder=True)
@@ -122,6 +127,7 @@ def evaluation_dataset(
     mean: Sequence[float],
     deviation: Sequence[float],
     crop: float = 1.0,
+    num_random: int = 0,
 ) -> tf.data.Dataset:
     """Makes the dataset of all images once, in order, resized to the given size.
 
@@ -130,11 +136,13 @@ def evaluation_dataset(
         batch_size: int, `B`.
         image_size, mean, deviation: as in `training_dataset`.
         crop: float. Share of the shorter side that is kept, as in `resize_and_crop`.
+        num_random: int. As in `training_dataset`; the index of an image decides the numbers.
 
     Returns:
         Dataset of dicts of `images`, float32 `(B, h, w, c)`, and `labels`, int32 `(B,)`. The last
         batch is filled up with images of zeros whose label is -1. Where images have several labels,
-        uint8 `(B, classes)`, `real`, bool `(B,)`, tells these images apart.
+        uint8 `(B, classes)`, `real`, bool `(B,)`, tells these images apart. With `num_random` also
+        `random`, float32 `(B, num_random)`.
     """
     indices = np.full((-(-len(images.labels) // batch_size), batch_size), -1, np.int32)
     indices.flat[: len(images.labels)] = np.arange(len(images.labels))
@@ -142,11 +150,15 @@ def evaluation_dataset(
 
     def make_batch(indices):
         real = indices >= 0
-        x, labels = load(tf.maximum(indices, 0), make_keys(indices))
+        keys = make_keys(indices)
+        x, labels = load(tf.maximum(indices, 0), keys)
         x = normalize(x, mean, deviation) * tf.cast(real, tf.float32)[:, None, None, None]
+        batch = {"images": x}
+        if num_random:
+            batch["random"] = uniform(keys, OF_TASK, num_random)
         if images.are_multi:
-            return {"images": x, "labels": labels, "real": real}
-        return {"images": x, "labels": tf.where(real, labels, NO_LABEL)}
+            return batch | {"labels": labels, "real": real}
+        return batch | {"labels": tf.where(real, labels, NO_LABEL)}
 
     batches = tf.data.Dataset.from_tensor_slices(indices)
     return batches.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

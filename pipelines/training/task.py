@@ -50,7 +50,8 @@ class Evaluation(NamedTuple):
         table: examples or classes, in Markdown.
         figures: matplotlib figures by name.
         predictions: a dict of plain values for each item of the split, in its order: what was read,
-            its reference, the prediction and how sure or how good it is. All have the same keys.
+            its reference, the prediction and how sure or how good it is. All have the same keys. A
+            `.txt` gets the value of `prediction`, or the last one where there is no such key.
     """
 
     scores: dict[str, Any]
@@ -124,7 +125,8 @@ class Task(Protocol):
 
         Once the run has checkpoints the files are read and never written again.
         In a run of several processes the chief calls this first; the others then find its files in
-        their own `workdir`.
+        their own `workdir`. Random numbers that an objective needs, such as a mask, belong into the
+        batches: there a run that resumes, and any number of replicas, gets the same ones.
         """
 
     def build(self, config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
@@ -210,6 +212,9 @@ class Task(Protocol):
         self, model: keras.Model, config: ml_collections.ConfigDict, workdir: str
     ) -> tf.Module:
         """Makes what is evaluated and exported.
+
+        A SavedModel also holds the call of each Keras model in it, as it is outside of training:
+        that call draws no random numbers.
 
         Returns:
             A `tf.Module` with a method `signatures() -> dict` of `tf.function` by name, and, for
