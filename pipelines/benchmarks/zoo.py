@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from pipelines.benchmarks.turns import time_in_turn
 from pipelines.benchmarks.vision import make_step
 from pipelines.configs import cifar10_zoo
-from pipelines.tasks.classification.models import make
+from pipelines.images.models import make
 from pipelines.training.precision import in_hardware
 
 UNITS = {"parameters": "parameters", "speed": "img/s", "steps": "steps", "top1": "share of right"}
@@ -44,20 +45,28 @@ def measured(
         ValueError: for an unknown family.
     """
     configs = {family: cifar10_zoo.get_config(family) for family in families}
-    for family, config in configs.items():
-        folder = Path(workdir) / f"{family}-{minutes:g}-minutes"
-        plan_file = folder / "plan.json"
-        if not plan_file.exists():  # A run that has begun keeps its steps.
-            folder.mkdir(parents=True, exist_ok=True)
-            part = folder / "plan.json.part"
-            part.write_text(json.dumps(plan(config, minutes)))
-            part.rename(plan_file)
-        planned = json.loads(plan_file.read_text())
+    folders = {family: Path(workdir) / f"{family}-{minutes:g}-minutes" for family in families}
+    # All speeds are measured one after the other, so that they can be compared.
+    plans = {family: kept_plan(folders[family], configs[family], minutes) for family in families}
+    for family, planned in plans.items():
+        folder = folders[family]
         for percent in percents:
             top1 = train(family, planned["steps"], percent, folder / f"{percent}-percent")
             for key, value in {**planned, "top1": top1}.items():
                 work = f"cifar10, {percent} % of the images"
                 yield {"work": work, "peer": family, "value": value, "unit": UNITS[key]}
+
+
+def kept_plan(folder: Path, config: Any, minutes: float) -> dict[str, int]:
+    """Reads the plan of a folder, or makes it: a run that has begun keeps its steps."""
+    path = folder / "plan.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / "plan.json.part"
+        part.write_text(json.dumps(plan(config, minutes)))
+        part.rename(path)
+        keras.backend.clear_session()  # The graph of the step holds its model.
+    return json.loads(path.read_text())
 
 
 def plan(config: Any, minutes: float) -> dict[str, int]:
@@ -71,7 +80,8 @@ def plan(config: Any, minutes: float) -> dict[str, int]:
         Dict of `parameters`, `speed` (images a second) and `steps`.
     """
     size, random = config.train.batch_size, np.random.default_rng(0)
-    config.train.precision = in_hardware()[0]
+    if config.train.precision == "auto":
+        config.train.precision = in_hardware()[0]
     model = make(config, num_classes=10)
     model.build((None, 32, 32, 3))
     images, labels = random.random((size, 32, 32, 3), "float32"), random.integers(0, 10, size)

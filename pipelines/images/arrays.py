@@ -23,8 +23,9 @@ def read_arrays(data, split: str) -> Images:
     """
     source = source_of(data, split)
     path, part = path_and_part(data, source)
-    arrays = _load(path)
-    pixels, labels = arrays["images"], arrays["labels"]
+    arrays = _load(path, data)
+    pixels, has_labels = arrays["images"], data.get("labels", "one") != "none"
+    labels = arrays["labels"] if has_labels else np.zeros(pixels.shape[:1], np.int32)
     if (
         pixels.dtype != np.uint8
         or pixels.ndim not in (3, 4)
@@ -39,10 +40,14 @@ def read_arrays(data, split: str) -> Images:
             f"Expected {len(pixels)} whole numbers as labels in {path}, "
             f"received {labels.dtype} {labels.shape}."
         )
-    if "class_names" in arrays:
+    if not has_labels:
+        class_names: tuple[str, ...] = ()
+    elif "class_names" in arrays:
         class_names = tuple(map(str, np.atleast_1d(arrays["class_names"])))
     else:
-        known = _load(path_and_part(data, "train")[0])["labels"] if source != "train" else labels
+        known = labels
+        if source != "train":
+            known = _load(path_and_part(data, "train")[0], data)["labels"]
         count = max(known.tolist(), default=-1) + 1
         if count > max(len(known), MAX_UNNAMED):
             raise ValueError(
@@ -58,7 +63,7 @@ def read_arrays(data, split: str) -> Images:
     return images.rows(rows_of(data, split, digests_of(images), images.labels))
 
 
-def _load(path: str) -> dict[str, np.ndarray]:
+def _load(path: str, data) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             arrays = {name: arrays[name] for name in arrays.files}
@@ -66,9 +71,9 @@ def _load(path: str) -> dict[str, np.ndarray]:
         raise ValueError(f"Cannot read {path!r}: {error.strerror or 'not an .npz file'}.") from None
     except (AttributeError, EOFError, TypeError, ValueError, zipfile.BadZipFile):
         raise ValueError(f"Cannot read {path!r}: not an .npz file of plain arrays.") from None
-    missing = {"images", "labels"} - set(arrays)
-    if missing:
+    needed = ["images"] if data.get("labels", "one") == "none" else ["images", "labels"]
+    if not set(needed) <= set(arrays):
         raise ValueError(
-            f"Expected the arrays images and labels in {path}, received {sorted(arrays)}."
+            f"Expected the arrays {' and '.join(needed)} in {path}, received {sorted(arrays)}."
         )
     return arrays

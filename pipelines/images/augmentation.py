@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import ml_collections
 import tensorflow as tf
 
 from pipelines.images.keyed_random import fold, integers, normal, uniform
@@ -79,6 +80,18 @@ class Recipe:
     def mixes(self) -> bool:
         """Returns whether images are mixed with one another."""
         return self.mix_probability * max(self.mixup, self.cutmix) > 0
+
+
+def read_recipe(config: ml_collections.ConfigDict) -> Recipe:
+    """Returns the augmentation that `config.augment` describes.
+
+    Raises:
+        ValueError: when it cannot be.
+    """
+    try:
+        return Recipe(**config.augment.to_dict())
+    except ValueError as error:
+        raise ValueError(f"config.augment is wrong: {error}") from error
 
 
 def crop_and_flip(images: tf.Tensor, keys: tf.Tensor, padding: int, flip: float) -> tf.Tensor:

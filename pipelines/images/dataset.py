@@ -22,8 +22,8 @@ class Images(NamedTuple):
         pixels: uint8 array `(n, height, width, channels)`; or, where images are decoded as they
             are read, an array `(n,)` of str, the files, or of bytes, the encoded images.
         labels: int32 array `(n,)`; or uint8 `(n, classes)`, 1 for each class that an image has,
-            where it may have several.
-        class_names: tuple of str, one for each class.
+            where it may have several; 0 where images have no classes.
+        class_names: tuple of str, one for each class; empty where images have none.
         channels: int, 1, 3 or 4.
         names: array of str, for messages and pictures; empty where images have no names.
         digests: int64 array `(n,)`, a hash of the content of each; empty where nobody read it.
@@ -43,6 +43,8 @@ class Images(NamedTuple):
 
     def classes(self, index: int) -> list[str]:
         """Returns the names of the classes of an image."""
+        if not self.class_names:
+            return []
         numbers = np.flatnonzero(self.labels[index]) if self.are_multi else [self.labels[index]]
         return [self.class_names[number] for number in numbers]
 

@@ -57,7 +57,7 @@ def read_description(workdir: str) -> dict:
     """Reads what a run knows about its images.
 
     Raises:
-        ValueError: when the folder holds no run of classification.
+        ValueError: when the folder holds no run of a task of images.
     """
     path = Path(workdir) / "images.json"
     try:
@@ -65,7 +65,7 @@ def read_description(workdir: str) -> dict:
     except FileNotFoundError:
         task = read_config(workdir).task
         raise ValueError(
-            f"Expected a run of classification in {workdir}, received {task} without {path.name}."
+            f"Expected a run of images in {workdir}, received {task} without {path.name}."
         ) from None
 
 

@@ -21,6 +21,8 @@ from pipelines.images.listing import (
     class_folders,
     describe_stray,
     list_folder,
+    list_paths,
+    list_pictures,
     list_table,
     require_known,
     wanted_classes,
@@ -65,7 +67,9 @@ def read_images(data, split: str) -> Images:
             With each, `classes` names the classes that are kept, in the order of their labels (all
             when it is empty), as `wanted_classes` reads it, and `on_bad_image` is what happens when
             images are empty, corrupt, animated, or of more than `max_pixels`: `"stop"` or `"skip"`.
-            With `labels="multi"` a table gives an image any number of labels.
+            With `labels="multi"` a table gives an image any number of labels. With `"none"` images
+            have no classes: a folder's are all below it, a table needs no column of labels, and an
+            `.npz` no array of them.
         split: str. `"train"`, `"validation"` or `"test"`.
 
     Returns:
@@ -85,10 +89,11 @@ def read_images(data, split: str) -> Images:
             'Expected data.on_bad_image to be "stop" or "skip", '
             f"received data.on_bad_image={data.on_bad_image!r}."
         )
-    if data.get("labels", "one") != "one" and (data.labels, name) != ("multi", "csv"):
+    labels = data.get("labels", "one")
+    if labels not in ("one", "none") and (labels, name) != ("multi", "csv"):
         raise ValueError(
-            'Expected data.labels to be "one", or "multi" with data.format="csv", received '
-            f"data.labels={data.labels!r} with data.format={name!r}."
+            'Expected data.labels to be "one", "none", or "multi" with data.format="csv", received '
+            f"data.labels={labels!r} with data.format={name!r}."
         )
     if name in ("digits", "tfds") and data.get("held_out"):
         raise ValueError(
@@ -96,6 +101,8 @@ def read_images(data, split: str) -> Images:
             f"data.format={name!r}."
         )
     images = readers[name](data, split)
+    if labels == "none":
+        return _without_classes(images, data, split)
     classes, labels = len(images.class_names), images.labels
     twice = [name for name, count in Counter(images.class_names).items() if count > 1]
     if twice:
@@ -106,17 +113,29 @@ def read_images(data, split: str) -> Images:
             f"{labels.min()} to {labels.max()}."
         )
     images = _chosen(images, wanted_classes(data))
-    if not len(images.labels):
-        raise ValueError(
-            f"Expected images for split={split!r}, received none from data.format={name!r} "
-            f"with data.{split}={data.get(split)!r}."
-        )
+    _require_some(images, data, split)
     if len(images.class_names) < 2 and not images.are_multi:
         raise ValueError(
             f"Expected images of at least two classes, received {images.class_names[0]!r} alone "
             f"from data.{split}={data.get(split)!r}."
         )
     return images
+
+
+def _require_some(images: Images, data, split: str) -> None:
+    if not len(images.labels):
+        raise ValueError(
+            f"Expected images for split={split!r}, received none from data.format={data.format!r} "
+            f"with data.{split}={data.get(split)!r}."
+        )
+
+
+def _without_classes(images: Images, data, split: str) -> Images:
+    """Gives every image the label 0, and no name to it."""
+    if wanted := wanted_classes(data):
+        raise ValueError(f'Expected no data.classes with data.labels="none", received {wanted}.')
+    _require_some(images, data, split)
+    return images._replace(labels=np.zeros(len(images.labels), np.int32), class_names=())
 
 
 def read_splits(data, splits: Sequence[str]) -> dict[str, Images]:
@@ -168,6 +187,9 @@ def _digits(data, split: str) -> Images:
 
 def _folder(data, split: str) -> Images:
     source = source_of(data, split)
+    if data.get("labels", "one") == "none":
+        folder, part = path_and_part(data, source)
+        return _listed(data, split, list_pictures(folder), part)
     class_names = class_folders(path_and_part(data, "train")[0])
     folder, part = path_and_part(data, source)
     unknown = sorted(set(class_folders(folder)) - set(class_names))
@@ -183,6 +205,8 @@ def _csv(data, split: str) -> Images:
     is_multi = data.get("labels", "one") == "multi"
     source = source_of(data, split)
     path, part = path_and_part(data, source)
+    if data.get("labels", "one") == "none":
+        return _listed(data, split, list_paths(path), part)
     class_names: tuple[str, ...] = ()
     if source != "train":
         class_names = list_table(path_and_part(data, "train")[0], is_multi=is_multi).class_names

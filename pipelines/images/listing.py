@@ -29,7 +29,7 @@ class Listing(NamedTuple):
         folder: str, the folder below which they lie.
         paths: list of str, each below the folder.
         labels: list of an int for each; or of the tuple of all of its classes.
-        class_names: tuple of str.
+        class_names: tuple of str; empty where pictures have no classes.
         stray: list of str, files that are no pictures.
     """
 
@@ -106,7 +106,7 @@ def list_folder(folder: str, class_names: Sequence[str], wanted: Sequence[str] =
     Raises:
         ValueError: naming every folder that holds no picture.
     """
-    found = {name: _pictures(Path(folder, name)) for name in class_names}
+    found = {name: _pictures(Path(folder, name), Path(folder)) for name in class_names}
     empty = [
         name
         for name, (paths, _) in found.items()
@@ -125,11 +125,25 @@ def list_folder(folder: str, class_names: Sequence[str], wanted: Sequence[str] =
     return Listing(folder, paths, labels, tuple(class_names), stray)
 
 
-def _pictures(folder: Path) -> tuple[list[str], list[str]]:
-    """Lists the pictures below a folder, with its name, and the names of the other files."""
+def list_pictures(folder: str) -> Listing:
+    """Lists all pictures below a folder, without classes, sorted by their paths.
+
+    Raises:
+        ValueError: when the folder is none, or holds no picture.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f"Expected a folder of pictures, received {folder!r}.")
+    paths, stray = _pictures(Path(folder), Path(folder))
+    if not paths:
+        raise ValueError(f"Expected pictures below {folder}, received none.")
+    return Listing(folder, paths, [0] * len(paths), (), stray)
+
+
+def _pictures(folder: Path, base: Path) -> tuple[list[str], list[str]]:
+    """Lists the pictures below a folder, as paths below `base`, and the names of other files."""
     pictures, others = [], []
     for path in sorted(folder.rglob("*"), key=str):
-        parts = path.relative_to(folder.parent).parts
+        parts = path.relative_to(base).parts
         if path.is_dir():
             continue
         if path.suffix.lower() in (*SUFFIXES, *OTHERS) and not any(map(is_hidden, parts)):
@@ -205,6 +219,30 @@ def list_table(path: str, class_names: Sequence[str] = (), is_multi: bool = Fals
     if is_multi:
         return Listing(folder, paths, labels, tuple(class_names), [])
     return Listing(folder, paths, [label for (label,) in labels], tuple(class_names), [])
+
+
+def list_paths(path: str) -> Listing:
+    """Lists the pictures of a table without reading labels.
+
+    Args:
+        path: the file, as `list_table` takes it; without a header paths are in the first column.
+
+    Raises:
+        ValueError: in one sentence, for a file that cannot be read so.
+    """
+    rows, header = read_table(path)
+    column = find_column(header, PATH_COLUMNS) if header else 0
+    if column is None:
+        raise ValueError(
+            f"Expected a column of {', '.join(PATH_COLUMNS)} in {path}, received "
+            f"{', '.join(header)}."
+        )
+    paths = []
+    for line, cells in rows:
+        if len(cells) <= column or not cells[column].strip():
+            raise ValueError(f"Expected a path in {path} line {line}, received {cells}.")
+        paths.append(_existing(Path(path).parent, cells[column].strip()))
+    return Listing(str(Path(path).parent), paths, [0] * len(paths), (), [])
 
 
 def _columns(path, rows, header, is_multi) -> tuple[int, list[int]]:

@@ -8,8 +8,8 @@ import pytest
 
 from pipelines.benchmarks import zoo
 from pipelines.configs import cifar10_zoo
+from pipelines.images.models import make
 from pipelines.tasks import classification
-from pipelines.tasks.classification.models import make
 
 # Prepares a dataset that has the name, the shapes and the splits of CIFAR-10, and few images.
 PREPARE = """

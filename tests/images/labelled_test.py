@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pipelines.images.labelled import read_images, read_splits
+from pipelines.images.splits import SPLITS
 from tests.images.samples import LABELS, PIXELS, config
 
 RANDOM = np.random.default_rng(0)
@@ -48,6 +49,42 @@ class ClassesTest:
         np.savez(tmp_path / "a.npz", images=PIXELS, labels=LABELS, class_names=list("abcd"))
         with pytest.raises(ValueError, match="received none"):
             read_images(config("npz", tmp_path, train="a.npz", classes=("d",)), "train")
+
+
+class WithoutClassesTest:
+    def test_a_folder_a_table_and_arrays_give_all_their_images(self, tmp_path):
+        for name in ("a/b/one.png", "two.png", ".hidden/three.png"):
+            path = tmp_path / "photos" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(PIXELS[0]).save(path)
+        (tmp_path / "photos.csv").write_text("photos/two.png\nphotos/a/b/one.png\n")
+        np.savez(tmp_path / "photos.npz", images=PIXELS[:2])
+        for name, train in (("folder", "photos"), ("csv", "photos.csv"), ("npz", "photos.npz")):
+            images = read_images(config(name, tmp_path, train=train, labels="none"), "train")
+            assert images.class_names == () and images.labels.tolist() == [0, 0], name
+            assert images.classes(0) == []
+            np.testing.assert_array_equal(images.pixels[0], PIXELS[0])
+
+    def test_shares_are_cut_from_them(self, tmp_path):
+        np.savez(tmp_path / "all.npz", images=np.arange(40 * 3, dtype=np.uint8).reshape(40, 1, 3))
+        data = config("npz", tmp_path, train="all.npz", labels="none", validation="10%", test="10%")
+        counts = {split: len(images.labels) for split, images in read_splits(data, SPLITS).items()}
+        assert counts == {"train": 32, "validation": 4, "test": 4}
+
+    def test_classes_cannot_be_chosen_among_them(self):
+        with pytest.raises(ValueError, match="no data.classes with .*received .'7'"):
+            read_images(config("digits", labels="none", classes="7"), "train")
+
+    def test_where_there_is_none_is_one_sentence(self, tmp_path):
+        (tmp_path / "a.csv").write_text("name\tclass\nx\ty\n")
+        (tmp_path / "empty").mkdir()
+        for name, train, words in (
+            ("folder", "empty", "pictures below .*empty, received none"),
+            ("folder", "a.csv", "a folder of pictures, received .*a.csv"),
+            ("csv", "a.csv", "a column of path, .* received name, class"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                read_images(config(name, tmp_path, train=train, labels="none"), "train")
 
 
 class DigitsTest:

@@ -1,5 +1,6 @@
 """The classification task: labelled images in, a model that names what is on an image out."""
 
+from pipelines.images.models import settle as settle
 from pipelines.tasks.classification.choice import resolve as resolve
 from pipelines.tasks.classification.config import DEFAULTS as DEFAULTS
 from pipelines.tasks.classification.config import FIXED_KEYS as FIXED_KEYS
@@ -18,7 +19,6 @@ from pipelines.tasks.classification.evaluation import example as example
 from pipelines.tasks.classification.evaluation import own_test as own_test
 from pipelines.tasks.classification.evaluation import serving as serving
 from pipelines.tasks.classification.evaluation import validation_scorer as validation_scorer
-from pipelines.tasks.classification.models import settle as settle
 from pipelines.tasks.classification.objective import begin as begin
 from pipelines.tasks.classification.objective import build as build
 from pipelines.tasks.classification.objective import finish as finish

@@ -22,10 +22,10 @@ from pipelines.images.listing import (
     require_known,
     wanted_classes,
 )
+from pipelines.images.models import MODELS, SMALL_SIDE, image_size
 from pipelines.images.splits import SPLITS, path_and_part, shares_of
 from pipelines.runs.choice import AUTO, Choice, has_auto
-from pipelines.tasks.classification.config import check_numbers, image_size
-from pipelines.tasks.classification.models import MODELS, SMALL_SIDE
+from pipelines.tasks.classification.config import check_numbers
 
 SAMPLE = 200  # pictures whose headers are read
 GRAY = ("1", "L", "LA", "I", "I;16")

@@ -9,13 +9,12 @@ from typing import Any
 
 import ml_collections
 
-from kerasformer.layers.sizes import pair
-from pipelines.images.augmentation import Recipe
+from pipelines.images import models
+from pipelines.images.augmentation import Recipe, read_recipe
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import IMAGE_KEYS
 from pipelines.runs.choice import AUTO
 from pipelines.runs.config import check_choices, check_keys, check_ranges
-from pipelines.tasks.classification import models
 from pipelines.training import settings
 
 MEAN_PRECISION = "mean_average_precision"  # Of several labels alone.
@@ -76,7 +75,7 @@ DEFAULTS: dict[str, Any] = {
 def default_config() -> ml_collections.ConfigDict:
     """Returns a config with every key that the task and the training loop read.
 
-    A config file changes what it needs to. `model` holds the `name` of a family of `models.MODELS`,
+    A config file changes what it needs to. `model` holds the `name` of a family of `images.models`,
     a `variant` of it, an `image_size` and any argument of its models; `data` is what
     `images.labelled.read_images` reads; `augment` the fields of `images.augmentation.Recipe`.
     """
@@ -93,14 +92,21 @@ def check(config: ml_collections.ConfigDict) -> None:
         ValueError: naming the first of them.
     """
     check_numbers(config)
-    recipe(config)
+    read_recipe(config)
     check_choices(
         {
+            "data.labels": (config.data.labels, ("one", "multi")),
             "data.sampling": (config.data.sampling, ("all", "balanced")),
             "teacher.kind": (config.teacher.kind, ("hard", "soft")),
         }
     )
     models.check(config)
+    weights = config.model.get("weights")
+    if weights and config.start.workdir:
+        raise ValueError(
+            "Expected either model.weights or start.workdir, received "
+            f"model.weights={weights!r} and start.workdir={config.start.workdir!r}."
+        )
     ranges = {
         "train.batch_size": (config.train.batch_size, 1, math.inf),
         "serve.batch_size": (config.serve.batch_size, 1, math.inf),
@@ -182,20 +188,3 @@ def class_weights(config: ml_collections.ConfigDict, counts: Sequence[int]) -> l
             f"{len(counts)} classes, received data.class_weights={value!r}."
         )
     return weights
-
-
-def recipe(config: ml_collections.ConfigDict) -> Recipe:
-    """Returns the augmentation that a config describes.
-
-    Raises:
-        ValueError: when it cannot be.
-    """
-    try:
-        return Recipe(**config.augment.to_dict())
-    except ValueError as error:
-        raise ValueError(f"config.augment is wrong: {error}") from error
-
-
-def image_size(config: ml_collections.ConfigDict) -> tuple[int, int]:
-    """Returns the height and width of the model's images."""
-    return pair("model.image_size", config.model.image_size)

@@ -7,13 +7,15 @@ import ml_collections
 import tensorflow as tf
 
 from pipelines.data.shards import WHOLE_BATCH, Shard
+from pipelines.images.augmentation import read_recipe
 from pipelines.images.batches import evaluation_dataset, training_dataset
 from pipelines.images.dataset import Images, count_leaks
 from pipelines.images.description import describe, read_description, require_same_images
 from pipelines.images.labelled import read_images, read_splits
+from pipelines.images.models import image_size
 from pipelines.images.preview import preview as draw_preview
 from pipelines.images.splits import is_cut
-from pipelines.tasks.classification.config import class_weights, image_size, recipe
+from pipelines.tasks.classification.config import class_weights
 from pipelines.training.task import Data
 
 SHOWN_BATCHES = SHOWN_IMAGES = 8  # rows and columns of the picture of a dry run
@@ -63,7 +65,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             images,
             config.train.batch_size,
             config.seed,
-            recipe(config),
+            read_recipe(config),
             size,
             *normalization,
             start_batch=batch,

@@ -59,7 +59,7 @@ def load_teacher(path: str, description: dict, load_run: Callable) -> Teacher:
     """Loads a teacher.
 
     Args:
-        path: the folder of a run of classification, or a `.keras` file of a model from images as
+        path: the folder of a run of this task, or a `.keras` file of a model from images as
             the student gets them to logits.
         description: description of the student's images: `class_names`, `mean` and `deviation`.
         load_run: function from a run's folder to its model, image size and description.

@@ -15,9 +15,10 @@ from pipelines.images.batches import evaluation_dataset
 from pipelines.images.dataset import Images
 from pipelines.images.description import read_description, require_same_images
 from pipelines.images.labelled import read_images
+from pipelines.images.models import image_size
 from pipelines.images.score_pictures import draw_confusion, draw_mistakes
 from pipelines.tasks.classification.classifier import Classifier
-from pipelines.tasks.classification.config import MEAN_PRECISION, image_size
+from pipelines.tasks.classification.config import MEAN_PRECISION
 from pipelines.tasks.classification.data import read_split
 from pipelines.training.task import Evaluation
 

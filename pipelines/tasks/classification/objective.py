@@ -10,12 +10,12 @@ from keras import ops
 from kerasformer.losses import smoothed_cross_entropy
 from pipelines.data.sources import expanded
 from pipelines.images.description import read_description
+from pipelines.images.models import MODELS, image_size, make
 from pipelines.runs.config import complete, read_config
 from pipelines.runs.weights import load_model
-from pipelines.tasks.classification.config import default_config, image_size
+from pipelines.tasks.classification.config import default_config
 from pipelines.tasks.classification.distillation import Distiller, distillation_loss, load_teacher
 from pipelines.tasks.classification.fine_tuning import copy_weights
-from pipelines.tasks.classification.models import MODELS, make
 
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
@@ -52,12 +52,24 @@ def begin(
 
 
 def _load_run(workdir):
-    """Loads another run of this task: its model, image size and description."""
-    description = read_description(workdir)
-    config = read_config(workdir)
-    complete(config, default_config())
-    model = load_model(build, config, workdir, config.weights)
+    """Loads a run of images: its model, image size and description.
+
+    Of a run of another task it is the encoder that `config.model` describes, without a head: tasks
+    that learn without labels keep its variables before all others of their models.
+    """
+    description, config = read_description(workdir), read_config(workdir)
+    is_own = config.task == default_config().task
+    if is_own:
+        complete(config, default_config())
+    build_it = build if is_own else _build_encoder
+    model = load_model(build_it, config, workdir, config.weights)
     return model, image_size(config), description
+
+
+def _build_encoder(config, workdir):
+    model = make(config)
+    model.build((None, *image_size(config), read_description(workdir)["channels"]))
+    return model
 
 
 def loss(model: keras.Model, batch: dict, config: ml_collections.ConfigDict):

@@ -385,5 +385,5 @@ class OtherRunTest:
         (tmp_path / "other").mkdir()
         write_config(tmp_path / "other", other)
         config = make_config(data, **{"start.workdir": str(tmp_path / "other")})
-        with pytest.raises(ValueError, match="a run of classification in .*received translation"):
+        with pytest.raises(ValueError, match="a run of images in .*received translation"):
             loop.train(classification, config, str(tmp_path / "run"))

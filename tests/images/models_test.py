@@ -6,11 +6,11 @@ import pytest
 from pipelines.exported.models import Model
 from pipelines.exported.pixels import classify
 from pipelines.images.description import read_description
+from pipelines.images.models import MODELS, make
 from pipelines.runs import export
 from pipelines.runs.config import complete
 from pipelines.runs.weights import load_model
 from pipelines.tasks import classification
-from pipelines.tasks.classification.models import MODELS, make
 from pipelines.training import loop
 
 

@@ -1,4 +1,4 @@
-"""The models that a classification config may name. Nothing else in the task knows their names."""
+"""The families of image models that a config may name. Nothing else in the pipelines knows them."""
 
 import keras
 import ml_collections
@@ -42,9 +42,9 @@ MODELS = Families(
 
 
 def settle(config: ml_collections.ConfigDict) -> list[str]:
-    """Fits a config to the family that it names; see `Task.settle`."""
+    """Fits a config to the family that it names: a `Task.settle` of images."""
     size = config.model.image_size
-    is_small = isinstance(size, str) or max(pair("model.image_size", size)) <= SMALL_SIDE
+    is_small = isinstance(size, str) or max(image_size(config)) <= SMALL_SIDE
     return MODELS.settle(config, is_small)
 
 
@@ -56,11 +56,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     MODELS.check_variant(config)
     weights = config.model.get("weights")
-    if weights and config.start.workdir:
-        raise ValueError(
-            "Expected either model.weights or start.workdir, received "
-            f"model.weights={weights!r} and start.workdir={config.start.workdir!r}."
-        )
     if weights and not hasattr(MODELS.of(config).model, "load_published"):
         raise ValueError(
             f"Expected no model.weights with model.name={config.model.name!r}, of which there are "
@@ -68,11 +63,20 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def make(config: ml_collections.ConfigDict, num_classes: int) -> keras.Model:
+def image_size(config: ml_collections.ConfigDict) -> tuple[int, int]:
+    """Returns the height and width of the model's images."""
+    return pair("model.image_size", config.model.image_size)
+
+
+def make(config: ml_collections.ConfigDict, num_classes: int | None = None) -> keras.Model:
     """Makes the model that a config describes, unbuilt, with fresh weights.
+
+    Args:
+        config: the resolved config.
+        num_classes: int, or `None` for a model without a head.
 
     Raises:
         ValueError: when `config.model` has a key that the model does not take.
     """
-    # A run that has begun has weights of its own; `objective.begin` loads the published ones.
+    # A run that has begun has weights of its own; `begin` of a task loads the published ones.
     return MODELS.make(config, without=["weights"], num_classes=num_classes)
