@@ -1,9 +1,13 @@
 """The tasks by name, and what every program does to load one."""
 
-from pipelines.tasks import classification, translation
+from pipelines.tasks import classification, self_distillation, translation
 from pipelines.training.task import Task
 
-TASKS: dict[str, Task] = {"translation": translation, "classification": classification}
+TASKS: dict[str, Task] = {
+    "translation": translation,
+    "classification": classification,
+    "self_distillation": self_distillation,
+}
 
 
 def find(name: str) -> Task:
