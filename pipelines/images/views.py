@@ -187,37 +187,36 @@ def views_for_validation(
 
 def _view_maker(images, recipe, image_size, mean, deviation):
     """Makes a function from indices and keys of images to their views."""
-    kinds = [FIRST, SECOND, *[LOCAL] * recipe.local_count]
-    sizes = [image_size] * GLOBAL_VIEWS + [(recipe.local_size,) * 2] * recipe.local_count
-    areas = [recipe.global_area] * GLOBAL_VIEWS + [recipe.local_area] * recipe.local_count
     pixels, read_one = reader(images)
-    specs = tuple(tf.TensorSpec((*size, images.channels), tf.uint8) for size in sizes)
+    groups = {"global_views": ((FIRST, SECOND), image_size, recipe.global_area)}
+    if recipe.local_count:
+        local = (LOCAL,) * recipe.local_count
+        groups["local_views"] = (local, (recipe.local_size,) * 2, recipe.local_area)
 
-    def cut_one(pair):
-        image = read_one(pair[0])
-        views = zip(tf.unstack(pair[1], len(kinds)), sizes, areas, strict=True)
-        return tuple(random_resized_crop(image, key, size, *area) for key, size, area in views)
+    def cut_one(index, keys, size, area):
+        image = read_one(index)
+        views = [random_resized_crop(image, key, size, *area) for key in tf.unstack(keys)]
+        return tf.stack(views)
+
+    def cut(indices, keys, size, area):
+        if images.are_decoded:
+            copies = tf.repeat(tf.gather(pixels, indices), keys.shape[1], axis=0)
+            views = random_crops(copies, tf.reshape(keys, (-1,)), size, *area)
+            return tf.reshape(views, (-1, keys.shape[1], *views.shape[1:]))
+        spec = tf.TensorSpec((keys.shape[1], *size, images.channels), tf.uint8)
+        pairs = (indices, keys)
+        return tf.map_fn(lambda pair: cut_one(*pair, size, area), pairs, fn_output_signature=spec)
 
     def make_views(indices, keys):
-        keys = fold(keys[:, None], tf.range(len(kinds)))
-        if images.are_decoded:
-            x = tf.gather(pixels, indices)
-            views = zip(tf.unstack(keys, len(kinds), axis=1), sizes, areas, strict=True)
-            cut = [random_crops(x, key, size, *area) for key, size, area in views]
-        else:
-            cut = tf.map_fn(cut_one, (indices, keys), fn_output_signature=specs)
-        changed = [change(cut[view], keys[:, view], recipe, kinds[view]) for view in range(2)]
-        views = {"global_views": tf.stack(changed, axis=1)}
-        if recipe.local_count:
-            # Together, because each operation on few small images takes longer to begin than to do.
-            local = tf.stack(cut[GLOBAL_VIEWS:], axis=1)
-            flat = tf.reshape(local, (-1, *local.shape[2:]))
-            flat = change(flat, tf.reshape(keys[:, GLOBAL_VIEWS:], (-1,)), recipe, LOCAL)
-            views["local_views"] = tf.reshape(flat, (-1, *local.shape[1:]))
-        views = {
-            name: tf.ensure_shape(x, (indices.shape[0], *x.shape[1:])) for name, x in views.items()
-        }
-        return {name: normalize(x, mean, deviation) for name, x in views.items()}
+        views, first = {}, 0
+        for name, (kinds, size, area) in groups.items():
+            numbers = tf.range(first, first + len(kinds))
+            of_views = tf.ensure_shape(fold(keys[:, None], numbers), (*indices.shape, len(kinds)))
+            first += len(kinds)
+            x = change(cut(indices, of_views, size, area), of_views, recipe, kinds)
+            x = tf.ensure_shape(x, (*indices.shape, *x.shape[1:]))
+            views[name] = normalize(x, mean, deviation)
+        return views
 
     return make_views
 
@@ -265,14 +264,16 @@ def _crop_matrices(starts, lengths, old_size, new_size):
     return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
 
 
-def change(images: tf.Tensor, keys: tf.Tensor, recipe: MultiCrop, kind: int) -> tf.Tensor:
+def change(
+    views: tf.Tensor, keys: tf.Tensor, recipe: MultiCrop, kinds: Sequence[int]
+) -> tf.Tensor:
     """Changes views at random: mirrored, other colours, gray, blurred, solarised, in this order.
 
     Args:
-        images: uint8 tensor `(B, h, w, c)`, c 1 or 3.
-        keys: uint64 tensor `(B,)`, of the views.
+        views: uint8 tensor `(B, V, h, w, c)`, c 1 or 3.
+        keys: uint64 tensor `(B, V)`.
         recipe: `MultiCrop`.
-        kind: int. `FIRST`, `SECOND` or `LOCAL`.
+        kinds: of each of the `V` views, `FIRST`, `SECOND` or `LOCAL`.
 
     Returns:
         uint8 tensor of the same shape.
@@ -285,15 +286,20 @@ def change(images: tf.Tensor, keys: tf.Tensor, recipe: MultiCrop, kind: int) -> 
         return blur(x, radius, largest)
 
     changes = (
-        (FLIP, recipe.flip, lambda x, _: x[:, :, ::-1]),
-        (JITTER, recipe.jitter, functools.partial(color_jitter, strengths=strengths)),
-        (GRAY, recipe.gray, lambda x, _: gray(x)),
-        (BLUR, recipe.blur[kind], blurred),
-        (SOLARIZE, recipe.solarize[kind], lambda x, _: solarize(x, _thresholds(x))),
+        (FLIP, [recipe.flip] * 3, lambda x, _: x[:, :, ::-1]),
+        (JITTER, [recipe.jitter] * 3, functools.partial(color_jitter, strengths=strengths)),
+        (GRAY, [recipe.gray] * 3, lambda x, _: gray(x)),
+        (BLUR, recipe.blur, blurred),
+        (SOLARIZE, recipe.solarize, lambda x, _: solarize(x, _thresholds(x))),
     )
-    for number, probability, function in changes:
-        images = sometimes(images, keys, number, probability, function)
-    return images
+    # All together, because an operation on few small images takes longer to begin than to do.
+    x, flat_keys = tf.reshape(views, (-1, *views.shape[2:])), tf.reshape(keys, (-1,))
+    for number, of_kinds, function in changes:
+        probabilities = [of_kinds[kind] for kind in kinds]
+        if any(probabilities):
+            probabilities = tf.tile(tf.constant(probabilities, tf.float32), tf.shape(views)[:1])
+            x = sometimes(x, flat_keys, number, probabilities, function)
+    return tf.reshape(x, (-1, *views.shape[1:]))
 
 
 def _thresholds(images):
