@@ -93,7 +93,8 @@ class MultiCrop:
             values = getattr(self, name)
             if len(values) != length or not all(isinstance(x, int | float) for x in values):
                 raise ValueError(f"Expected {name} to be {length} numbers, received {name}={values}.")
-            least, most = {"blur_radius": (0.01, 100)}.get(name, (0, 1))
+            least, most = (0, 1) if length == 3 else (0.001, 1)
+            most = 100 if name == "blur_radius" else most
             ranges |= {f"{name}[{i}]": (x, least, most) for i, x in enumerate(values)}
         check_ranges(ranges)
         for name in ("global_area", "local_area", "blur_radius"):
