@@ -189,8 +189,7 @@ class SelfDistillationTest:
             change = np.zeros_like(student, dtype=float)
             change[place] = 1e-5
             ends = [
-                self.brute_force(student + sign * change, teacher, center).sum()
-                for sign in (1, -1)
+                self.brute_force(student + sign * change, teacher, center).sum() for sign in (1, -1)
             ]
             expected[place] = (ends[0] - ends[1]) / 2e-5
         np.testing.assert_allclose(ops.convert_to_numpy(found[0]), expected, atol=1e-5)

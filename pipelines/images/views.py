@@ -92,7 +92,9 @@ class MultiCrop:
         for name, length in lengths.items():
             values = getattr(self, name)
             if len(values) != length or not all(isinstance(x, int | float) for x in values):
-                raise ValueError(f"Expected {name} to be {length} numbers, received {name}={values}.")
+                raise ValueError(
+                    f"Expected {name} to be {length} numbers, received {name}={values}."
+                )
             least, most = (0, 1) if length == 3 else (0.001, 1)
             most = 100 if name == "blur_radius" else most
             ranges |= {f"{name}[{i}]": (x, least, most) for i, x in enumerate(values)}
@@ -265,9 +267,7 @@ def _crop_matrices(starts, lengths, old_size, new_size):
     return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
 
 
-def change(
-    views: tf.Tensor, keys: tf.Tensor, recipe: MultiCrop, kinds: Sequence[int]
-) -> tf.Tensor:
+def change(views: tf.Tensor, keys: tf.Tensor, recipe: MultiCrop, kinds: Sequence[int]) -> tf.Tensor:
     """Changes views at random: mirrored, other colours, gray, blurred, solarised, in this order.
 
     Args:

@@ -16,7 +16,9 @@ def test_as_few_patches_as_have_the_share_are_marked(share):
     ):
         total = attention.sum(dtype=float)
         count = next(
-            n for n in range(1, 21) if np.sort(attention)[-n:].sum(dtype=float) >= share * total - 1e-6
+            n
+            for n in range(1, 21)
+            if np.sort(attention)[-n:].sum(dtype=float) >= share * total - 1e-6
         )
         assert marked.sum() == count
         assert attention[marked].min() >= attention[~marked].max(initial=0)

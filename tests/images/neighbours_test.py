@@ -15,9 +15,7 @@ def brute_force(count, temperature, labels):
     """Sorts all cosines of each query, and lets the best vote by `exp(cosine / temperature)`."""
     found = []
     for query in QUERIES:
-        cosines = [
-            query @ known / np.linalg.norm(query) / np.linalg.norm(known) for known in KNOWN
-        ]
+        cosines = [query @ known / np.linalg.norm(query) / np.linalg.norm(known) for known in KNOWN]
         nearest = sorted(range(307), key=lambda i: -cosines[i])[:count]
         weights = np.exp([cosines[i] / temperature for i in nearest])
         found.append((nearest, sum(w * labels[i] for w, i in zip(weights, nearest, strict=True))))

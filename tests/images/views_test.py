@@ -112,13 +112,17 @@ class TrainingTest:
 
     def test_all_views_differ(self, batches):
         for name in ("global_views", "local_views"):
-            flat = np.concatenate([batch[name].reshape(-1, *batch[name].shape[2:]) for batch in batches])
+            flat = np.concatenate(
+                [batch[name].reshape(-1, *batch[name].shape[2:]) for batch in batches]
+            )
             assert len({view.tobytes() for view in flat}) == len(flat)
 
     def test_from_any_batch_the_same_follow_and_a_process_makes_its_rows_alone(self, batches):
         later = train(start_batch=3, shard=Shard(1, 2, 2)).take(2).as_numpy_iterator()
         for ours, whole in zip(later, batches[3:], strict=True):
-            assert_equal(ours, {name: x[rows_of_shard(5, Shard(1, 2))] for name, x in whole.items()})
+            assert_equal(
+                ours, {name: x[rows_of_shard(5, Shard(1, 2))] for name, x in whole.items()}
+            )
 
     def test_encoded_images_give_the_same_views(self, batches):
         files = []

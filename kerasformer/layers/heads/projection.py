@@ -86,7 +86,9 @@ class ProjectionHead(Composite):
     ):
         super().__init__(**kwargs)
         if num_layers < 1:
-            raise ValueError(f"Expected num_layers of at least 1, received num_layers={num_layers}.")
+            raise ValueError(
+                f"Expected num_layers of at least 1, received num_layers={num_layers}."
+            )
         self.output_dim = output_dim
         self.intermediate_dim = intermediate_dim
         self.bottleneck_dim = bottleneck_dim

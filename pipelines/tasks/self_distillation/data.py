@@ -90,7 +90,9 @@ def show_batch(
     rows = []
     for index in range(min(SHOWN_IMAGES, config.train.batch_size)):
         views = [*batch["global_views"][index], *batch.get("local_views", {index: ()})[index]]
-        levels = (np.asarray(view) * description["deviation"] + description["mean"] for view in views)
+        levels = (
+            np.asarray(view) * description["deviation"] + description["mean"] for view in views
+        )
         rows.append([np.clip(np.round(x), 0, 255).astype(np.uint8) for x in levels])
     write_atomically(picture, partial(save_figure, _draw(rows), format="png", dpi=120))
     return f"The views of the first {len(rows)} images, one a row, are in {picture}."

@@ -40,7 +40,10 @@ class Observed(keras.layers.Layer):
 
         Every replica has all variables, and assigns the same numbers to its own.
         """
-        sums = ops.sum(logits, axis=(0, 1)), ops.cast(tf.reduce_prod(tf.shape(logits)[:2]), "float32")
+        sums = (
+            ops.sum(logits, axis=(0, 1)),
+            ops.cast(tf.reduce_prod(tf.shape(logits)[:2]), "float32"),
+        )
         context = tf.distribute.get_replica_context()
         if context is not None and context.strategy.num_replicas_in_sync > 1:
             sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
