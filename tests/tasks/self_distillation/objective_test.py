@@ -136,12 +136,14 @@ def brute_force(count):
 
 
 @pytest.mark.parametrize("make_strategy", [lambda: ONE_DEVICE, two_replicas])
-def test_steps_on_one_and_two_replicas_are_those_of_numpy(make_strategy):
+def test_steps_on_one_and_two_replicas_are_those_of_numpy_and_resume_exactly(make_strategy):
     trainer = make_trainer(make_strategy())
-    batches = tf.data.Dataset.from_tensors(BATCH).repeat()
-    taken = trainer.steps(iter(batches), tf.constant(3))
+    batches = iter(tf.data.Dataset.from_tensors(BATCH).repeat())
+    taken = [trainer.steps(batches, tf.constant(1))]
+    saved = trainer.arrays()
+    taken.append(trainer.steps(batches, tf.constant(2)))
     losses, *expected, center = brute_force(3)
-    assert float(taken.loss) / 6 == pytest.approx(sum(losses), rel=1e-5)
+    assert sum(float(steps.loss) for steps in taken) / 6 == pytest.approx(sum(losses), rel=1e-5)
     model = trainer.model
     parts = (model.student, model.student_head), (model.teacher, model.teacher_head)
     for numbers, layers in zip(expected, parts, strict=True):
@@ -151,6 +153,12 @@ def test_steps_on_one_and_two_replicas_are_those_of_numpy(make_strategy):
     np.testing.assert_allclose(model.observed.center.numpy(), center, rtol=1e-4, atol=1e-6)
     assert model.observed.step.numpy() == 3
     assert not model.observed.moving_sum.numpy().any()
+
+    after = trainer.arrays()
+    trainer.restore(saved)
+    trainer.steps(batches, tf.constant(2))
+    for name, array in trainer.arrays().items():
+        np.testing.assert_array_equal(array, after[name], err_msg=name)
 
 
 class CollapseTest:
