@@ -42,7 +42,7 @@ def measured(data: Any, folders: Sequence[str]) -> Iterator[dict]:
         yield {"work": "neighbours", "peer": peer, "value": top1, "unit": "share of right"}
 
 
-def _embedding(folder: str) -> Callable:
+def _embedding(folder: str) -> Any:
     """Loads the signature of a SavedModel that describes images."""
     try:
         model = tf.saved_model.load(folder) if Path(folder, "saved_model.pb").is_file() else None
@@ -64,7 +64,7 @@ def _pixels(images: Images) -> np.ndarray:
     return levels - 127.5
 
 
-def _features(function: Callable) -> Callable[[Images], np.ndarray]:
+def _features(function: Any) -> Callable[[Images], np.ndarray]:
     """Returns a function from images to their features."""
     _, height, width, channels = function.structured_input_signature[1]["pixels"].shape
 

@@ -119,8 +119,11 @@ def evaluate(module: Embedder, config: ml_collections.ConfigDict, split: str) ->
     else:
         found = find_neighbours(embed(images), known, config.neighbours.count)
     shares = _votes(found, train, config)
-    scores = {"images": len(images.labels), "known_images": len(train.labels)}
-    scores["nearest_similarity"] = float(found.similarities[:, 0].mean(dtype=np.float64))
+    scores: dict[str, Any] = {
+        "nearest_similarity": float(found.similarities[:, 0].mean(dtype=np.float64)),
+        "images": len(images.labels),
+        "known_images": len(train.labels),
+    }
     table = ""
     if images.class_names:
         scores = {**_scores(images, shares), **scores}

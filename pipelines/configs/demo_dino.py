@@ -1,6 +1,6 @@
 """A small Transformer that learns scikit-learn's handwritten digits without their classes: DINO.
 
-Command: `python -m apps.train --config=digits_dino --workdir=runs/digits_dino`
+Command: `python -m apps.train --config=demo_dino --workdir=runs/demo_dino`
 """
 
 from pipelines.tasks import self_distillation
