@@ -45,7 +45,7 @@ def read_arrays(data, split: str) -> Images:
     elif "class_names" in arrays:
         class_names = tuple(map(str, np.atleast_1d(arrays["class_names"])))
     else:
-        known = labels
+        known: np.ndarray = labels
         if source != "train":
             known = _load(path_and_part(data, "train")[0], data)["labels"]
         count = max(known.tolist(), default=-1) + 1

@@ -97,7 +97,7 @@ def _unit(name: str) -> str:
     if name.endswith("_per_second"):
         return f"{name.removesuffix('_per_second')} a second"
     if name.endswith("loss"):
-        return "nats"
+        return "loss"
     if name.endswith(("accuracy", "top1", "top5", "average_precision")):
         return "share"
     return name.removeprefix("validation_").replace("_", " ")

@@ -6,6 +6,7 @@ lower-cased text is what papers on Multi30k report, and several points higher. T
 be compared with each other.
 """
 
+import itertools
 import unicodedata
 from collections.abc import Sequence
 
@@ -13,8 +14,12 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.bleu import BLEUScore
 from sacrebleu.significance import PairedTest
 
+from pipelines.text.languages import count_words
+
 TABLE_HEAD = ("| chrF | text | |", "| ---: | :--- | :--- |")
 BREAKS = ("Cc", "Zl", "Zp")  # Unicode categories: control characters, line and paragraph ends.
+LENGTHS = 5  # words of the source by which sentences are grouped
+FEWEST = 20  # sentences whose BLEU says something
 EXTRAS = {"ja-mecab": "ja", "ko-mecab": "ko"}  # Of sacreBLEU, which its tokenizers need.
 
 
@@ -143,6 +148,54 @@ def score(
         "length_ratio": round(cased_score.ratio, 3),
         "brevity_penalty": round(cased_score.bp, 3),
     }
+
+
+def by_length(
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    is_tokenized: bool,
+    tokenizer: str = "13a",
+) -> list[dict]:
+    """Computes BLEU of short and of long sentences.
+
+    Sentences are grouped by the words of their source: 1 to 5, 6 to 10, and so on. A group of fewer
+    than 20 sentences is joined with the longer ones behind it, and the last with the one before.
+
+    Args:
+        sources: what was translated, one a sentence.
+        hypotheses, references, is_tokenized, tokenizer: as `bleu` takes them.
+
+    Returns:
+        List of dicts of `words`, the fewest and the most words of a source, how many `sentences`
+        there are, and their `bleu`, as the function `bleu` computes it.
+
+    Raises:
+        ValueError: as `bleu`.
+
+    Example:
+
+    >>> by_length(["ein Satz"], ["one sentence of mine"], ["one sentence of mine"], True)
+    [{'words': [2, 2], 'sentences': 1, 'bleu': 100.0}]
+    """
+    _check(sources=sources, hypotheses=hypotheses, references=references)
+    counts = [count_words(source) for source in sources]
+    order = sorted(range(len(counts)), key=lambda index: counts[index])
+    groups: list[list[int]] = []
+    for _, rows in itertools.groupby(order, lambda index: (counts[index] - 1) // LENGTHS):
+        if groups and len(groups[-1]) < FEWEST:
+            groups[-1].extend(rows)
+        else:
+            groups.append(list(rows))
+    if len(groups) > 1 and len(groups[-1]) < FEWEST:
+        groups[-2:] = [groups[-2] + groups[-1]]
+    found = []
+    for group in groups:
+        ours, right = ([each[index] for index in group] for each in (hypotheses, references))
+        value = round(bleu(ours, right, is_tokenized, tokenizer).score, 2)
+        words = [counts[group[0]], counts[group[-1]]]
+        found.append({"words": words, "sentences": len(group), "bleu": value})
+    return found
 
 
 def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:

@@ -7,7 +7,7 @@ import random
 import pytest
 from sacrebleu.tokenizers import tokenizer_ja_mecab, tokenizer_spm
 
-from pipelines.text.scores import bleu, check_tokenizer, score, table
+from pipelines.text.scores import bleu, by_length, check_tokenizer, score, table
 
 # Matches and n-grams of the hypotheses, for n = 1 to 4, "the" clipped to one match:
 # 4/5 2/4 1/3 0/2 in the first sentence, 4/4 3/3 2/2 1/1 in the second.
@@ -175,3 +175,23 @@ class BadInputTest:
             table([], HYPOTHESES, REFERENCES)
         with pytest.raises(ValueError, match="count=0"):
             table(REFERENCES, HYPOTHESES, REFERENCES, count=0)
+
+
+class ByLengthTest:
+    def test_each_group_has_the_bleu_of_its_sentences(self):
+        hypotheses, references = corpus(200)
+        sources = [" ".join(["x"] * len(reference.split())) for reference in references]
+        groups = by_length(sources, hypotheses, references, is_tokenized=True)
+        assert [group["words"] for group in groups] == [[5, 10], [11, 15], [16, 19]]
+        for group in groups:
+            low, high = group["words"]
+            chosen = [i for i, source in enumerate(sources) if low <= len(source.split()) <= high]
+            pairs = [[texts[i] for i in chosen] for texts in (hypotheses, references)]
+            assert group["sentences"] == len(chosen) >= 20
+            assert group["bleu"] == round(bleu(*pairs, is_tokenized=True).score, 2)
+
+    def test_a_group_of_few_joins_the_next_or_at_the_end_the_one_before(self):
+        for counts in ([3, *[9] * 20], [*[3] * 20, 9]):
+            texts = [" ".join(["x"] * count) for count in counts]
+            (group,) = by_length(texts, texts, texts, is_tokenized=True)
+            assert group == {"words": [3, 9], "sentences": 21, "bleu": 100.0}

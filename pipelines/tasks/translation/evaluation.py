@@ -13,7 +13,8 @@ from pipelines.tasks.translation.translator import Translator
 from pipelines.tasks.translation.vocabulary import load_tokenizers
 from pipelines.text.languages import bleu_tokenizer, language_name, read_languages
 from pipelines.text.pairs import read_pairs
-from pipelines.text.scores import bleu, score, sentence_chrf, table
+from pipelines.text.score_pictures import draw_by_length
+from pipelines.text.scores import bleu, by_length, score, sentence_chrf, table
 from pipelines.training.task import Evaluation
 
 TABLES = ("tsv", "csv")  # formats of one file with both sentences, and the endings of the files
@@ -153,8 +154,9 @@ def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str) 
         split: `"test"` or `"validation"`.
 
     Returns:
-        Scores, a table of worst and best sentences, and for each sentence what was read, the
-        reference, what `answers` returns and the chrF.
+        Scores, a table of worst and best sentences, a picture of BLEU against the length of the
+        source, and for each sentence what was read, the reference, what `answers` returns and the
+        chrF.
     """
     sources, references = zip(*read_pairs(config.data, split), strict=True)
     results = answers(module, list(sources), config, is_shown=True)
@@ -162,10 +164,12 @@ def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str) 
     tokenizer = bleu_tokenizer(config.data)
     scores = score(hypotheses, references, config.data.is_tokenized, tokenizer=tokenizer)
     scores["truncated"] = sum(result["truncated"] for result in results)
+    texts = sources, hypotheses, references
+    lengths = scores["bleu_by_length"] = by_length(*texts, config.data.is_tokenized, tokenizer)
     quality = sentence_chrf(hypotheses, references)
     rows = zip(sources, references, results, quality, strict=True)
     predictions = [
         {"source": source, "reference": reference, **result, "chrf": round(chrf, 2)}
         for source, reference, result, chrf in rows
     ]
-    return Evaluation(scores, table(sources, hypotheses, references), {}, predictions)
+    return Evaluation(scores, table(*texts), {"length": draw_by_length({"": lengths})}, predictions)
