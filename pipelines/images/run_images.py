@@ -34,11 +34,13 @@ def read_run(data, workdir: str, start: str = "") -> tuple[dict[str, Images], di
     description = describe(train, workdir, start)
     for split, images in splits.items():
         require_same_images(images, description, split)
-    counts = f"{len(train.labels)} to train, {len(validation.labels)} to validate"
-    print(f"Images: {counts}, {len(train.class_names)} classes", flush=True)
+    found = [f"{len(train.labels)} to train", f"{len(validation.labels)} to validate"]
+    if train.class_names:
+        found.append(f"{len(train.class_names)} classes")
+    print(f"Images: {', '.join(found)}", flush=True)
     for split, images in splits.items():
-        if split != "train" and (found := describe_leaks(split, train, images)):
-            print(found, flush=True)
+        if split != "train" and (leak := describe_leaks(split, train, images)):
+            print(leak, flush=True)
     return splits, description
 
 

@@ -1,6 +1,7 @@
 """What is exported of a run of self-distillation, and how it is scored: by nearest neighbours."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from pipelines.images.batches import evaluation_dataset
 from pipelines.images.dataset import Images
 from pipelines.images.description import read_description
 from pipelines.images.embedding_pictures import draw_attention, draw_neighbours
+from pipelines.images.files import is_hidden
 from pipelines.images.labelled import read_images
 from pipelines.images.models import image_size
 from pipelines.images.neighbours import Neighbours, features_of, find_neighbours, votes
@@ -208,8 +210,16 @@ def _rows(images, train, found, shares) -> list[dict]:
 
 
 def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
-    """Returns the keys that read a folder with a folder for each class, a table or an `.npz`."""
-    return own_test_keys(path)
+    """Returns the keys that read a folder, a table or an `.npz`: all of it, to train and to test.
+
+    Of a run without classes a folder still has some, if there are several folders in it.
+    """
+    labels = config.data.labels
+    if labels == "none" and Path(path).is_dir():
+        folders = [entry.name for entry in Path(path).iterdir() if entry.is_dir()]
+        labels = "one" if sum(not is_hidden(name) for name in folders) > 1 else labels
+    keys = own_test_keys(path)
+    return {**keys, "validation": path, "held_out": None, "labels": labels}
 
 
 def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:

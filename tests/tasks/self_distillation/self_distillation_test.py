@@ -124,7 +124,7 @@ class RunTest:
             *("image", "reference", "prediction", "share", "nearest", "similarity")
         }
 
-        own = make_config(data)
+        own = make_config(data, **{"data.validation": "10%"})  # No share of the own data is cut.
         own.data.update(self_distillation.own_test(config, str(data / "test.npz")))
         alone = self_distillation.evaluate(module, own, "test")
         nearest = [row["nearest"] for row in alone.predictions]
@@ -134,6 +134,15 @@ class RunTest:
         answer = self_distillation.evaluate(module, unlabelled, "test")
         assert set(answer.scores) == {"images", "known_images", "nearest_similarity"}
         assert answer.predictions[0].keys() == {"image", "prediction", "similarity"}
+
+    def test_own_folders_have_classes_though_the_run_had_none(self, data, tmp_path):
+        config = make_config(data, **{"data.labels": "none"})
+        (tmp_path / "cat").mkdir()
+        assert self_distillation.own_test(config, str(tmp_path))["labels"] == "none"
+        (tmp_path / "dog").mkdir()
+        assert self_distillation.own_test(config, str(tmp_path))["labels"] == "one"
+        with pytest.raises(ValueError, match="--test=a.txt"):
+            self_distillation.own_test(config, "a.txt")
 
     def test_a_classifier_begins_with_the_encoder(self, data, workdir, tmp_path):
         config = classification.default_config()
