@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import ml_collections
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from kerasformer.losses import self_distillation_loss
@@ -41,13 +42,13 @@ def begin(
     if config.views.local_count:
         side = config.views.local_size
         try:
-            student.compute_output_spec(keras.KerasTensor((1, side, side, channels)))
-        except (TypeError, ValueError) as error:
-            reason = str(error).strip().partition("\n")[0]
+            student(np.zeros((1, side, side, channels), "float32"))
+        except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
             raise ValueError(
-                f"Expected local views that the model can take, received views.local_size={side} "
-                f"with model.variant={config.model.variant!r} and model.image_size="
-                f"{config.model.image_size}: {reason}"
+                "Expected a views.local_size that the model can take, such as the size of its own "
+                f"images, or views.local_count=0, received views.local_size={side} with "
+                f"model.variant={config.model.variant!r} and model.image_size="
+                f"{config.model.image_size}."
             ) from error
     head, image_shape = config.head.to_dict(), (*image_size(config), channels)
     return SelfDistiller(model, student, image_shape, head, name="self_distiller")

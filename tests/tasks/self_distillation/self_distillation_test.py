@@ -78,9 +78,9 @@ class CheckTest:
         assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
     def test_local_views_that_the_model_cannot_take_are_named(self, data, tmp_path):
-        config = make_config(data, **{"views.local_size": 5})
+        config = make_config(data, **{"views.local_size": 1})
         with pytest.raises(
-            ValueError, match="received views.local_size=5 with model.var"
+            ValueError, match="received views.local_size=1 with model.var"
         ) as caught:
             loop.train(self_distillation, config, str(tmp_path))
         assert "\n" not in str(caught.value)
