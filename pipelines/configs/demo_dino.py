@@ -1,6 +1,10 @@
 """A small Transformer that learns scikit-learn's handwritten digits without their classes: DINO.
 
 Command: `python -m apps.train --config=demo_dino --workdir=runs/demo_dino`
+
+Result: the nearest neighbours name 80.5 % of the test images right, after 147 seconds on two cores
+that had other work too; 52 % of the images to validate after 40 steps and 75 % after 1,000. It
+shows how, and is not to be used: those of the pixels, all alike in size and place, name 98 % right.
 """
 
 from pipelines.tasks import self_distillation
