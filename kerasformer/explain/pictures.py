@@ -1,10 +1,11 @@
-"""Pictures of attention: alignments between words, maps over images."""
+"""Pictures: alignments between words, maps over images, how far heads look."""
 
 import math
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,9 @@ LARGEST = 14.5  # inches of all rows or columns
 NARROWEST = 0.8  # inches, because a title stands above an image
 TITLE_SIZE = 0.4  # inches above it
 TITLE_LETTER = 0.085  # inches
+SMALL_LETTER = 0.065  # inches of a letter above a panel of a sheet
 SCALE_SIZE = 1.0  # inches beside the images for what their colours mean
+TALLEST = 30.0  # inches of all lines of panels
 MAX_LABEL_LENGTH = 32  # characters
 MAX_LABELS = 96  # of a side; of more, every second or third or ... is written
 
@@ -77,6 +80,154 @@ def draw_grid_maps(
                 axes.set_title(title, fontsize=9, parse_math=False)
     bar = figure.add_axes((1 - SCALE_SIZE / size[0] + 0.3 / size[0], 0.15, 0.15 / size[0], 0.7))
     figure.colorbar(drawn, cax=bar).set_label("share of the attention, %")
+    _save(figure, Path(path))
+
+
+class Panel(NamedTuple):
+    """An image of a sheet, under a map and a title if there are some.
+
+    Attributes:
+        image: uint8 array `(height, width, channels)` of 1, 3 or 4 channels.
+        title: str.
+        map: float array `(rows, columns)`, drawn from 0 to its largest number; or `None`.
+        opacity: float. How much of the image the map covers, up to 1.
+    """
+
+    image: np.ndarray
+    title: str = ""
+    map: np.ndarray | None = None
+    opacity: float = 0.6
+
+
+def draw_panels(
+    lines: Sequence[Sequence[Panel]], path: str | os.PathLike, label: str = "", title: str = ""
+) -> None:
+    """Draws a sheet of images in lines, each with a map of its own scale.
+
+    Args:
+        lines: list of `Panel` for each line; lines may differ in length.
+        path: str or path. It ends in `.png`, `.pdf` or `.svg`. The file appears when it is
+            complete, and replaces one of the same name.
+        label: str. What the colours of maps mean, beside their scale from 0 to 100 %; in several
+            lines, if it has line ends.
+        title: str. Text above the sheet.
+
+    Raises:
+        ValueError: when there is no panel, for an image of another shape, and for a path with
+            another ending.
+        ImportError: where matplotlib is missing.
+    """
+    panels = [panel for line in lines for panel in line]
+    shapes = [np.shape(panel.image) for panel in panels]
+    wrong = [shape for shape in shapes if len(shape) != 3 or shape[-1] not in (1, 3, 4)]
+    if not panels or wrong:
+        raise ValueError(
+            "Expected panels with images of shape (height, width, 1, 3 or 4), received "
+            f"{len(panels)} panels{f' and image.shape={wrong[0]}' if wrong else ''}."
+        )
+    columns = max(map(len, lines))
+    height, width = (max(shape[axis] for shape in shapes) for axis in (0, 1))
+    title_size = 0.1 + 0.14 * max(len(panel.title.splitlines()) for panel in panels)
+    longest = max(height, width)
+    side = min(PANEL_SIZE, LARGEST / columns * longest / width, TALLEST / len(lines))
+    panel_width = max(side * width / longest, NARROWEST)
+    line_height = side * height / longest + title_size
+    has_scale = any(panel.map is not None for panel in panels)
+    beside = SCALE_SIZE if has_scale else 0.1
+    above = 0.25 if title else 0.0
+    size = panel_width * columns + beside, max(line_height * len(lines), 2.4 * has_scale) + above
+    figure = _new_figure(size, path)
+    if title:
+        with fonts_for([title]):
+            figure.suptitle(readable(title, 120), fontsize=10, y=1, va="top", parse_math=False)
+    grid = figure.add_gridspec(
+        len(lines),
+        columns,
+        left=0,
+        bottom=0,
+        right=1 - beside / size[0],
+        top=1 - (above + title_size) / size[1],
+        wspace=0.1,
+        hspace=title_size * 1.1 / (line_height - title_size),
+    )
+    drawn = None
+    for row, line in enumerate(lines):
+        for column, panel in enumerate(line):
+            axes = figure.add_subplot(grid[row, column])
+            drawn = _draw_panel(axes, panel, panel_width) or drawn
+    if drawn is not None:
+        bar = figure.add_axes((1 - (beside - 0.2) / size[0], 0.1, 0.15 / size[0], 0.75))
+        figure.colorbar(drawn, cax=bar).set_label(label)
+    _save(figure, Path(path))
+
+
+def _draw_panel(axes, panel, width):
+    """Draws one image, and returns what the colours of its map belong to."""
+    image = np.asarray(panel.image)
+    height, columns = image.shape[:2]
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_axis_off()
+    if panel.title:
+        text = "\n".join(
+            readable(line, max(int(width / SMALL_LETTER), 1)) for line in panel.title.split("\n")
+        )
+        with fonts_for([text]):
+            axes.set_title(text, fontsize=8, pad=3, parse_math=False)
+    if panel.map is None:
+        return None
+    is_coarse = np.shape(panel.map) != image.shape[:2]
+    return axes.imshow(
+        100 * np.asarray(panel.map, "float32") / max(np.max(panel.map), 1e-9),
+        extent=(-0.5, columns - 0.5, height - 0.5, -0.5),
+        interpolation="bilinear" if is_coarse else "nearest",
+        cmap="inferno",
+        alpha=panel.opacity,
+        vmin=0,
+        vmax=100,
+    )
+
+
+def draw_distances(
+    distances: np.ndarray, path: str | os.PathLike, uniform: float | None = None
+) -> None:
+    """Draws how far each head looks, over the depth of its block.
+
+    Args:
+        distances: float array `(layers, heads)`, in pixels, as `attention_distance` gives them.
+        path: str or path. It ends in `.png`, `.pdf` or `.svg`.
+        uniform: float or `None`. The distance of a head that attends to all patches alike, as a
+            line.
+
+    Raises:
+        ValueError: for an array of another shape, and for a path with another ending.
+        ImportError: where matplotlib is missing.
+
+    References:
+        - [Dosovitskiy et al., 2020](https://arxiv.org/abs/2010.11929), figure 11
+    """
+    distances = np.asarray(distances, "float32")
+    if distances.ndim != 2 or 0 in distances.shape:
+        raise ValueError(
+            "Expected distances of shape (layers, heads), neither of them 0, received "
+            f"distances.shape={distances.shape}."
+        )
+    layers, heads = distances.shape
+    figure = _new_figure((min(3.2 + 0.3 * layers, LARGEST), 3.4), path)
+    axes = figure.add_subplot()
+    depths = np.arange(1, layers + 1)
+    for head in range(heads):
+        name = f"head {head + 1}" if heads <= 8 else None
+        axes.plot(depths, distances[:, head], "o", markersize=5, alpha=0.8, label=name)
+    if uniform is not None:
+        axes.axhline(uniform, color="0.5", linestyle="--", linewidth=1, label="all patches alike")
+    axes.set_xlabel("block")
+    axes.set_ylabel("mean attention distance, pixels")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlim(0.5, layers + 0.5)
+    axes.set_ylim(0, 1.08 * max(distances.max(), uniform or 0, 1e-9))
+    axes.grid(alpha=0.3)
+    if heads <= 8 or uniform is not None:
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     _save(figure, Path(path))
 
 

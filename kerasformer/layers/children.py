@@ -55,16 +55,34 @@ def layers_inside(layer):
     >>> [type(x).__name__ for x in layers_inside(keras.Sequential([keras.layers.Dense(3)]))]
     ['Dense']
     """
+    return [child for _, child in named_layers(layer)]
+
+
+def named_layers(layer):
+    """Lists all layers below one, each once, with their names and those of the layers around them.
+
+    Args:
+        layer: Keras layer or model.
+
+    Returns:
+        List of pairs of a path, such as `"encoder/block_0/feed_forward"`, and a Keras layer.
+
+    Example:
+
+    >>> [path for path, _ in named_layers(keras.Sequential([keras.layers.Dense(3, name="a")]))]
+    ['a']
+    """
     found = {}
 
-    def collect(layer):
+    def collect(layer, start):
         for value in vars(layer).values():
             for child in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(child, keras.layers.Layer) and id(child) not in found:
-                    found[id(child)] = child
-                    collect(child)
+                    path = f"{start}{child.name}"
+                    found[id(child)] = path, child
+                    collect(child, f"{path}/")
 
-    collect(layer)
+    collect(layer, "")
     return list(found.values())
 
 

@@ -21,7 +21,7 @@ from pipelines.error_sentence import sentence
 from pipelines.exported.answers import Faults, Write, bar, is_typed, written_to
 from pipelines.exported.models import Model
 from pipelines.exported.pictures import picture_paths
-from pipelines.images.files import SUFFIXES, fault, is_hidden
+from pipelines.images.files import SUFFIXES, is_hidden, read_image
 
 
 def classify(
@@ -144,15 +144,10 @@ def _lines(file: str | None) -> Iterator[str]:
 def _read(index: int, path: str, faults: Faults) -> tuple[int, str, bytes] | None:
     """Reads a file; one that cannot be used is a fault."""
     try:
-        contents = Path(path).read_bytes()
-    except OSError as error:
-        faults.add(f"{path} cannot be used: {error.strerror}.")
+        return index, path, read_image(path)
+    except ValueError as error:
+        faults.add(str(error))
         return None
-    reason = fault(contents)
-    if reason and not reason.startswith("animated"):  # Of those the first frame is taken.
-        faults.add(f"{path} cannot be used: {reason}.")
-        return None
-    return index, path, contents
 
 
 def _answers(signatures: dict, items: list[tuple], faults: Faults) -> Iterator[tuple[tuple, Any]]:

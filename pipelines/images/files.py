@@ -178,6 +178,22 @@ def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
     return None if image.mode in MODES else image.mode
 
 
+def read_image(path: str) -> bytes:
+    """Reads the file of an image that can be used; of an animated one the first frame counts.
+
+    Raises:
+        ValueError: when it cannot be read or used, naming it and the reason.
+    """
+    try:
+        contents = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be used: {error.strerror}.") from None
+    reason = fault(contents)
+    if reason and not reason.startswith("animated"):
+        raise ValueError(f"{path} cannot be used: {reason}.")
+    return contents
+
+
 def decode_usable(
     items: Sequence | np.ndarray,
     names: Sequence[str] | np.ndarray,

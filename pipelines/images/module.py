@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from kerasformer import explain
 from pipelines.images.augmentation import normalize, resize_and_crop
@@ -104,19 +103,8 @@ class ImageModule(tf.Module):
 
     def _attention_pixels(self, pixels):
         """Does the same with decoded images, uint8 `(B, h, w, c)`."""
-        x = self.normalize(pixels)
-        sequence, scores = self.model.encode(x, training=False, return_attention_scores=True)
-        heads = ops.cast(ops.stack(scores, axis=1), "float32")
-        read = explain.rollout(scores)
-        if hasattr(self.model.pooling, "weights_of"):
-            weights = self.model.pooling.weights_of(sequence)[:, None]
-            read, heads = ops.matmul(weights, read), ops.matmul(weights[:, None, None], heads)
-        grid = self.model.grid_size(), self.model.num_prefix_tokens
-        return {
-            "attention": explain.grid_maps(read, *grid),
-            "heads": explain.grid_maps(heads, *grid),
-            "pixels": pixels,
-        }
+        attention, heads = explain.attention_maps(self.model, self.normalize(pixels))
+        return {"attention": attention, "heads": heads, "pixels": pixels}
 
     def signatures(self) -> dict:
         """Returns the functions to export under their names."""
