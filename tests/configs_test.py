@@ -53,7 +53,7 @@ def default_of(name):
 
 def model_of(config):
     """Returns the class of the model that a config names, and its variants."""
-    if config.task in ("classification", "masked_images"):
+    if config.task != "translation":
         return VisionTransformer, vit_variants.VARIANTS
     return MODELS.of(config).model, MODELS.of(config).model.VARIANTS
 
@@ -69,6 +69,7 @@ def test_the_shipped_configs_are_these():
     pixels |= {"cifar10_finetune_high_resolution", "cifar10_zoo", "cifar100_vit"}
     pixels |= {"imagenet_vit_s16", "demo_mae", "cifar10_mae"}
     pixels |= {"cifar10_mae_finetune", "cifar10_mae_scratch"}
+    pixels |= {"demo_dino", "cifar10_dino", "cifar10_dino_probe"}
     assert words | pixels == set(NAMES)
 
 

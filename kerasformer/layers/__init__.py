@@ -14,6 +14,7 @@ from kerasformer.layers.embeddings.stems import ResNetStem as ResNetStem
 from kerasformer.layers.embeddings.tokens import TokenEmbedding as TokenEmbedding
 from kerasformer.layers.feed_forward import FeedForward as FeedForward
 from kerasformer.layers.feed_forward import GatedFeedForward as GatedFeedForward
+from kerasformer.layers.heads.projection import ProjectionHead as ProjectionHead
 from kerasformer.layers.mixers.alignment import AdditiveAttention as AdditiveAttention
 from kerasformer.layers.mixers.alignment import (
     MultiplicativeAttention as MultiplicativeAttention,

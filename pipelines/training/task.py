@@ -139,11 +139,13 @@ class Task(Protocol):
 
         It may load the weights of another run, freeze layers, or wrap the model together with a
         teacher. Programs that only use the run call `build` alone, so a wrapper keeps the
-        variables of the model before its own.
+        variables of the model before its own. Keras lists a layer's own weights before those of the
+        layers inside it, so that a wrapper's own stand in a layer behind the model.
 
         Args:
             model: what `build` returned.
-            config: the resolved config.
+            config: the resolved config, in which `train.steps` and `train.epochs` both have values
+                and shares are steps. `loss`, `metrics` and `after_step` get the same.
             workdir: folder of the run.
             is_new: bool. False when the run resumes, whose weights a checkpoint then replaces.
 
@@ -158,6 +160,10 @@ class Task(Protocol):
         config: ml_collections.ConfigDict,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes the loss of a training batch, on each replica for its rows.
+
+        It may also change variables that are not trained and whose names begin with `moving_`, such
+        as sums for `after_step`: a step that is skipped puts them back. What all replicas saw is
+        had by `tf.distribute.get_replica_context().all_reduce`.
 
         Returns:
             Tuple of its sum over the real items and their number, float32 scalars. The gradient is
