@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import ml_collections
+import numpy as np
 import tensorflow as tf
 
 from pipelines.images.keyed_random import fold, integers, normal, uniform
@@ -233,6 +234,17 @@ def normalize(images: tf.Tensor, mean: Sequence[float], deviation: Sequence[floa
     """Turns levels from 0 to 255 into float32 numbers around 0."""
     scale = 1 / tf.constant(deviation, tf.float32)
     return tf.cast(images, tf.float32) * scale - tf.constant(mean, tf.float32) * scale
+
+
+def to_levels(images: np.ndarray, mean: Sequence[float], deviation: Sequence[float]) -> np.ndarray:
+    """Turns normalised images back into levels from 0 to 255, uint8.
+
+    Example:
+
+    >>> to_levels(np.array([[[[1.0]]]]), [100.0], [50.0]).ravel().tolist()
+    [150]
+    """
+    return np.clip(np.round(images * np.array(deviation) + mean), 0, 255).astype(np.uint8)
 
 
 def erase(images: tf.Tensor, keys: tf.Tensor, probability: float) -> tf.Tensor:

@@ -39,8 +39,8 @@ from pipelines.images.splits import (
 DIGITS_HINT = 'data.format="digits" needs scikit-learn: `pip install "kerasformer[pipelines]"`.'
 # The keys of `config.data` that one format or another reads.
 IMAGE_KEYS = {"format", "classes", "on_bad_image", "max_pixels", "folder", "channels", "examine"}
-IMAGE_KEYS |= {"name", "data_dir", "download", "labels", "class_weights", "sampling", "held_out"}
-IMAGE_KEYS |= {*SPLITS}
+OF_CLASSES = {"class_weights", "sampling"}  # They say how a task learns classes.
+IMAGE_KEYS |= {"name", "data_dir", "download", "labels", "held_out", *SPLITS, *OF_CLASSES}
 SAMPLE = 8  # pictures whose levels are looked at
 MAX_ENCODED = 16 * 2**30  # bytes of what TFDS holds
 

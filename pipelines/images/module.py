@@ -117,6 +117,17 @@ class ImageModule(tf.Module):
             functions |= {"attention": self.attention, "attention_pixels": self.attention_pixels}
         return functions
 
+    def runtime_functions(self, format: str) -> dict:
+        """Returns the functions that other runtimes take: `embed`, because they decode no files.
+
+        Args:
+            format: str. The runtime, which makes no difference.
+
+        Returns:
+            Dict by name: pairs of a `tf.function` and a list of samples of its inputs.
+        """
+        return {"model": (self.of_pixels(self._embed_pixels, "image"), self.samples())}
+
     def samples(self) -> list[dict[str, np.ndarray]]:
         """Makes inputs, of one image and of three, for functions of other runtimes."""
         random, shape = np.random.default_rng(1), (*self.image_size, self.channels)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 
 from kerasformer.explain.fonts import fonts_for
 from kerasformer.explain.pictures import PICTURES, save_figure
+from pipelines.images.augmentation import to_levels
 from pipelines.runs.files import write_atomically
 
 CELL = 1.3  # inches of the longer side of an image
@@ -65,8 +66,7 @@ def preview(
     grid = figure.subplots(lines, across, squeeze=False)
     grid = (grid.T if turned else grid).ravel()
     for axes, example in zip(grid, examples, strict=False):
-        levels = example["images"] * np.array(deviation) + np.array(mean)
-        pixels = np.clip(np.round(levels), 0, 255).astype(np.uint8)
+        pixels = to_levels(example["images"], mean, deviation)
         pixels = np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
         axes.imshow(pixels, interpolation="nearest")
         title = _title(example, class_names)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pipelines.images.dataset import Images, count_leaks
 from pipelines.images.description import describe, require_same_images
 from pipelines.images.labelled import read_images, read_splits
 from pipelines.images.splits import is_cut
+from pipelines.runs.config import check_ranges
 
 
 def read_run(data, workdir: str, start: str = "") -> tuple[dict[str, Images], dict]:
@@ -57,6 +59,33 @@ def require_batches(batch_size: int, shard: Shard) -> None:
         )
 
 
+def check_batches(config) -> None:
+    """Refuses sizes of batches and a crop that cannot be, of any task over images.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    train, serve = config.train, config.serve
+    check_ranges(
+        {
+            "train.batch_size": (train.batch_size, 1, math.inf),
+            "serve.batch_size": (serve.batch_size, 1, math.inf),
+            "serve.crop": (serve.crop, 0.1, 1),
+        }
+    )
+
+
+def read_split(data, description: dict, split: str) -> Images:
+    """Reads the images of a split, of the classes and channels that the run knows.
+
+    Raises:
+        ValueError: when they have others, or the data is not what `data` says.
+    """
+    images = read_images(data, split)
+    require_same_images(images, description, split)
+    return images
+
+
 def fingerprint(splits: Mapping[str, Images]) -> dict[str, str]:
     """Returns the hashes of the images that a run trains and validates on, for `task.Data`."""
     return {
@@ -85,18 +114,19 @@ def describe_leaks(split: str, train: Images, images: Images) -> str:
     )
 
 
-def find_leaks(data, own_data) -> str:
-    """Says how many test images of a user are in the training images of a run, as `Task.leaks`."""
+def leaks(config, own) -> str:
+    """Counts the images of the test set of `own` that are among the training images of `config`."""
     # What there is to say of either is said when one trains or evaluates.
     with contextlib.redirect_stdout(io.StringIO()):
-        train, test = read_images(data, "train"), read_images(own_data, "test")
+        train, test = read_images(config.data, "train"), read_images(own.data, "test")
     return describe_leaks("test", train, test)
 
 
-def own_test_keys(path: str) -> dict:
+def own_test(config, path: str) -> dict:
     """Returns the keys of `config.data` that read images of a user as the test set.
 
     Args:
+        config: the resolved config, which makes no difference.
         path: a folder with a folder for each class, a table, or an `.npz`.
 
     Raises:

@@ -188,12 +188,16 @@ def check_types(
             check_types(value, expected, exempt, f"{name}.", may_be_auto)
         elif may_be_auto and isinstance(value, str) and value == "auto":
             continue
-        elif expected is not None and not (name in exempt and isinstance(value, str)):
+        elif expected is not None and not (name in exempt and _is_text_or_whole(value)):
             typed = _as_type(name, value, expected, default.is_locked)
             if type(typed) is not type(value):
                 with config.unlocked():
                     del config[key]  # Or 7 in the place of 7.0 would become 7.0 again.
                     config[key] = typed
+
+
+def _is_text_or_whole(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _as_type(name: str, value: Any, expected: Any, is_strict: bool) -> Any:

@@ -144,6 +144,15 @@ class CheckTypesTest:
         found = config[key.split(".")[0]][key.split(".")[1]]
         assert found == expected and type(found) is type(expected)
 
+    def test_steps_stand_where_a_share_is_the_default(self):
+        default = ml_collections.ConfigDict({"warmup_steps": "5%"})
+        config = ml_collections.ConfigDict({"warmup_steps": 70}, type_safe=False)
+        check_types(config, default.lock(), ["warmup_steps"])
+        assert config.warmup_steps == 70
+        with pytest.raises(ValueError, match="warmup_steps=True"):
+            config.warmup_steps = True
+            check_types(config, default, ["warmup_steps"])
+
     @pytest.mark.parametrize(
         ("key", "value", "kind"),
         [

@@ -13,6 +13,7 @@ from pipelines.images import models
 from pipelines.images.augmentation import Recipe, read_recipe
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import IMAGE_KEYS
+from pipelines.images.run_images import check_batches
 from pipelines.runs.choice import AUTO
 from pipelines.runs.config import check_choices, check_keys, check_ranges
 from pipelines.training import settings
@@ -107,10 +108,8 @@ def check(config: ml_collections.ConfigDict) -> None:
             "Expected either model.weights or start.workdir, received "
             f"model.weights={weights!r} and start.workdir={config.start.workdir!r}."
         )
+    check_batches(config)
     ranges = {
-        "train.batch_size": (config.train.batch_size, 1, math.inf),
-        "serve.batch_size": (config.serve.batch_size, 1, math.inf),
-        "serve.crop": (config.serve.crop, 0.1, 1),
         "teacher.alpha": (config.teacher.alpha, 0, 1),
         "teacher.temperature": (config.teacher.temperature, 1e-3, math.inf),
     }

@@ -7,9 +7,7 @@ from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images import run_images
 from pipelines.images.augmentation import check_channels, read_recipe
 from pipelines.images.batches import evaluation_dataset, training_dataset
-from pipelines.images.dataset import Images
-from pipelines.images.description import read_description, require_same_images
-from pipelines.images.labelled import read_images
+from pipelines.images.description import read_description
 from pipelines.images.models import image_size
 from pipelines.images.preview import preview as draw_preview
 from pipelines.tasks.classification.config import class_weights
@@ -61,18 +59,6 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
         fingerprint=run_images.fingerprint(splits),
         counts=run_images.counts(splits),
     )
-
-
-def leaks(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
-    """Counts the images of the test set of `own` that are among the training images of `config`."""
-    return run_images.find_leaks(config.data, own.data)
-
-
-def read_split(config, description: dict, split: str) -> Images:
-    """Reads the images of a split, of the classes and channels that the model knows."""
-    images = read_images(config.data, split)
-    require_same_images(images, description, split)
-    return images
 
 
 def show_batch(

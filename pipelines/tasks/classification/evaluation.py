@@ -19,11 +19,10 @@ from pipelines.images.description import (
 )
 from pipelines.images.labelled import read_images
 from pipelines.images.models import image_size
-from pipelines.images.run_images import own_test_keys
+from pipelines.images.run_images import read_split
 from pipelines.images.score_pictures import draw_confusion, draw_mistakes
 from pipelines.tasks.classification.classifier import Classifier
 from pipelines.tasks.classification.config import MEAN_PRECISION
-from pipelines.tasks.classification.data import read_split
 from pipelines.training.task import Evaluation
 
 LISTED = 100  # classes that a model card names
@@ -47,7 +46,7 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 
 def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     """Runs one example through the module, for the model card."""
-    images = read_split(config, module.description, "validation")
+    images = read_split(config.data, module.description, "validation")
     pixels = resize_and_crop(tf.constant(images.image(0)), image_size(config), config.serve.crop)
     outputs = module.predict(pixels[None])
     probability = float(tf.reduce_max(outputs["probabilities"][0]))
@@ -110,7 +109,7 @@ def validation_scorer(
         ValueError: when no validation image has a label.
     """
     module = serving(model, config, workdir)
-    images = read_split(config, module.description, "validation")
+    images = read_split(config.data, module.description, "validation")
     if not images.labels.any():
         raise ValueError(
             f"Expected a validation image with a label, because {MEAN_PRECISION} ranks those of "
@@ -160,11 +159,6 @@ def _images(config, description: dict, split: str) -> Images:
         images = images._replace(labels=labels, class_names=tuple(names))
     require_same_images(images, description, split)
     return images
-
-
-def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
-    """Returns the keys that read a folder with a folder for each class, a table or an `.npz`."""
-    return own_test_keys(path)
 
 
 def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:

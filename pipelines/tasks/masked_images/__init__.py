@@ -1,6 +1,8 @@
 """The task of masked images: images without labels in, an encoder that describes images out."""
 
 from pipelines.images.models import settle as settle
+from pipelines.images.run_images import leaks as leaks
+from pipelines.images.run_images import own_test as own_test
 from pipelines.tasks.masked_images.config import DEFAULTS as DEFAULTS
 from pipelines.tasks.masked_images.config import FIXED_KEYS as FIXED_KEYS
 from pipelines.tasks.masked_images.config import FREE_KEYS as FREE_KEYS
@@ -10,12 +12,10 @@ from pipelines.tasks.masked_images.config import PREPARED as PREPARED
 from pipelines.tasks.masked_images.config import check as check
 from pipelines.tasks.masked_images.config import default_config as default_config
 from pipelines.tasks.masked_images.data import datasets as datasets
-from pipelines.tasks.masked_images.data import leaks as leaks
 from pipelines.tasks.masked_images.data import show_batch as show_batch
 from pipelines.tasks.masked_images.evaluation import card as card
 from pipelines.tasks.masked_images.evaluation import evaluate as evaluate
 from pipelines.tasks.masked_images.evaluation import example as example
-from pipelines.tasks.masked_images.evaluation import own_test as own_test
 from pipelines.tasks.masked_images.evaluation import serving as serving
 from pipelines.tasks.masked_images.objective import build as build
 from pipelines.tasks.masked_images.objective import loss as loss

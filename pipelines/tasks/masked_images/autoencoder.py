@@ -21,7 +21,7 @@ class Autoencoder(ImageModule):
     def __init__(self, model, description, image_size, crop):
         super().__init__(model.encoder, description, image_size, crop, name="autoencoder")
         self.autoencoder = model
-        self.reconstruct_pixels = self.of_pixels(self._reconstruct_pixels)
+        self.reconstruct_pixels = self.of_pixels(lambda pixels: self.fill(pixels))
 
     @tf.function(input_signature=[IMAGE])
     def reconstruct(self, image):
@@ -36,14 +36,10 @@ class Autoencoder(ImageModule):
             `(B, h, w, c)`, the image before. Where a patch is normalised for training, its mean and
             deviation are those of the image.
         """
-        return self._reconstruct_pixels(self.read(image))
-
-    def _reconstruct_pixels(self, pixels):
-        """Does the same with decoded images, uint8 `(B, h, w, c)`."""
-        return self.fill(pixels)
+        return self.fill(self.read(image))
 
     def fill(self, pixels, order=None):
-        """Does it with masks of one's own.
+        """Does the same with decoded images, and with masks of one's own.
 
         Args:
             pixels: uint8 tensor `(B, h, w, c)`.
@@ -66,14 +62,3 @@ class Autoencoder(ImageModule):
             "reconstruct_pixels": self.reconstruct_pixels,
             **super().signatures(),
         }
-
-    def runtime_functions(self, format: str) -> dict:
-        """Returns the functions that other runtimes take, because they decode no files.
-
-        Args:
-            format: str. The runtime, which makes no difference.
-
-        Returns:
-            Dict by name: pairs of a `tf.function` and a list of samples of its inputs.
-        """
-        return {"model": (self.of_pixels(self._embed_pixels, "image"), self.samples())}

@@ -6,11 +6,11 @@ from typing import Any
 
 import ml_collections
 
-from kerasformer.layers.sizes import check_sizes
 from pipelines.images.augmentation import Recipe, read_recipe
 from pipelines.images.files import MAX_PIXELS
-from pipelines.images.labelled import IMAGE_KEYS
-from pipelines.runs.config import check_choices, check_keys, check_ranges
+from pipelines.images.labelled import IMAGE_KEYS, OF_CLASSES
+from pipelines.images.run_images import check_batches
+from pipelines.runs.config import check_choices, check_keys
 from pipelines.tasks.masked_images import models
 from pipelines.training import settings
 
@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {
         "batch_size": 256,
         "learning_rate": 0.00015,  # Of the paper, for each 256 images of a batch.
         "schedule": "cosine",
-        "warmup_steps": 1000,
+        "warmup_steps": "5%",
         "beta_1": 0.9,
         "beta_2": 0.95,
         "epsilon": 1e-8,
@@ -83,12 +83,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         ValueError: naming the first of them.
     """
-    sizes = {f"{part}.batch_size": config[part].batch_size for part in ("train", "serve")}
-    if None in sizes.values():
-        raise ValueError(f"Expected a size of the batches, received {sizes}.")
-    check_sizes(**sizes)
+    check_batches(config)
     read_recipe(config)
-    check_ranges({"serve.crop": (config.serve.crop, 0.1, 1)})
-    check_keys(config.data, IMAGE_KEYS - {"class_weights", "sampling"})
+    check_keys(config.data, IMAGE_KEYS - OF_CLASSES)
     check_choices({"data.labels": (config.data.labels, ("none",))})
     models.check(config)

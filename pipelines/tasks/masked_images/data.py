@@ -11,16 +11,15 @@ from kerasformer.explain.pictures import save_figure
 from kerasformer.layers.embeddings.masking import hidden_patches, visible_count
 from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images import run_images
-from pipelines.images.augmentation import check_channels, read_recipe
+from pipelines.images.augmentation import check_channels, read_recipe, to_levels
 from pipelines.images.batches import evaluation_dataset, training_dataset
 from pipelines.images.dataset import Images
-from pipelines.images.description import read_description, require_same_images
-from pipelines.images.labelled import read_images
+from pipelines.images.description import read_description
 from pipelines.images.models import image_size
 from pipelines.runs.files import write_atomically
 from pipelines.tasks.masked_images import models
 from pipelines.tasks.masked_images.objective import order_of
-from pipelines.tasks.masked_images.pictures import draw_sheet, hide, to_levels
+from pipelines.tasks.masked_images.pictures import draw_sheet, hide
 from pipelines.training.task import Data
 
 SHOWN_IMAGES = 16
@@ -86,18 +85,6 @@ def num_patches(config: ml_collections.ConfigDict) -> int:
     """Counts the patches of an image."""
     rows, columns = models.make(config).encoder.grid_size()
     return rows * columns
-
-
-def leaks(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
-    """Counts the images of the test set of `own` that are among the training images of `config`."""
-    return run_images.find_leaks(config.data, own.data)
-
-
-def read_split(config, description: dict, split: str) -> Images:
-    """Reads the images of a split, of the channels that the model knows."""
-    images = read_images(config.data, split)
-    require_same_images(images, description, split)
-    return images
 
 
 def show_batch(

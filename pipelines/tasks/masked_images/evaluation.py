@@ -6,14 +6,14 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from pipelines.images.augmentation import resize_and_crop
+from pipelines.images.augmentation import resize_and_crop, to_levels
 from pipelines.images.description import describe_input, read_description
 from pipelines.images.models import image_size
-from pipelines.images.run_images import own_test_keys
+from pipelines.images.run_images import read_split
 from pipelines.tasks.masked_images.autoencoder import Autoencoder
-from pipelines.tasks.masked_images.data import evaluation_batches, read_split
+from pipelines.tasks.masked_images.data import evaluation_batches
 from pipelines.tasks.masked_images.objective import order_of
-from pipelines.tasks.masked_images.pictures import draw_sheet, hide, to_levels
+from pipelines.tasks.masked_images.pictures import draw_sheet, hide
 from pipelines.training.task import Evaluation
 
 SHOWN = 16  # images on the sheet
@@ -38,7 +38,7 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 
 def example(module: Autoencoder, config: ml_collections.ConfigDict) -> str:
     """Runs one example through the module, for the model card."""
-    images = read_split(config, module.description, "validation")
+    images = read_split(config.data, module.description, "validation")
     pixels = resize_and_crop(tf.constant(images.image(0)), image_size(config), config.serve.crop)
     answer = module.reconstruct_pixels(pixels[None])
     features = module.embed_pixels(pixels[None])["features"]
@@ -62,11 +62,6 @@ def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     }
 
 
-def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
-    """Returns the keys that read a folder of images, a table of paths or an `.npz`."""
-    return own_test_keys(path)
-
-
 def evaluate(module: Autoencoder, config: ml_collections.ConfigDict, split: str) -> Evaluation:
     """Computes the loss of each image of a split behind a mask of its own, always the same.
 
@@ -79,7 +74,7 @@ def evaluate(module: Autoencoder, config: ml_collections.ConfigDict, split: str)
         The mean loss, a table of how it is spread, a sheet of images spread evenly over the split
         (each with its mask and its reconstruction), and the loss of each image.
     """
-    images = read_split(config, module.description, split)
+    images = read_split(config.data, module.description, split)
     batches = evaluation_batches(images, config, module.description)
     count = len(images.labels)
     shown = np.unique(np.linspace(0, count - 1, SHOWN).astype(int))

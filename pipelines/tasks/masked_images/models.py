@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from kerasformer.models import MaskedAutoencoder
+from kerasformer.models import MaskedAutoencoder, VisionTransformer
 from pipelines.images import models
 
 
@@ -13,6 +13,11 @@ def check(config: ml_collections.ConfigDict) -> None:
         ValueError: naming it.
     """
     models.check(config)
+    if models.MODELS.of(config).model is not VisionTransformer:
+        raise ValueError(
+            'Expected model.name="vit" with the task masked_images, because the encoder must read '
+            f"any part of the patches, received model.name={config.model.name!r}."
+        )
     config = config.copy_and_resolve_references()
     config.train.precision = "float32"  # It may still have to be chosen.
     make(config)

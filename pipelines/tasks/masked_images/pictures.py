@@ -33,17 +33,6 @@ def hide(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[..., None], np.uint8(GRAY), pixels)
 
 
-def to_levels(images: np.ndarray, mean: Sequence[float], deviation: Sequence[float]) -> np.ndarray:
-    """Turns normalised images back into levels from 0 to 255, uint8.
-
-    Example:
-
-    >>> to_levels(np.array([[[[1.0]]]]), [100.0], [50.0]).ravel().tolist()
-    [150]
-    """
-    return np.clip(np.round(images * np.array(deviation) + mean), 0, 255).astype(np.uint8)
-
-
 def draw_sheet(pictures: Mapping[str, np.ndarray], names: Sequence[str]) -> Figure:
     """Draws several versions of each image beside each other.
 

@@ -1,6 +1,7 @@
 """The self-distillation task (DINO): images in, an encoder that describes images by vectors out."""
 
 from pipelines.images.models import settle as settle
+from pipelines.images.run_images import leaks as leaks
 from pipelines.tasks.self_distillation.config import DEFAULTS as DEFAULTS
 from pipelines.tasks.self_distillation.config import FIXED_KEYS as FIXED_KEYS
 from pipelines.tasks.self_distillation.config import FREE_KEYS as FREE_KEYS
@@ -10,7 +11,6 @@ from pipelines.tasks.self_distillation.config import PREPARED as PREPARED
 from pipelines.tasks.self_distillation.config import check as check
 from pipelines.tasks.self_distillation.config import default_config as default_config
 from pipelines.tasks.self_distillation.data import datasets as datasets
-from pipelines.tasks.self_distillation.data import leaks as leaks
 from pipelines.tasks.self_distillation.data import show_batch as show_batch
 from pipelines.tasks.self_distillation.evaluation import card as card
 from pipelines.tasks.self_distillation.evaluation import evaluate as evaluate

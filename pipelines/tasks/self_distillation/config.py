@@ -9,7 +9,8 @@ import ml_collections
 
 from pipelines.images import models
 from pipelines.images.files import MAX_PIXELS
-from pipelines.images.labelled import IMAGE_KEYS
+from pipelines.images.labelled import IMAGE_KEYS, OF_CLASSES
+from pipelines.images.run_images import check_batches
 from pipelines.images.views import MultiCrop, read_multi_crop
 from pipelines.runs.config import check_keys, check_ranges
 from pipelines.training import settings
@@ -98,16 +99,14 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         ValueError: naming the first of them.
     """
+    check_batches(config)
     models.check(config)
     read_multi_crop(config)
     teacher, student, head = config.teacher, config.student, config.head
     check_ranges(
         {
             **{f"head.{key}": (head[key], 1, math.inf) for key in head},
-            "train.batch_size": (config.train.batch_size, 1, math.inf),
             "neighbours.count": (config.neighbours.count, 1, math.inf),
-            "serve.batch_size": (config.serve.batch_size, 1, math.inf),
-            "serve.crop": (config.serve.crop, 0.1, 1),
             "teacher.momentum": (teacher.momentum, 0, 1),
             "teacher.center_momentum": (teacher.center_momentum, 0, 1),
             "teacher.warmup_epochs": (teacher.warmup_epochs, 0, math.inf),
@@ -123,7 +122,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             },
         }
     )
-    check_keys(config.data, IMAGE_KEYS)
+    check_keys(config.data, IMAGE_KEYS - OF_CLASSES)
     if config.train.ema:
         raise ValueError(
             "Expected train.ema=0 with the task self_distillation, whose teacher is the moving "

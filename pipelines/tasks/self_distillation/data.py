@@ -1,7 +1,7 @@
 """The images of a run of self-distillation, and the views made of them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 
 import ml_collections
@@ -12,9 +12,8 @@ from matplotlib.figure import Figure  # Unlike pyplot it opens no window system.
 from kerasformer.explain.pictures import save_figure
 from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images import run_images
-from pipelines.images.dataset import Images
-from pipelines.images.description import read_description, require_same_images
-from pipelines.images.labelled import read_images
+from pipelines.images.augmentation import to_levels
+from pipelines.images.description import read_description
 from pipelines.images.models import image_size
 from pipelines.images.views import read_multi_crop, views_for_training, views_for_validation
 from pipelines.runs.files import write_atomically
@@ -70,37 +69,25 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
     )
 
 
-def read_split(config, description: dict, split: str) -> Images:
-    """Reads the images of a split, of the classes and channels that the run knows."""
-    images = read_images(config.data, split)
-    require_same_images(images, description, split)
-    return images
-
-
-def leaks(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
-    """Counts the images of the test set of `own` that are among the training images of `config`."""
-    return run_images.find_leaks(config.data, own.data)
-
-
 def show_batch(
     batches: tf.data.Dataset, config: ml_collections.ConfigDict, workdir: str, picture: str
 ) -> str:
     """Draws the views of the first images, as the model sees them, an image a row."""
     description, batch = read_description(workdir), next(iter(batches))
-    rows = []
-    for index in range(min(SHOWN_IMAGES, config.train.batch_size)):
-        views = [*batch["global_views"][index], *batch.get("local_views", {index: ()})[index]]
-        levels = (
-            np.asarray(view) * description["deviation"] + description["mean"] for view in views
-        )
-        rows.append([np.clip(np.round(x), 0, 255).astype(np.uint8) for x in levels])
+    groups = [
+        to_levels(batch[name][:SHOWN_IMAGES].numpy(), description["mean"], description["deviation"])
+        for name in ("global_views", "local_views")
+        if name in batch
+    ]
+    rows = [
+        [view for views in of_image for view in views] for of_image in zip(*groups, strict=True)
+    ]
     write_atomically(picture, partial(save_figure, _draw(rows), format="png", dpi=120))
     return f"The views of the first {len(rows)} images, one a row, are in {picture}."
 
 
-def _draw(rows: Iterable[list[np.ndarray]]) -> Figure:
+def _draw(rows: Sequence[list[np.ndarray]]) -> Figure:
     """Draws rows of views; the global ones come first, and the local ones have their size."""
-    rows = list(rows)
     largest = max(rows[0][0].shape[:2])
     sizes = [max(view.shape[1] / largest, 0.3) for view in rows[0]]
     figure = Figure(figsize=(CELL * math.fsum(sizes), CELL * len(rows)), layout="constrained")

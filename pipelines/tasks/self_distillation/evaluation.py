@@ -10,20 +10,20 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from pipelines.images import run_images
 from pipelines.images import scores as image_scores
 from pipelines.images.augmentation import resize_and_crop
 from pipelines.images.batches import evaluation_dataset
 from pipelines.images.dataset import Images
-from pipelines.images.description import read_description
+from pipelines.images.description import describe_input, read_description
 from pipelines.images.embedding_pictures import draw_attention, draw_neighbours
 from pipelines.images.files import is_hidden
 from pipelines.images.labelled import read_images
 from pipelines.images.models import image_size
 from pipelines.images.neighbours import Neighbours, features_of, find_neighbours, votes
-from pipelines.images.run_images import own_test_keys
+from pipelines.images.run_images import read_split
 from pipelines.images.score_pictures import shortened
 from pipelines.tasks.self_distillation.config import KNN
-from pipelines.tasks.self_distillation.data import read_split
 from pipelines.tasks.self_distillation.embedder import Embedder
 from pipelines.training.task import Evaluation
 
@@ -49,7 +49,7 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 
 def example(module: Embedder, config: ml_collections.ConfigDict) -> str:
     """Runs one example through the module, for the model card."""
-    images = read_split(config, module.description, "validation")
+    images = read_split(config.data, module.description, "validation")
     features = module.embed_pixels(_seen(module, images, [0]))["features"][0]
     first = ", ".join(f"{value:.3f}" for value in features[:3])
     return (
@@ -73,7 +73,9 @@ def validation_scorer(
         Function that returns `knn_top1` with the weights that the teacher has by then.
     """
     module = serving(model.teacher, config, workdir)
-    train, images = (read_split(config, module.description, s) for s in ("train", "validation"))
+    train, images = (
+        read_split(config.data, module.description, s) for s in ("train", "validation")
+    )
     embed = _embedding(module, config)
 
     def score_validation():
@@ -111,12 +113,19 @@ def evaluate(module: Embedder, config: ml_collections.ConfigDict, split: str) ->
         the last block attends to, and for each image its nearest neighbour and what was voted for.
 
     Raises:
-        ValueError: when the images have other channels than those that the model was trained on.
+        ValueError: when the images have other channels than those that the model was trained on, or
+            there is one image alone.
     """
     train, images = (_read(config, module, name) for name in ("train", split))
+    are_the_same = images.fingerprint() == train.fingerprint()
+    if are_the_same and len(images.labels) < 2:
+        raise ValueError(
+            "Expected two images or more, each of which is compared with the others, received "
+            f"{images.name(0)} alone."
+        )
     embed = _embedding(module, config)
     known = embed(train)
-    if images.fingerprint() == train.fingerprint():
+    if are_the_same:
         found = _others(find_neighbours(known, known, config.neighbours.count + 1))
     else:
         found = find_neighbours(embed(images), known, config.neighbours.count)
@@ -218,25 +227,14 @@ def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
     if labels == "none" and Path(path).is_dir():
         folders = [entry.name for entry in Path(path).iterdir() if entry.is_dir()]
         labels = "one" if sum(not is_hidden(name) for name in folders) > 1 else labels
-    keys = own_test_keys(path)
+    keys = run_images.own_test(config, path)
     return {**keys, "validation": path, "held_out": None, "labels": labels}
 
 
 def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     """Writes the task's part of the model card: input, output, and code."""
-    description, (height, width) = read_description(workdir), image_size(config)
-    crop = config.serve.crop
-    part = "the largest part" if crop == 1 else f"{crop:.1%} of each side of the largest part"
-    colors = {1: "gray", 3: "RGB"}[description["channels"]]
-    mean, deviation = (
-        ", ".join(f"{value:.4g}" for value in description[key]) for key in ("mean", "deviation")
-    )
     return {
         "Training": "By self-distillation (DINO): no class of an image was used.",
-        "Input": (
-            f"An image file, decoded to {colors}. From its middle, {part} with the proportions of "
-            f"the model is resized to {height} x {width} pixels. "
-            f"Levels from 0 to 255 lose the mean {mean} and are divided by {deviation}."
-        ),
+        "Input": describe_input(read_description(workdir), image_size(config), config.serve.crop),
         "Use": USE,
     }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines.images.description import describe_input, read_description
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.weights import load_model
 from pipelines.tasks import classification, self_distillation
@@ -32,6 +33,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("squares")
     for split, (count, seed) in {"train": (61, 1), "validation": (23, 2), "test": (29, 3)}.items():
         np.savez(folder / f"{split}.npz", **squares(count, seed))
+    np.savez(folder / "one.npz", images=squares(1, 4)["images"])
     return folder
 
 
@@ -63,6 +65,8 @@ class CheckTest:
             ("student.frozen_epochs", -1.0),
             ("neighbours.count", 0),
             ("train.batch_size", 0),
+            ("serve.crop", 1.5),
+            ("data.sampling", "balanced"),
             ("train.ema", 0.5),
             ("train.weight_decay_end", "much"),
             ("model.weights", "published"),
@@ -114,6 +118,8 @@ class RunTest:
             np.testing.assert_array_equal(variable.numpy(), arrays[f"model/{index:04d}"])
         module = self_distillation.serving(model, config, str(workdir))
         assert {"serving_default", "serving_default_pixels", "embed"} <= module.signatures().keys()
+        card = self_distillation.card(config, str(workdir))
+        assert card["Input"] == describe_input(read_description(workdir), (SIZE, SIZE), 1.0)
         assert "numbers, of which the first are" in self_distillation.example(module, config)
         found = self_distillation.evaluate(module, config, "test")
         assert found.scores["knn_top1"] > 0.5  # Colours are in any features.
@@ -129,6 +135,13 @@ class RunTest:
         alone = self_distillation.evaluate(module, own, "test")
         nearest = [row["nearest"] for row in alone.predictions]
         assert len(nearest) == 29 and not any(f"image {i}" == n for i, n in enumerate(nearest))
+        own.neighbours.count = 29  # More than there are others.
+        again = self_distillation.evaluate(module, own, "test")
+        assert [row["nearest"] for row in again.predictions] == nearest
+        one = make_config(data, **{"data.labels": "none"})
+        one.data.update(train="one.npz", test="one.npz")
+        with pytest.raises(ValueError, match="two images or more.*image 0 alone"):
+            self_distillation.evaluate(module, one, "test")
 
         unlabelled = make_config(data, **{"data.labels": "none"})
         answer = self_distillation.evaluate(module, unlabelled, "test")
