@@ -49,7 +49,8 @@ def draw_attention(
 
     Args:
         pixels: uint8 array `(height, width, c)` of each image.
-        heads: float array `(images, heads, rows, columns)`, the attention of the class token.
+        heads: float array `(images, heads, rows, columns)`, the attention of what reads the
+            patches: the class token, or the weights of the pool.
         names: str for each image.
         share: float. What the marked patches have of the attention of their head.
 
@@ -82,8 +83,8 @@ def draw_attention(
             below[column].imshow(mark, extent=extent, interpolation="nearest")
             if not index:
                 above[column].set_title(f"head {column}", fontsize=7, pad=2)
-    title = f"Attention of the class token in the last block; below, the patches with {share:.0%}"
-    figure.suptitle(f"{title} of it", fontsize=8)
+    title = f"Attention in the last block; below, the patches with {share:.0%} of it"
+    figure.suptitle(title, fontsize=8)
     return figure
 
 

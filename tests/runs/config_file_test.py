@@ -1,5 +1,6 @@
 """Config files and flags: what a key may be set to, and what is refused."""
 
+import ml_collections
 import pytest
 
 from pipelines.runs.config_file import (

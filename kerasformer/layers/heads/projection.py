@@ -9,6 +9,7 @@ from keras import ops
 from kerasformer.layers.activations import get_activation, serialize_activation
 from kerasformer.layers.children import Composite
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
+from kerasformer.layers.sizes import check_sizes
 
 
 def unit_vectors(inputs, axis=-1):
@@ -61,7 +62,7 @@ class ProjectionHead(Composite):
     Masking: the mask of the inputs is kept.
 
     Raises:
-        ValueError: when `num_layers` is not positive.
+        ValueError: when a size is no positive integer.
 
     Example:
 
@@ -85,10 +86,8 @@ class ProjectionHead(Composite):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if num_layers < 1:
-            raise ValueError(
-                f"Expected num_layers of at least 1, received num_layers={num_layers}."
-            )
+        sizes = {"output_dim": output_dim, "intermediate_dim": intermediate_dim}
+        check_sizes(**sizes, bottleneck_dim=bottleneck_dim, num_layers=num_layers)
         self.output_dim = output_dim
         self.intermediate_dim = intermediate_dim
         self.bottleneck_dim = bottleneck_dim

@@ -61,6 +61,7 @@ def test_a_vector_of_zeros_has_no_direction():
     assert not np.any(ops.convert_to_numpy(unit_vectors(np.zeros((2, 3), "float32"))))
 
 
-def test_a_head_without_layers_is_refused():
-    with pytest.raises(ValueError, match="at least 1, received num_layers=0"):
-        ProjectionHead(3, num_layers=0)
+@pytest.mark.parametrize("size", ["num_layers", "output_dim", "bottleneck_dim"])
+def test_a_head_of_no_size_is_refused(size):
+    with pytest.raises(ValueError, match=f"{size} of at least 1, received {size}=0"):
+        ProjectionHead(**{"output_dim": 3, size: 0})
