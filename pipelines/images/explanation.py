@@ -36,6 +36,9 @@ KINDS = (*PICTURES, "layers")
 OF_ATTENTION = ("attention", "distance")
 ACROSS = 4  # heads in a line, or more of one block
 PICTURED = 4  # images of a split that get pictures of their own
+# What the colours of a sheet mean.
+OF_HEADS = "attention to a patch,\n% of the most in its map"
+OF_GRADIENTS = "size of the gradient,\n% of the map's 99th percentile"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +152,6 @@ def _kinds(module: ImageModule, request: Request, workdir: str) -> list[str]:
             f"draw: leave out --show={asked[0]}."
         )
     return list(request.show)
-
-
-OF_HEADS = "attention to a patch,\n% of the most in its map"
-OF_GRADIENTS = "size of the gradient,\n% of the map's 99th percentile"
 
 
 def _draw(module: ImageModule, image: np.ndarray, name: str, path: Path, lines: list, label: str):
