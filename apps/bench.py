@@ -9,7 +9,9 @@ layer of each kind of attention against the length of the sequence. `--work=scal
 one local process and with two, and predicts how training scales over many GPUs. `--work=serving
 --export=runs/demo/export/1` puts load on a server of an exported model, or without one of a
 ViT-Ti/16 that was not trained; it needs wrk (`apt-get install wrk`). `--work=zoo` trains
-families of image models on CIFAR-10 for the same time and scores them.
+families of image models on CIFAR-10 for the same time and scores them. `--work=neighbours
+--export=runs/cifar10_dino/export/1` scores its test images by their nearest neighbours, those of
+their pixels and those of what exported models make of them.
 """
 
 import json
@@ -21,6 +23,7 @@ from absl import flags
 from apps import program
 from pipelines.benchmarks import (
     mixers,
+    neighbours,
     scaling,
     scaling_prediction,
     serving,
@@ -29,19 +32,24 @@ from pipelines.benchmarks import (
     vision,
     zoo,
 )
-from pipelines.configs import cifar10_zoo
+from pipelines.configs import cifar10_dino, cifar10_zoo
 from pipelines.distribution import local_workers
 
-MIXERS, SCALING, SERVING, ZOO = "mixers", "scaling", "serving", "zoo"
+MIXERS, NEIGHBOURS, SCALING, SERVING, ZOO = "mixers", "neighbours", "scaling", "serving", "zoo"
 WORKS = translation.WORKS | vision.WORKS
 WORK = flags.DEFINE_list(
-    "work", list(WORKS), f"What to measure, in order; {MIXERS}, {SCALING}, {SERVING} and {ZOO} too."
+    "work",
+    list(WORKS),
+    f"What to measure, in order; {MIXERS}, {NEIGHBOURS}, {SCALING}, {SERVING} and {ZOO} too.",
 )
 LENGTHS = flags.DEFINE_list(
     "lengths", [str(x) for x in mixers.LENGTHS], f"Tokens of a sequence, for --work={MIXERS}."
 )
 EXPORTS = flags.DEFINE_list(
-    "export", [], f"Folders of the SavedModels for --work={SERVING}; unset: ViT-Ti/16."
+    "export",
+    [],
+    f"Folders of the SavedModels for --work={SERVING}, where unset means ViT-Ti/16, and "
+    f"--work={NEIGHBOURS}.",
 )
 SENTENCES = flags.DEFINE_string(
     "sentences", None, f"Text file for --work={SERVING}; unset: the embedded corpus."
@@ -93,6 +101,10 @@ def measure_mixers():
     yield from mixers.measured([int(number) for number in LENGTHS.value])
 
 
+def measure_neighbours():
+    yield from neighbours.measured(cifar10_dino.get_config().data, EXPORTS.value)
+
+
 def measure_scaling():
     yield from scaling.measured([sys.executable, "-m", "apps.bench"])
     yield from scaling_prediction.predicted()
@@ -117,6 +129,7 @@ def measure_zoo():
 # Left out unless named.
 ON_REQUEST = {
     MIXERS: measure_mixers,
+    NEIGHBOURS: measure_neighbours,
     SCALING: measure_scaling,
     SERVING: measure_serving,
     ZOO: measure_zoo,

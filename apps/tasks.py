@@ -1,9 +1,14 @@
 """The tasks by name, and what every program does to load one."""
 
-from pipelines.tasks import classification, translation
+from pipelines.tasks import classification, masked_images, self_distillation, translation
 from pipelines.training.task import Task
 
-TASKS: dict[str, Task] = {"translation": translation, "classification": classification}
+TASKS: dict[str, Task] = {
+    "translation": translation,
+    "classification": classification,
+    "masked_images": masked_images,
+    "self_distillation": self_distillation,
+}
 
 
 def find(name: str) -> Task:

@@ -1,4 +1,4 @@
-"""Cross-entropy from integer labels, with label smoothing and little memory."""
+"""Losses: cross-entropy from integer labels with little memory, and self-distillation."""
 
 from keras import ops
 
@@ -41,6 +41,55 @@ def smoothed_cross_entropy(labels, logits, label_smoothing=0.0):
     labels = ops.cast(labels, "int32")
     losses = _row_losses(rows, ops.reshape(labels, (-1,)), label_smoothing)
     return ops.reshape(losses, ops.shape(labels))
+
+
+def self_distillation_loss(
+    student_logits, teacher_logits, center, student_temperature=0.1, teacher_temperature=0.04
+):
+    """Computes how far a student is from what its teacher makes of other views of an image: DINO.
+
+    The teacher's distribution is `softmax((logits - center) / teacher_temperature)`: the centre
+    keeps one output from winning everywhere, the low temperature keeps all from being equal. The
+    loss is the mean of the cross-entropies of all pairs of a view of the teacher and a view of
+    the student, without the pairs in which both are the same view.
+
+    Args:
+        student_logits: float tensor `(B, V, K)`, of `V` views of each image. The first of them are
+            the views that the teacher sees too.
+        teacher_logits: float tensor `(B, G, K)`, of the first `G` views. No gradient reaches it.
+        center: float tensor `(K,)`, a moving average of the teacher's logits.
+        student_temperature: float, or scalar tensor.
+        teacher_temperature: float, or scalar tensor.
+
+    Returns:
+        float32 tensor `(B,)`, in nats.
+
+    Raises:
+        ValueError: when there is no pair of different views.
+
+    Example:
+
+    >>> logits = ops.array([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> loss = self_distillation_loss(logits, logits, ops.zeros(2), 1.0, 1.0)
+    >>> round(float(loss[0]), 4)
+    1.0443
+
+    References:
+        - [Caron et al., 2021](https://arxiv.org/abs/2104.14294), equation 3 and algorithm 1
+    """
+    views, teacher_views = student_logits.shape[1], teacher_logits.shape[1]
+    if not 1 <= teacher_views <= views or views < 2:
+        raise ValueError(
+            "Expected two views or more, of which the teacher sees the first, received "
+            f"student_logits.shape={tuple(student_logits.shape)} and "
+            f"teacher_logits.shape={tuple(teacher_logits.shape)}."
+        )
+    targets = ops.cast(teacher_logits, "float32") - ops.cast(center, "float32")
+    targets = ops.stop_gradient(ops.softmax(targets / teacher_temperature))
+    predicted = ops.log_softmax(ops.cast(student_logits, "float32") / student_temperature)
+    losses = -ops.einsum("bgk,bvk->bgv", targets, predicted)
+    pairs = 1.0 - ops.eye(teacher_views, views, dtype="float32")
+    return ops.sum(losses * pairs, axis=(1, 2)) / (teacher_views * (views - 1))
 
 
 def _row_losses(logits, labels, label_smoothing):

@@ -1,7 +1,9 @@
-"""Learning rates that rise during a warm-up and then fall.
+"""Learning rates that rise during a warm-up and then fall, and half a cosine for other numbers.
 
 Inside a schedule steps count from 1: Keras's step 0, the first update, is `t = 1`.
 """
+
+import math
 
 import keras
 from keras import ops
@@ -154,3 +156,28 @@ class WarmUpCosine(_FallingSchedule):
 
     def _fall(self, progress):
         return 0.5 * (1.0 + ops.cos(3.141592653589793 * progress))
+
+
+def half_cosine(step, start, end, total_steps):
+    """Moves from one number to another along half a cosine.
+
+    Args:
+        step: int or int tensor. The number of an update, counted from 0.
+        start: float. The number at step 0.
+        end: float. The number from step `total_steps` on, which no update of the run reaches.
+        total_steps: int. Updates of the run.
+
+    Returns:
+        float32 scalar.
+
+    Example:
+
+    >>> [round(float(half_cosine(step, 0.996, 1.0, 4)), 4) for step in (0, 2, 4, 5)]
+    [0.996, 0.998, 1.0, 1.0]
+
+    References:
+        - [Grill et al., 2020](https://arxiv.org/abs/2006.07733), section 3.3, the momentum of a
+          teacher
+    """
+    progress = ops.clip(ops.cast(step, "float32") / float(total_steps), 0.0, 1.0)
+    return end + (start - end) * 0.5 * (1.0 + ops.cos(math.pi * progress))

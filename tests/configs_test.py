@@ -53,7 +53,7 @@ def default_of(name):
 
 def model_of(config):
     """Returns the class of the model that a config names, and its variants."""
-    if config.task == "classification":
+    if config.task != "translation":
         return VisionTransformer, vit_variants.VARIANTS
     return MODELS.of(config).model, MODELS.of(config).model.VARIANTS
 
@@ -67,7 +67,9 @@ def test_the_shipped_configs_are_these():
     words |= {"wmt14_en_de_base", "wmt14_en_de_big"}
     pixels = {"demo_digits", "cifar10_cpu", "cifar10_vit", "cifar10_cct", "cifar10_deit"}
     pixels |= {"cifar10_finetune_high_resolution", "cifar10_zoo", "cifar100_vit"}
-    pixels |= {"imagenet_vit_s16"}
+    pixels |= {"imagenet_vit_s16", "demo_mae", "cifar10_mae"}
+    pixels |= {"cifar10_mae_finetune", "cifar10_mae_scratch"}
+    pixels |= {"demo_dino", "cifar10_dino", "cifar10_dino_probe"}
     assert words | pixels == set(NAMES)
 
 

@@ -1,11 +1,11 @@
-"""The loss and its handwritten gradient against Keras and automatic differentiation."""
+"""The losses against their definitions, and handwritten gradients against automatic ones."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from kerasformer.losses import smoothed_cross_entropy
+from kerasformer.losses import self_distillation_loss, smoothed_cross_entropy
 from tests.backend import gradients, needs_tensorflow, tf
 
 BATCH, LENGTH, VOCABULARY = 2, 5, 11
@@ -145,3 +145,56 @@ class PropertyTest:
         message = f"Expected 0 <= label_smoothing < 1, received label_smoothing={label_smoothing}."
         with pytest.raises(ValueError, match=message):
             smoothed_cross_entropy([1], np.zeros((1, 2), "float32"), label_smoothing)
+
+
+class SelfDistillationTest:
+    def example(self):
+        random = np.random.default_rng(0)
+        student, teacher = (random.standard_normal((3, views, 7)) for views in (5, 2))
+        return student.astype("float32"), teacher.astype("float32"), random.standard_normal(7)
+
+    def brute_force(self, student, teacher, center):
+        def softmax(x):
+            weights = [np.exp(float(value)) for value in x]
+            return np.array(weights) / sum(weights)
+
+        losses = []
+        for own, taught in zip(student, teacher, strict=True):
+            terms = [
+                -np.sum(softmax((taught[g] - center) / 0.3) * np.log(softmax(own[v] / 0.7)))
+                for g in range(len(taught))
+                for v in range(len(own))
+                if g != v
+            ]
+            losses.append(np.mean(terms))
+        return np.array(losses)
+
+    def test_it_is_the_mean_over_pairs_of_different_views(self):
+        student, teacher, center = self.example()
+        losses = self_distillation_loss(student, teacher, center, 0.7, 0.3)
+        np.testing.assert_allclose(losses, self.brute_force(student, teacher, center), rtol=1e-5)
+
+    def test_the_gradient_is_that_of_small_changes_and_none_reaches_the_teacher(self):
+        student, teacher, center = self.example()
+        variables = [keras.Variable(x) for x in (student, teacher)]
+        found = gradients(
+            lambda: ops.sum(
+                self_distillation_loss(*(v.value for v in variables), center, 0.7, 0.3)
+            ),
+            variables,
+        )
+        assert found[1] is None or not np.any(ops.convert_to_numpy(found[1]))
+        expected = np.zeros_like(student, dtype=float)
+        for place in np.ndindex(student.shape):
+            change = np.zeros_like(student, dtype=float)
+            change[place] = 1e-5
+            ends = [
+                self.brute_force(student + sign * change, teacher, center).sum() for sign in (1, -1)
+            ]
+            expected[place] = (ends[0] - ends[1]) / 2e-5
+        np.testing.assert_allclose(ops.convert_to_numpy(found[0]), expected, atol=1e-5)
+
+    @pytest.mark.parametrize(("views", "taught"), [(1, 1), (2, 3)])
+    def test_without_two_views_there_is_nothing_to_compare(self, views, taught):
+        with pytest.raises(ValueError, match="two views or more.*student_logits.shape"):
+            self_distillation_loss(np.zeros((2, views, 3)), np.zeros((2, taught, 3)), np.zeros(3))

@@ -4,7 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from kerasformer.schedules import InverseSquareRoot, Noam, WarmUpCosine, WarmUpLinear
+from kerasformer.schedules import (
+    InverseSquareRoot,
+    Noam,
+    WarmUpCosine,
+    WarmUpLinear,
+    half_cosine,
+)
 from tests.backend import needs_tensorflow, tf
 
 STEPS = np.arange(0, 40)
@@ -109,3 +115,10 @@ class ErrorTest:
     def test_impossible_arguments_are_named(self, make, message):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+class HalfCosineTest:
+    def test_it_goes_from_the_first_update_to_the_end_that_follows_the_last(self):
+        expected = 0.3 + (0.04 - 0.3) * (1 + np.cos(np.pi * np.arange(23) / 23)) / 2
+        found = [float(half_cosine(step, 0.04, 0.3, 23)) for step in range(25)]
+        np.testing.assert_allclose(found, [*expected, 0.3, 0.3], rtol=1e-6)

@@ -4,6 +4,8 @@ from kerasformer.layers.blocks import DecoderBlock as DecoderBlock
 from kerasformer.layers.blocks import EncoderBlock as EncoderBlock
 from kerasformer.layers.class_attention import ClassAttentionBlock as ClassAttentionBlock
 from kerasformer.layers.class_attention import ClassAttentionPooling as ClassAttentionPooling
+from kerasformer.layers.embeddings.masking import MaskTokens as MaskTokens
+from kerasformer.layers.embeddings.masking import RandomMasking as RandomMasking
 from kerasformer.layers.embeddings.patches import PatchEmbedding as PatchEmbedding
 from kerasformer.layers.embeddings.patches import PatchExtractor as PatchExtractor
 from kerasformer.layers.embeddings.prefix import PrefixTokens as PrefixTokens
@@ -12,6 +14,7 @@ from kerasformer.layers.embeddings.stems import ResNetStem as ResNetStem
 from kerasformer.layers.embeddings.tokens import TokenEmbedding as TokenEmbedding
 from kerasformer.layers.feed_forward import FeedForward as FeedForward
 from kerasformer.layers.feed_forward import GatedFeedForward as GatedFeedForward
+from kerasformer.layers.heads.projection import ProjectionHead as ProjectionHead
 from kerasformer.layers.mixers.alignment import AdditiveAttention as AdditiveAttention
 from kerasformer.layers.mixers.alignment import (
     MultiplicativeAttention as MultiplicativeAttention,

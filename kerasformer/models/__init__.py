@@ -5,6 +5,7 @@ from kerasformer.models.conv_mixer import ConvMixer as ConvMixer
 from kerasformer.models.convolutional import ConvolutionalNetwork as ConvolutionalNetwork
 from kerasformer.models.gcvit import GCViT as GCViT
 from kerasformer.models.gmlp import GMLP as GMLP
+from kerasformer.models.mae import MaskedAutoencoder as MaskedAutoencoder
 from kerasformer.models.mlp_mixer import MLPMixer as MLPMixer
 from kerasformer.models.performer import PerformerViT as PerformerViT
 from kerasformer.models.recurrent import Seq2SeqRNN as Seq2SeqRNN

@@ -18,6 +18,7 @@ from kerasformer.layers.positions.grids import grid_positions
 from kerasformer.layers.sizes import pair
 from kerasformer.layers.stacks import Encoder
 from kerasformer.models.vit_parts import (
+    GRID_POSITIONS,
     POOLS,
     POSITIONS,
     check_part,
@@ -56,8 +57,8 @@ class VisionTransformer(Composite, keras.Model):
             `"attention"` (with one learned query).
         positions: Keras layer that adds positions to the sequence, called with it and, if it takes
             one, the argument `grid_size`, as `LearnedGridPositions` does; `None` for no positions.
-            By name:
-            `"learned"`, `"sinusoidal"`, `"rotary"` (inside the encoder) or `"none"`.
+            By name: `"learned"`, `"sinusoidal"`, `"sinusoidal_mae"` (in the layout of MoCo v3 and
+            MAE), `"rotary"` (inside the encoder) or `"none"`.
         distillation: bool. Whether a second token has a second head, to learn from a teacher.
         dropout: float. Rate after the positions and each sublayer.
         attention_dropout: float. Rate of the attention probabilities.
@@ -193,7 +194,7 @@ class VisionTransformer(Composite, keras.Model):
         if count:
             self.prefix_tokens = PrefixTokens(count, name="prefix_tokens", dtype=policy)
         self.positions = positions
-        grid_size = self.grid_size() if positions in ("learned", "sinusoidal") else None
+        grid_size = self.grid_size() if positions in GRID_POSITIONS else None
         self.grid_positions = make_positions(positions, grid_size, count, policy)
 
     def _make_encoder(self, others):

@@ -11,7 +11,8 @@ from kerasformer.layers.pooling import (
 from kerasformer.layers.positions.grids import LearnedGridPositions, SinusoidalGridPositions
 
 POOLS = ("class", "mean", "sequence", "attention")
-POSITIONS = ("learned", "sinusoidal", "rotary", "none")
+GRID_POSITIONS = ("learned", "sinusoidal", "sinusoidal_mae")  # They are added to a grid of patches.
+POSITIONS = (*GRID_POSITIONS, "rotary", "none")
 
 
 def check_part(name, value, names):
@@ -56,8 +57,11 @@ def make_positions(positions, grid_size, num_prefix_tokens, dtype):
         return positions
     if positions in (None, "rotary", "none"):
         return None
-    layers = {"learned": LearnedGridPositions, "sinusoidal": SinusoidalGridPositions}
-    return layers[positions](grid_size, num_prefix_tokens, name="grid_positions", dtype=dtype)
+    options = {"name": "grid_positions", "dtype": dtype}
+    if positions == "learned":
+        return LearnedGridPositions(grid_size, num_prefix_tokens, **options)
+    layout = "concatenated" if positions == "sinusoidal_mae" else "tensor2tensor"
+    return SinusoidalGridPositions(grid_size, num_prefix_tokens, layout, **options)
 
 
 def make_pool(pool, num_tokens, num_prefix_tokens, attention, dtype):

@@ -19,6 +19,7 @@ import keras_nlp
 import numpy as np
 import tensorflow as tf
 
+from kerasformer.layers.embeddings.masking import visible_count
 from kerasformer.losses import smoothed_cross_entropy
 from kerasformer.models import VisionTransformer
 from pipelines.benchmarks.turns import Side, Work
@@ -217,12 +218,42 @@ def make_input_work(num_images: int = 50_000) -> Work:
     return Work("cct cifar", "img", sides)
 
 
+def make_masked_work(sizes: Sizes, mask_ratio: float = 0.75) -> Work:
+    """Makes the work of an encoder, forward and back, on visible patches alone, and on all.
+
+    The class token is read too.
+    """
+    num_patches = (sizes.image_size // sizes.patch_size) ** 2
+    lengths = {"visible": visible_count(num_patches, mask_ratio), "all": num_patches}
+
+    def encode(length, jit_compile, precision):
+        encoder = transformer(sizes, precision).encoder
+        shape = (sizes.batch_size, 1 + length, sizes.hidden_dim)
+        sequence = tf.constant(np.random.default_rng(0).standard_normal(shape, "float32"))
+
+        @tf.function(jit_compile=jit_compile)
+        def step(x):
+            with tf.GradientTape() as tape:
+                total = tf.reduce_sum(tf.sin(tf.cast(encoder(x, training=True), tf.float32)))
+            return tape.gradient(total, [v.value for v in encoder.trainable_variables])
+
+        return lambda: step(sequence)[0].numpy()
+
+    sides = [
+        Side(name, sizes.batch_size, functools.partial(encode, length))
+        for name, length in lengths.items()
+    ]
+    return Work("mae encoder", "img", sides)
+
+
 CIFAR = Sizes(32, 4, 9, 192, 3, 384, 10, 64)
 TI224 = Sizes(224, 16, 12, 192, 3, 768, 1000, 16)
+MAE = Sizes(32, 4, 6, 256, 4, 512, 10, 256)  # of the config `cifar10_mae`
 WORKS = {
     "cifar_forward": make_work("vit cifar forward", CIFAR, is_training=False),
     "cifar_train": make_work("vit cifar train", CIFAR, is_training=True),
     "ti224_forward": make_work("vit ti224 forward", TI224, is_training=False),
     "ti224_train": make_work("vit ti224 train", TI224, is_training=True),
     "cifar_input": make_input_work(),
+    "mae_encoder": make_masked_work(MAE),
 }

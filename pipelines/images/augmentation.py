@@ -94,6 +94,19 @@ def read_recipe(config: ml_collections.ConfigDict) -> Recipe:
         raise ValueError(f"config.augment is wrong: {error}") from error
 
 
+def check_channels(recipe: Recipe, channels: int) -> None:
+    """Refuses changes that images of these channels cannot have.
+
+    Raises:
+        ValueError: for RandAugment and images with transparency.
+    """
+    if channels == 4 and recipe.layers:
+        raise ValueError(
+            "Expected augment.layers=0 with images of 4 channels, because RandAugment knows no "
+            f"transparency, received augment.layers={recipe.layers}."
+        )
+
+
 def crop_and_flip(images: tf.Tensor, keys: tf.Tensor, padding: int, flip: float) -> tf.Tensor:
     """Moves each image by up to `padding` pixels in each direction, and mirrors some.
 
@@ -122,33 +135,48 @@ def crop_and_flip(images: tf.Tensor, keys: tf.Tensor, padding: int, flip: float)
 
 
 def random_resized_crop(
-    image: tf.Tensor, key: tf.Tensor, size: tuple[int, int], min_area: float
+    image: tf.Tensor,
+    key: tf.Tensor,
+    size: tuple[int, int],
+    min_area: float,
+    max_area: float = 1.0,
 ) -> tf.Tensor:
     """Cuts a random rectangle out of one image and resizes it.
 
-    Its area is a share of the image's from `min_area` to 1, its width 3/4 to 4/3 of its height.
-    If ten attempts do not fit, it is the largest such rectangle in the middle of the image.
+    Its area is a share of the image's from `min_area` to `max_area`, its width 3/4 to 4/3 of its
+    height. If ten attempts do not fit, it is the largest such rectangle in the middle of the image.
 
     Args:
         image: uint8 tensor `(h, w, c)`.
         key: uint64 scalar.
         size: (height, width) of the result.
-        min_area: float.
+        min_area, max_area: float.
 
     Returns:
         uint8 tensor `(*size, c)`.
     """
-    top, left, height, width = tf.unstack(crop_box(key, tf.shape(image), min_area))
-    image = tf.image.crop_to_bounding_box(image, top, left, height, width)
+    box = crop_box(key, tf.shape(image), min_area, max_area)
+    image = tf.image.crop_to_bounding_box(image, *tf.unstack(box))
     return resize(image, size)
 
 
-def crop_box(key: tf.Tensor, shape: tf.Tensor, min_area: float) -> tf.Tensor:
-    """Draws the rectangle of `random_resized_crop`: int32 (top, left, height, width)."""
+def crop_box(
+    keys: tf.Tensor, shape: tf.Tensor, min_area: float, max_area: float = 1.0
+) -> tf.Tensor:
+    """Draws the rectangles of `random_resized_crop`.
+
+    Args:
+        keys: uint64 tensor of any shape, a key for each rectangle.
+        shape: height and width of the images.
+        min_area, max_area: float.
+
+    Returns:
+        int32 tensor of the shape of `keys` with an axis more: (top, left, height, width).
+    """
     image_height, image_width = shape[0], shape[1]
-    draws = uniform(key, RESIZED_CROP, 2 * ATTEMPTS + 2)
-    shares = min_area + draws[:ATTEMPTS] * (1 - min_area)
-    ratios = _aspects(draws[ATTEMPTS:-2], 3 / 4)
+    draws = uniform(keys, RESIZED_CROP, 2 * ATTEMPTS + 2)
+    shares = min_area + draws[..., :ATTEMPTS] * (max_area - min_area)
+    ratios = _aspects(draws[..., ATTEMPTS:-2], 3 / 4)
     areas = shares * tf.cast(image_height * image_width, tf.float32)
     heights = _rounded(tf.sqrt(areas / ratios))
     widths = _rounded(tf.sqrt(areas * ratios))
@@ -156,16 +184,18 @@ def crop_box(key: tf.Tensor, shape: tf.Tensor, min_area: float) -> tf.Tensor:
     # If none fits, the image is cut to the nearest of these ratios.
     size = tf.cast((image_height, image_width), tf.float32)
     whole = (tf.minimum(size[0], size[1] * 4 / 3), tf.minimum(size[1], size[0] * 4 / 3))
+    last = tf.ones_like(fits[..., :1])
     heights, widths = (
-        tf.concat([sides, [_rounded(side)]], axis=0)
+        tf.concat([sides, _rounded(side) * tf.cast(last, tf.int32)], axis=-1)
         for sides, side in ((heights, whole[0]), (widths, whole[1]))
     )
-    chosen = tf.argmax(tf.concat([fits, [True]], axis=0), output_type=tf.int32)
-    height, width = heights[chosen], widths[chosen]
-    room = tf.stack([image_height - height, image_width - width])
-    random = integers(draws[-2:], room + 1)
-    corner = tf.where(tf.reduce_any(fits), random, room // 2)
-    return tf.stack([corner[0], corner[1], height, width])
+    chosen = tf.argmax(tf.concat([fits, last], axis=-1), axis=-1, output_type=tf.int32)[..., None]
+    sides = [tf.gather(x, chosen, batch_dims=len(keys.shape)) for x in (heights, widths)]
+    sides = tf.concat(sides, axis=-1)
+    room = tf.stack([image_height, image_width]) - sides
+    random = integers(draws[..., -2:], room + 1)
+    corners = tf.where(tf.reduce_any(fits, axis=-1, keepdims=True), random, room // 2)
+    return tf.concat([corners, sides], axis=-1)
 
 
 def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:

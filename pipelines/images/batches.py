@@ -5,7 +5,7 @@ The seed and the epoch alone decide order and augmentation, so that training can
 Letters: `B` batch, `h` height, `w` width, `c` channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +27,7 @@ from pipelines.images.rand_augment import rand_augment
 
 ORDER, IMAGE, BATCH, DRAW = range(4)  # what a key is used for
 NO_LABEL = -1
+OF_TASK = 1000  # the stream of the random numbers that a task asks for; augmentation has others
 
 
 def training_dataset(
@@ -42,6 +43,7 @@ def training_dataset(
     shard: Shard = WHOLE_BATCH,
     is_balanced: bool = False,
     class_weights: Sequence[float] | None = None,
+    num_random: int = 0,
 ) -> tf.data.Dataset:
     """Makes the endless dataset of training batches, from any one of them on.
 
@@ -65,33 +67,23 @@ def training_dataset(
         is_balanced: bool. Whether each class is drawn equally often: an epoch then takes images of
             a rare class several times, and of a common one only some.
         class_weights: a float for each class, with which its share is multiplied.
+        num_random: int. Random numbers between 0 and 1 that each image gets for what its task draws
+            besides, such as a mask.
 
     Returns:
         Dataset of dicts of tensors: `images`, float32 `(B, h, w, c)`, normalised; `labels`, int32
         `(B,)`; `other_labels`, int32 `(B,)`; and `share`, float32 `(B,)`: an image belongs to
         `labels` with this share and to `other_labels` with the rest, `other_share` where there are
         class weights. Without mixing, the share is 1. Labels of several classes are uint8
-        `(B, classes)`.
+        `(B, classes)`. With `num_random` also `random`, float32 `(B, num_random)`, which what
+        decides the augmentation of an image decides too.
 
     Raises:
         ValueError: if there are fewer images than `batch_size`.
     """
-    count, repeats = len(images.labels), recipe.repeats
-    if count < batch_size:
-        raise ValueError(f"Expected at least batch_size={batch_size} images, received {count}.")
     load = _loader(images, image_size, recipe.min_area)
-    start_epoch, start_position = divmod(start_batch * batch_size, count)
-    rows = _rows(batch_size, shard)
+    rows = rows_of_shard(batch_size, shard)
     draw = _balanced_drawer(images.labels) if is_balanced else None
-
-    def epoch_order(epoch):
-        random = tf.bitcast(make_keys(seed, ORDER, epoch, tf.range(count)), tf.int64)
-        positions = tf.range(count)  # The copies of an image come one after the other.
-        draws = tf.gather(tf.argsort(random), positions // repeats)
-        indices = draws if draw is None else draw(draws, make_keys(seed, DRAW, epoch, draws))
-        first = tf.where(epoch == start_epoch, start_position, 0)
-        copies, epochs = positions % repeats, tf.fill((count,), epoch)
-        return tuple(part[first:] for part in (indices, draws, copies, epochs))
 
     def make_batch(number, order):
         indices, draws, copies, epochs = (tf.gather(part, rows) for part in order)
@@ -107,12 +99,54 @@ def training_dataset(
             weights = tf.constant(class_weights, tf.float32)
             batch["share"] = share * tf.gather(weights, labels)
             batch["other_share"] = (1 - share) * tf.gather(weights, other_labels)
-        return batch
+        return batch | ({"random": uniform(keys, OF_TASK, num_random)} if num_random else {})
+
+    count = len(images.labels)
+    orders = shuffled_batches(count, batch_size, seed, start_batch, recipe.repeats, draw)
+    batches = orders.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def shuffled_batches(
+    count: int,
+    batch_size: int,
+    seed: int,
+    start_batch: int = 0,
+    repeats: int = 1,
+    draw: Callable | None = None,
+) -> tf.data.Dataset:
+    """Makes the endless dataset of what is in each training batch, in the order of `seed`.
+
+    Args:
+        count: int. Number of images.
+        batch_size, seed, start_batch: as in `training_dataset`.
+        repeats: int. Copies of each image that follow each other.
+        draw: function from positions in the order and keys to indices; by default each position is
+            an index.
+
+    Returns:
+        Dataset of the number of a batch and a tuple of int tensors `(B,)`: the indices of the
+        images, their draws, the numbers of the copies, and the epochs.
+
+    Raises:
+        ValueError: if there are fewer images than `batch_size`.
+    """
+    if count < batch_size:
+        raise ValueError(f"Expected at least batch_size={batch_size} images, received {count}.")
+    start_epoch, start_position = divmod(start_batch * batch_size, count)
+
+    def epoch_order(epoch):
+        random = tf.bitcast(make_keys(seed, ORDER, epoch, tf.range(count)), tf.int64)
+        positions = tf.range(count)  # The copies of an image come one after the other.
+        draws = tf.gather(tf.argsort(random), positions // repeats)
+        indices = draws if draw is None else draw(draws, make_keys(seed, DRAW, epoch, draws))
+        first = tf.where(epoch == start_epoch, start_position, 0)
+        copies, epochs = positions % repeats, tf.fill((count,), epoch)
+        return tuple(part[first:] for part in (indices, draws, copies, epochs))
 
     epochs = tf.data.Dataset.range(start_epoch, np.iinfo(np.int64).max)
     batches = epochs.map(epoch_order).rebatch(batch_size, drop_remainder=True)
-    batches = batches.enumerate(start_batch).map(make_batch, num_parallel_calls=tf.data.AUTOTUNE)
-    return batches.prefetch(tf.data.AUTOTUNE)
+    return batches.enumerate(start_batch)
 
 
 def evaluation_dataset(
@@ -122,6 +156,7 @@ def evaluation_dataset(
     mean: Sequence[float],
     deviation: Sequence[float],
     crop: float = 1.0,
+    num_random: int = 0,
 ) -> tf.data.Dataset:
     """Makes the dataset of all images once, in order, resized to the given size.
 
@@ -130,26 +165,37 @@ def evaluation_dataset(
         batch_size: int, `B`.
         image_size, mean, deviation: as in `training_dataset`.
         crop: float. Share of the shorter side that is kept, as in `resize_and_crop`.
+        num_random: int. As in `training_dataset`; the index of an image decides the numbers.
 
     Returns:
         Dataset of dicts of `images`, float32 `(B, h, w, c)`, and `labels`, int32 `(B,)`. The last
         batch is filled up with images of zeros whose label is -1. Where images have several labels,
-        uint8 `(B, classes)`, `real`, bool `(B,)`, tells these images apart.
+        uint8 `(B, classes)`, `real`, bool `(B,)`, tells these images apart. With `num_random` also
+        `random`, float32 `(B, num_random)`.
     """
-    indices = np.full((-(-len(images.labels) // batch_size), batch_size), -1, np.int32)
-    indices.flat[: len(images.labels)] = np.arange(len(images.labels))
     load = _loader(images, image_size, crop=crop)
 
     def make_batch(indices):
         real = indices >= 0
-        x, labels = load(tf.maximum(indices, 0), make_keys(indices))
+        keys = make_keys(indices)
+        x, labels = load(tf.maximum(indices, 0), keys)
         x = normalize(x, mean, deviation) * tf.cast(real, tf.float32)[:, None, None, None]
+        batch = {"images": x}
+        if num_random:
+            batch["random"] = uniform(keys, OF_TASK, num_random)
         if images.are_multi:
-            return {"images": x, "labels": labels, "real": real}
-        return {"images": x, "labels": tf.where(real, labels, NO_LABEL)}
+            return batch | {"labels": labels, "real": real}
+        return batch | {"labels": tf.where(real, labels, NO_LABEL)}
 
-    batches = tf.data.Dataset.from_tensor_slices(indices)
+    batches = indices_in_batches(len(images.labels), batch_size)
     return batches.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def indices_in_batches(count: int, batch_size: int) -> tf.data.Dataset:
+    """Makes the dataset of all indices in order, int32 `(B,)`; the last batch is filled with -1."""
+    indices = np.full((-(-count // batch_size), batch_size), -1, np.int32)
+    indices.flat[:count] = np.arange(count)
+    return tf.data.Dataset.from_tensor_slices(indices)
 
 
 def _balanced_drawer(labels):
@@ -167,7 +213,7 @@ def _balanced_drawer(labels):
     return draw
 
 
-def _rows(batch_size, shard):
+def rows_of_shard(batch_size: int, shard: Shard) -> np.ndarray:
     """Lists the rows of a shard, which holds both row `i` and row `B - 1 - i`: they are mixed."""
     rows = np.arange(batch_size)
     return rows[np.minimum(rows, rows[::-1]) % shard.count == shard.index]
@@ -186,15 +232,12 @@ def _augment(x, keys, recipe: Recipe, mean, deviation) -> tf.Tensor:
 
 def _loader(images: Images, image_size, min_area: float = 1.0, crop: float = 1.0):
     """Makes a function from indices and keys to uint8 images of one size, and labels."""
-    with tf.device("CPU"):  # A single copy, to which all graphs refer.
-        pixels, labels = tf.constant(images.pixels), tf.constant(images.labels)
-    are_files = images.pixels.dtype.kind == "U"
+    pixels, read_one = reader(images)
+    labels = on_processor(images.labels)
     signature = tf.TensorSpec((*image_size, images.channels), tf.uint8)
 
     def load_one(index, key):
-        image = pixels[index]
-        if not images.are_decoded:
-            image = decode(tf.io.read_file(image) if are_files else image, images.channels)
+        image = read_one(index)
         if min_area < 1:
             return random_resized_crop(image, key, image_size, min_area)
         return resize_and_crop(image, image_size, crop)
@@ -209,3 +252,23 @@ def _loader(images: Images, image_size, min_area: float = 1.0, crop: float = 1.0
         return x, tf.gather(labels, indices)
 
     return load
+
+
+def reader(images: Images) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Returns the pixels of images, or their files, and a function from an index to an image."""
+    pixels = on_processor(images.pixels)
+    are_files = images.pixels.dtype.kind == "U"
+
+    def read_one(index):
+        image = pixels[index]
+        if images.are_decoded:
+            return image
+        return decode(tf.io.read_file(image) if are_files else image, images.channels)
+
+    return pixels, read_one
+
+
+def on_processor(array: np.ndarray) -> tf.Tensor:
+    """Makes a single copy of an array, to which all graphs refer."""
+    with tf.device("CPU"):
+        return tf.constant(array)

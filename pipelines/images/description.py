@@ -5,6 +5,7 @@ It holds `class_names`, `channels`, `mean` and `deviation` of the levels of each
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.data.sources import expanded
@@ -67,6 +68,21 @@ def read_description(workdir: str) -> dict:
         raise ValueError(
             f"Expected a run of images in {workdir}, received {task} without {path.name}."
         ) from None
+
+
+def describe_input(description: Mapping, image_size: tuple[int, int], crop: float) -> str:
+    """Says for a model card what is done to an image before the model sees it."""
+    height, width = image_size
+    part = "the largest part" if crop == 1 else f"{crop:.1%} of each side of the largest part"
+    colors = {1: "gray", 3: "RGB", 4: "RGBA"}[description["channels"]]
+    mean, deviation = (
+        ", ".join(f"{value:.4g}" for value in description[key]) for key in ("mean", "deviation")
+    )
+    return (
+        f"An image file, decoded to {colors}. From its middle, {part} with the proportions of "
+        f"the model is resized to {height} x {width} pixels. "
+        f"Levels from 0 to 255 lose the mean {mean} and are divided by {deviation}."
+    )
 
 
 def require_same_images(images: Images, description: dict, split: str) -> None:

@@ -18,6 +18,7 @@ from pipelines.error_sentence import sentence
 WORDS = {"none": None, "true": True, "false": False}
 # Keys whose values are one text each, with commas and digits.
 TEXTS = ("folder", "data_dir", "workdir", "name", "model", "prefix")
+NAMED_NONE = ("labels",)  # Keys of which "none" is a value, and not the lack of one.
 
 
 def overrides_first(arguments: Sequence[str], flag: str = "override") -> list[str]:
@@ -126,7 +127,8 @@ def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
     old = part.get(last)
     if isinstance(old, ml_collections.ConfigDict):
         raise ValueError(f"Expected a key such as {key}.{next(iter(old))}, received {key}={text}.")
-    part[last] = text if last in TEXTS and text.lower() != "none" else parse(text)
+    is_text = last in NAMED_NONE or (last in TEXTS and text.lower() != "none")
+    part[last] = text if is_text else parse(text)
 
 
 def parse(text: str) -> Any:

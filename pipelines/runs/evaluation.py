@@ -156,7 +156,9 @@ def evaluate(
     for name, figure in evaluation.figures.items():
         write_atomically(f"{stem}-{name}.png", partial(save_figure, figure))
     if evaluation.predictions:
-        rows = partial(write_rows, rows=evaluation.predictions, key="prediction")
+        keys = list(evaluation.predictions[0])
+        key = "prediction" if "prediction" in keys else keys[-1]
+        rows = partial(write_rows, rows=evaluation.predictions, key=key)
         for path in filter(None, (f"{stem}-predictions.tsv", output)):
             write_atomically(path, rows)
     write_text(f"{stem}.md", evaluation.table)

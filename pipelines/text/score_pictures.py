@@ -23,8 +23,9 @@ def draw_by_length(systems: Mapping[str, Sequence[Mapping]]) -> Figure:
     axis.set_xticks(range(len(groups)), map(_label, groups))
     axis.set_xlabel("words of the source (sentences)")
     axis.set_ylabel("BLEU")
-    axis.margins(x=0.1, y=0.1)
-    axis.set_ylim(bottom=0)
+    highest = max(group["bleu"] for of_system in systems.values() for group in of_system)
+    axis.set_ylim(0, max(1.15 * highest, 1.0))
+    axis.margins(x=0.1)
     axis.grid(alpha=0.3)
     if len(systems) > 1:
         axis.legend(frameon=False)

@@ -21,7 +21,9 @@ def synchronize(model: keras.Model) -> None:
 
 
 def moving_averages(model: keras.Model) -> list:
-    """Lists the moving averages of the batch normalisations of a model.
+    """Lists what the loss of a step changes: the moving averages of batch normalisations.
+
+    Other variables whose names begin with `moving_` are meant too, see `Task.loss`.
 
     Args:
         model: a built Keras model.
@@ -32,5 +34,5 @@ def moving_averages(model: keras.Model) -> list:
     return [
         variable
         for variable in model.non_trainable_variables
-        if variable.name in ("moving_mean", "moving_variance")
+        if variable.name.startswith("moving_")
     ]

@@ -19,8 +19,8 @@ class AdamW(keras.optimizers.Adam):
     Args:
         learning_rate: float or schedule.
         variables: the trainable variables in the order of the model.
-        weight_decay: float. Share of a matrix that is subtracted at each step, times the learning
-            rate; 0 makes this Adam.
+        weight_decay: float, or function of the number of updates made. Share of a matrix that is
+            subtracted at each step, times the learning rate; 0 makes this Adam.
         layer_decay: float in `(0, 1]`. 1 lets all blocks learn alike.
         **kwargs: passed to `keras.optimizers.Adam`.
 
@@ -35,7 +35,7 @@ class AdamW(keras.optimizers.Adam):
         # By the variables that `update_step` gets: TensorFlow's, of each replica of this process.
         local_parts = tf.distribute.get_strategy().experimental_local_results
         self.rates_and_decays = {
-            part.ref(): (factors[v.path], weight_decay if v.name == "kernel" else 0.0)
+            part.ref(): (factors[v.path], weight_decay or None if v.name == "kernel" else None)
             for v in variables
             for part in local_parts(v.value)
         }
@@ -44,7 +44,8 @@ class AdamW(keras.optimizers.Adam):
     def update_step(self, gradient, variable, learning_rate):
         factor, decay = self.rates_and_decays[variable.ref()]
         rate = learning_rate * factor
-        if decay:
+        if decay is not None:
+            decay = decay(self.iterations) if callable(decay) else decay
             self.assign_sub(variable, variable * (rate * decay))
         super().update_step(gradient, variable, rate)
 

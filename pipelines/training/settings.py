@@ -1,5 +1,6 @@
 """The keys of `config.train`, their defaults and their ranges."""
 
+import functools
 import math
 import re
 from collections.abc import Callable, Collection
@@ -23,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "beta_2": 0.98,
     "epsilon": 1e-9,
     "weight_decay": 0.0,  # Of matrices alone, decoupled (AdamW).
+    "weight_decay_end": None,  # What it becomes along half a cosine; None leaves it as it is.
     "layer_decay": 1.0,  # Factor of the learning rate from each block to the one below.
     "clip_norm": 1.0,  # 0 turns clipping off.
     "precision": "float32",  # "auto" is the fastest that the processor or GPU multiplies itself.
@@ -55,7 +57,7 @@ FREE_KEYS = (
 EITHER = {"train.steps": "train.epochs", "train.epochs": "train.steps"}
 PERIODS = ("log_every", "validate_every", "checkpoint_every")
 SHARES = ("warmup_steps", *PERIODS)  # They may be shares of the run.
-NOT_NEGATIVE = ("warmup_steps", "clip_norm", "patience", "weight_decay")
+NOT_NEGATIVE = ("warmup_steps", "clip_norm", "patience", "weight_decay", "weight_decay_end")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -74,10 +76,20 @@ SCHEDULES: dict[str, Callable[[ml_collections.ConfigDict], Any]] = {
 }
 
 
+def weight_decay(train: ml_collections.ConfigDict) -> float | Callable[[Any], Any]:
+    """Returns the weight decay of a `config.train` that is `in_steps`, or its schedule."""
+    if train.weight_decay_end is None:
+        return train.weight_decay
+    ends = {"start": train.weight_decay, "end": train.weight_decay_end}
+    return functools.partial(schedules.half_cosine, **ends, total_steps=train.steps)
+
+
 def in_steps(
     config: ml_collections.ConfigDict, batches_per_epoch: float
 ) -> ml_collections.ConfigDict:
     """Returns a config whose epochs, shares and too long warm-up are steps.
+
+    Steps that were given are epochs there too, so that a task can say how long an epoch is.
 
     Args:
         config: a config that `check` accepts.
@@ -94,6 +106,8 @@ def in_steps(
     train = config.train
     if train.epochs is not None:
         train.steps = max(1, round(train.epochs * batches_per_epoch / train.accumulate))
+    else:
+        train.epochs = train.steps * train.accumulate / batches_per_epoch
     for key in SHARES:
         share = _share(train[key])
         if share is not None:
@@ -121,7 +135,13 @@ def check(
     _check_length(train)
     counts = ("steps_per_call", "accumulate", "keep_checkpoints", *PERIODS)
     least = dict.fromkeys(counts, 1) | dict.fromkeys(NOT_NEGATIVE, 0)
-    numbers = {key: train[key] for key in least if not isinstance(train[key], str)}
+    end = train.weight_decay_end
+    if end is not None and (isinstance(end, bool) or not isinstance(end, int | float)):
+        raise ValueError(
+            "Expected train.weight_decay_end to be a number or None, received "
+            f"train.weight_decay_end={end!r}."
+        )
+    numbers = {key: train[key] for key in least if not isinstance(train[key], str | None)}
     check_ranges({f"train.{key}": (numbers[key], least[key], math.inf) for key in numbers})
     # Not every task smooths labels.
     shares = [key for key in ("ema", "beta_1", "beta_2", "label_smoothing") if key in train]

@@ -50,7 +50,8 @@ class Evaluation(NamedTuple):
         table: examples or classes, in Markdown.
         figures: matplotlib figures by name.
         predictions: a dict of plain values for each item of the split, in its order: what was read,
-            its reference, the prediction and how sure or how good it is. All have the same keys.
+            its reference, the prediction and how sure or how good it is. All have the same keys. A
+            `.txt` gets the value of `prediction`, or the last one where there is no such key.
     """
 
     scores: dict[str, Any]
@@ -124,7 +125,8 @@ class Task(Protocol):
 
         Once the run has checkpoints the files are read and never written again.
         In a run of several processes the chief calls this first; the others then find its files in
-        their own `workdir`.
+        their own `workdir`. Random numbers that an objective needs, such as a mask, belong into the
+        batches: there a run that resumes, and any number of replicas, gets the same ones.
         """
 
     def build(self, config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
@@ -137,11 +139,13 @@ class Task(Protocol):
 
         It may load the weights of another run, freeze layers, or wrap the model together with a
         teacher. Programs that only use the run call `build` alone, so a wrapper keeps the
-        variables of the model before its own.
+        variables of the model before its own. Keras lists a layer's own weights before those of the
+        layers inside it, so that a wrapper's own stand in a layer behind the model.
 
         Args:
             model: what `build` returned.
-            config: the resolved config.
+            config: the resolved config, in which `train.steps` and `train.epochs` both have values
+                and shares are steps. `loss`, `metrics` and `after_step` get the same.
             workdir: folder of the run.
             is_new: bool. False when the run resumes, whose weights a checkpoint then replaces.
 
@@ -156,6 +160,10 @@ class Task(Protocol):
         config: ml_collections.ConfigDict,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes the loss of a training batch, on each replica for its rows.
+
+        It may also change variables that are not trained and whose names begin with `moving_`, such
+        as sums for `after_step`: a step that is skipped puts them back. What all replicas saw is
+        had by `tf.distribute.get_replica_context().all_reduce`.
 
         Returns:
             Tuple of its sum over the real items and their number, float32 scalars. The gradient is
@@ -210,6 +218,9 @@ class Task(Protocol):
         self, model: keras.Model, config: ml_collections.ConfigDict, workdir: str
     ) -> tf.Module:
         """Makes what is evaluated and exported.
+
+        A SavedModel also holds the call of each Keras model in it, as it is outside of training:
+        that call draws no random numbers.
 
         Returns:
             A `tf.Module` with a method `signatures() -> dict` of `tf.function` by name, and, for

@@ -20,7 +20,7 @@ from pipelines.runs.weights import assign, model_variables
 from pipelines.training.batch_statistics import moving_averages
 from pipelines.training.loss_scale import LossScale
 from pipelines.training.optimizers import AdamW
-from pipelines.training.settings import SCHEDULES
+from pipelines.training.settings import SCHEDULES, weight_decay
 from pipelines.training.task import Task
 
 SEED_STEP = 1_000_003  # between the seeds of two replicas
@@ -68,10 +68,8 @@ class Trainer:
         self.optimizer = AdamW(
             self.learning_rate,
             model.trainable_variables,
-            **{
-                key: config.train[key]
-                for key in ("weight_decay", "layer_decay", "beta_1", "beta_2", "epsilon")
-            },
+            weight_decay(config.train),
+            **{key: config.train[key] for key in ("layer_decay", "beta_1", "beta_2", "epsilon")},
         )
         self._moving = moving_averages(model)
         # With the weights, because the means and variances of the last ones would not fit.
@@ -143,7 +141,10 @@ class Trainer:
         with tf.control_dependencies([start]):
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(batch)):
-            return batch, tf.cast(tf.timestamp() - start, tf.float32)
+            end = tf.timestamp()
+        with tf.control_dependencies([end]):  # Or a single thread may compute first.
+            batch = tf.nest.map_structure(tf.identity, batch)
+        return batch, tf.cast(end - start, tf.float32)
 
     def _over_replicas(self, values):
         """Sums values over the replicas of all processes."""

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pipelines.benchmarks import turns, vision
-from pipelines.benchmarks.vision import Sizes, make_input_work, make_work
+from pipelines.benchmarks.vision import Sizes, make_input_work, make_masked_work, make_work
 
 SIZES = Sizes(8, 4, 1, 12, 3, 17, num_classes=5, batch_size=7)
 
@@ -47,6 +47,12 @@ class WorkTest:
             "input / training",
         ]
         assert min(read["value"], train["value"]) > 0
+
+    def test_an_encoder_reads_the_visible_patches_or_all(self):
+        work = make_masked_work(Sizes(8, 2, 1, 12, 3, 17, num_classes=5, batch_size=7))
+        *sides, ratio = turns.measure(work._replace(warm_up=1, rounds=1))
+        assert [side["peer"] for side in sides] == ["visible", "all"]
+        assert ratio["value"] == pytest.approx(sides[0]["value"] / sides[1]["value"], rel=0.01)
 
     def test_a_call_of_reading_reads_an_epoch(self):
         call = make_input_work(num_images=300).sides[0].make(False, "float32")

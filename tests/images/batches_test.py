@@ -88,22 +88,28 @@ class ResumingTest:
 
 
 class RandomnessTest:
-    def by_image(self, batches):
-        return {n: x for b in batches for n, x in zip(b["labels"], b["images"], strict=True)}
+    def by_image(self, batches, name="images"):
+        return {n: x for b in batches for n, x in zip(b["labels"], b[name], strict=True)}
 
     def test_seed_epoch_and_image_alone_decide_what_is_done(self):
-        small = self.by_image(train(11, batch_size=2, recipe=RICH))
-        large = self.by_image(train(1, batch_size=23, recipe=RICH))
-        assert len(small) == 22  # those of the first epoch
-        for number, image in small.items():
-            np.testing.assert_array_equal(image, large[number])
+        small = train(11, batch_size=2, recipe=RICH, num_random=3)
+        large = train(1, batch_size=23, recipe=RICH, num_random=3)
+        for name in ("images", "random"):
+            few, all_of_them = self.by_image(small, name), self.by_image(large, name)
+            assert len(few) == 22  # those of the first epoch
+            for number, values in few.items():
+                np.testing.assert_array_equal(values, all_of_them[number])
+        drawn = large[0]["random"]
+        assert drawn.shape == (23, 3) and len(set(drawn.ravel())) == 69
+        assert 0 < drawn.min() < 0.1 and 0.9 < drawn.max() < 1
 
     @pytest.mark.parametrize("keys", [{"seed": 4}, {"start_batch": 1}])
     def test_another_seed_or_epoch_does_something_else(self, keys):
-        recipe = Recipe(padding=2, flip=0.5)
-        first = self.by_image(train(1, batch_size=23, recipe=recipe))
-        second = self.by_image(train(1, batch_size=23, recipe=recipe, **keys))
-        assert np.mean([np.any(first[n] != second[n]) for n in range(23)]) > 0.8
+        options = {"recipe": Recipe(padding=2, flip=0.5), "num_random": 3, "batch_size": 23}
+        batches = train(1, **options), train(1, **options | keys)
+        for name in ("images", "random"):
+            first, second = (self.by_image(x, name) for x in batches)
+            assert np.mean([np.any(first[n] != second[n]) for n in range(23)]) > 0.8
 
     def test_batches_are_mixed_each_in_its_own_way(self):
         shares = [batch["share"] for batch in train(20)]

@@ -1,11 +1,11 @@
-"""The entries of `registry.py` of talking heads, linear attention and class attention."""
+"""The entries of `registry.py` of some kinds of attention, and of the projection head."""
 
 import functools
 
 import keras
 
 from kerasformer import layers
-from tests.layers.entries import GROUPED, HIDDEN, INTERMEDIATE, B, Entry, N, Spec, T
+from tests.layers.entries import CONTEXT_DIM, GROUPED, HIDDEN, INTERMEDIATE, B, Entry, N, Spec, T, V
 
 part = functools.partial
 sequence = {"inputs": Spec((B, T, HIDDEN))}
@@ -63,5 +63,20 @@ ENTRIES = [
         sequence,
         mask="used",
     ),
+    Entry("ProjectionHead", part(layers.ProjectionHead, V), sequence, output_dtype="float32"),
+    Entry(
+        "ProjectionHead of two layers",
+        part(
+            layers.ProjectionHead,
+            V,
+            intermediate_dim=INTERMEDIATE,
+            bottleneck_dim=CONTEXT_DIM,
+            num_layers=2,
+            activation=keras.activations.elu,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
+        ),
+        sequence,
+        output_dtype="float32",
+    ),
 ]
-WHOLE_LABELS = {"ClassAttentionPooling"}
+WHOLE_LABELS = {"ClassAttentionPooling", "ProjectionHead of two layers"}

@@ -33,6 +33,8 @@ class Spec:
         if self.kind == "mask":
             # Every query sees at least the first key.
             return (rng.random(self.shape) < 0.6) | (np.arange(self.shape[-1]) == 0)
+        if self.kind == "order":
+            return rng.permuted(np.tile(np.arange(self.shape[1], dtype="int32"), (B, 1)), axis=1)
         if self.kind in ("positions", "coordinates"):
             return rng.integers(0, MAX_LENGTH, self.shape).astype("int32")
         ids = rng.integers(1, V, self.shape).astype("int32")

@@ -1,11 +1,32 @@
-"""The entries of mixers that are networks over positions, and of models without a sequence."""
+"""The entries of mixers that are networks over positions, of masks, and of models without labels.
+
+Some models here have no sequence at all.
+"""
 
 import functools
 
 import keras
 
 from kerasformer import layers, models
-from tests.layers.entries import HIDDEN, INTERMEDIATE, MAX_LENGTH, B, Entry, Spec, V
+from tests.layers.entries import HIDDEN, INTERMEDIATE, MAX_LENGTH, B, Entry, N, Spec, V
+
+
+def autoencoder(dtype=None, name=None, **arguments):
+    """Makes a `MaskedAutoencoder` with a new encoder of the same dtype."""
+    encoder = models.VisionTransformer(
+        (6, 10),
+        1,
+        HIDDEN,
+        N,
+        INTERMEDIATE,
+        patch_size=2,
+        positions="sinusoidal_mae",
+        name="encoder",
+        dtype=dtype,
+    )
+    sizes = {"decoder_num_layers": 1, "decoder_hidden_dim": 8, "decoder_num_heads": 2}
+    return models.MaskedAutoencoder(encoder, **sizes, **arguments, name=name, dtype=dtype)
+
 
 part = functools.partial
 fixed = {"inputs": Spec((B, MAX_LENGTH, HIDDEN))}  # of a length that the layer is built for
@@ -18,7 +39,25 @@ products = {
 dropped = {"dropout": 0.1, "seed": 5, **products}
 of_images = {"mask": "none", "output_dtype": "float32"}
 
+masked = {"order": Spec((B, MAX_LENGTH), "order")}
+masked_images = {"inputs": Spec((B, 6, 10, 3), "images"), "order": Spec((B, 15), "order")}
+masked_gray = {**masked_images, "inputs": Spec((B, 6, 10, 1), "images")}
+
 ENTRIES = [
+    Entry(
+        "RandomMasking",
+        part(layers.RandomMasking, mask_ratio=0.6, seed=5),
+        fixed | masked,
+        mask="none",
+    ),
+    Entry("MaskTokens", layers.MaskTokens, {"inputs": Spec((B, 5, HIDDEN))} | masked, mask="none"),
+    Entry("MaskedAutoencoder", autoencoder, masked_images, **of_images),
+    Entry(
+        "MaskedAutoencoder of pixels",
+        part(autoencoder, channels=1, mask_ratio=0.6, normalize_targets=False, seed=5),
+        masked_gray,
+        **of_images,
+    ),
     Entry(
         "TokenMixing", part(layers.TokenMixing, INTERMEDIATE, **dropped), fixed, reads_itself=False
     ),
@@ -63,6 +102,7 @@ ENTRIES = [
     ),
 ]
 WHOLE_LABELS = {
+    "MaskedAutoencoder",
     "Encoder of networks over positions",
     "ConvMixer",
     "ConvolutionalNetwork",

@@ -78,6 +78,12 @@ class OverrideTest:
         override(config, "data.folder", text)
         assert config.data.folder == value
 
+    def test_images_may_have_labels_called_none(self):
+        config = classification.default_config()
+        override(config, "data.labels", "none")
+        override(config, "data.classes", "none")
+        assert (config.data.labels, config.data.classes) == ("none", None)
+
     def test_a_number_may_take_the_place_of_a_share(self):
         config = classification.default_config()
         config.train.warmup_steps = "15%"

@@ -67,3 +67,15 @@ class AdamWTest:
             decay = 0.3 * 2.0 if path.endswith("kernel") else 0.0
             assert found[path] == pytest.approx(0.01 * factor * (1 + decay), rel=1e-3), path
         assert {"front", "block_0", "block_1", "head"} == {path.split("/")[0] for path in found}
+
+    def test_a_schedule_of_the_decay_counts_the_updates(self):
+        variables = make_variables()
+        optimizer = AdamW(0.01, variables, epsilon=1e-12, weight_decay=lambda step: 0.1 * step)
+        for step in range(3):  # Without a gradient the decay alone moves a matrix.
+            for variable in variables:
+                variable.assign(np.full(variable.shape, 2.0))
+            optimizer.apply([keras.ops.zeros(v.shape) for v in variables], variables)
+            for variable in variables:
+                decay = 0.01 * 0.1 * step if variable.name == "kernel" else 0.0
+                expected = np.full(variable.shape, 2.0 * (1 - decay), "float32")
+                np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6)

@@ -1,20 +1,17 @@
 """The images of a classification run, and the batches made of them."""
 
-import contextlib
-import io
-
 import ml_collections
 import tensorflow as tf
 
 from pipelines.data.shards import WHOLE_BATCH, Shard
-from pipelines.images.augmentation import read_recipe
+from pipelines.images import run_images
+from pipelines.images.augmentation import check_channels, read_recipe
 from pipelines.images.batches import evaluation_dataset, training_dataset
-from pipelines.images.dataset import Images, count_leaks
-from pipelines.images.description import describe, read_description, require_same_images
-from pipelines.images.labelled import read_images, read_splits
+from pipelines.images.dataset import Images
+from pipelines.images.description import read_description, require_same_images
+from pipelines.images.labelled import read_images
 from pipelines.images.models import image_size
 from pipelines.images.preview import preview as draw_preview
-from pipelines.images.splits import is_cut
 from pipelines.tasks.classification.config import class_weights
 from pipelines.training.task import Data
 
@@ -37,28 +34,11 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
         ValueError: when the data is not what `config.data` says, or a batch has
             fewer images than there are replicas.
     """
-    if config.train.batch_size < shard.num_replicas:
-        raise ValueError(
-            f"Expected train.batch_size to be at least the {shard.num_replicas} replicas, "
-            f"received train.batch_size={config.train.batch_size}."
-        )
-    # The test images are read too, because what is wrong with them had better be known now.
-    data = config.data
-    has_test = data.format == "digits" or data.get("test") or is_cut(data, "test")
-    splits = read_splits(data, ("train", "validation", *["test"] * bool(has_test)))
-    images, validation = splits["train"], splits["validation"]
-    description = describe(images, workdir, config.start.workdir)
-    for split, of_split in splits.items():
-        require_same_images(of_split, description, split)
-    counts = f"{len(images.labels)} to train, {len(validation.labels)} to validate"
-    print(f"Images: {counts}, {len(images.class_names)} classes", flush=True)
-    _print_leaks(splits)
+    run_images.require_batches(config.train.batch_size, shard)
+    splits, description = run_images.read_run(config.data, workdir, config.start.workdir)
+    images = splits["train"]
     weights = class_weights(config, images.class_counts())
-    if images.channels == 4 and config.augment.layers:
-        raise ValueError(
-            "Expected augment.layers=0 with images of 4 channels, because RandAugment knows no "
-            f"transparency, received augment.layers={config.augment.layers}."
-        )
+    check_channels(read_recipe(config), images.channels)
     size, normalization = image_size(config), (description["mean"], description["deviation"])
     return Data(
         train=lambda batch: training_dataset(
@@ -74,46 +54,18 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             class_weights=weights,
         ),
         validation=evaluation_dataset(
-            validation, config.serve.batch_size, size, *normalization, config.serve.crop
+            splits["validation"], config.serve.batch_size, size, *normalization, config.serve.crop
         ),
         batches_per_epoch=len(images.labels) / config.train.batch_size,
         items="images",
-        fingerprint={
-            "set of training images": images.fingerprint(),
-            "set of validation images": validation.fingerprint(),
-        },
-        counts={
-            f"{'training' if split == 'train' else split} images": len(of_split.labels)
-            for split, of_split in splits.items()
-        },
-    )
-
-
-def _print_leaks(splits):
-    """Prints how many images of validation and test are in training too."""
-    for split, images in splits.items():
-        found = split != "train" and _describe_leaks(split, splits["train"], images)
-        if found:
-            print(found, flush=True)
-
-
-def _describe_leaks(split, train, images):
-    count, name = count_leaks(train, images)
-    if not count:
-        return ""
-    return (
-        f"Leak: {count} of {len(images.labels)} images to "
-        f"{'validate' if split == 'validation' else split} are in the training images too, "
-        f"the first of them {name}: scores will be too good."
+        fingerprint=run_images.fingerprint(splits),
+        counts=run_images.counts(splits),
     )
 
 
 def leaks(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> str:
     """Counts the images of the test set of `own` that are among the training images of `config`."""
-    # What there is to say of either is said when one trains or evaluates.
-    with contextlib.redirect_stdout(io.StringIO()):
-        train, test = read_images(config.data, "train"), read_images(own.data, "test")
-    return _describe_leaks("test", train, test)
+    return run_images.find_leaks(config.data, own.data)
 
 
 def read_split(config, description: dict, split: str) -> Images:

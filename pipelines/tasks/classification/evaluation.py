@@ -1,7 +1,6 @@
 """What is exported of a classifier, and how it is scored."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 import ml_collections
@@ -13,9 +12,14 @@ from pipelines.images import scores as image_scores
 from pipelines.images.augmentation import resize_and_crop
 from pipelines.images.batches import evaluation_dataset
 from pipelines.images.dataset import Images
-from pipelines.images.description import read_description, require_same_images
+from pipelines.images.description import (
+    describe_input,
+    read_description,
+    require_same_images,
+)
 from pipelines.images.labelled import read_images
 from pipelines.images.models import image_size
+from pipelines.images.run_images import own_test_keys
 from pipelines.images.score_pictures import draw_confusion, draw_mistakes
 from pipelines.tasks.classification.classifier import Classifier
 from pipelines.tasks.classification.config import MEAN_PRECISION
@@ -160,34 +164,17 @@ def _images(config, description: dict, split: str) -> Images:
 
 def own_test(config: ml_collections.ConfigDict, path: str) -> dict:
     """Returns the keys that read a folder with a folder for each class, a table or an `.npz`."""
-    given = Path(path.partition("[")[0])
-    data_format = "folder" if given.is_dir() else given.suffix.lower().removeprefix(".")
-    data_format = "csv" if data_format == "tsv" else data_format
-    if data_format not in ("folder", "csv", "npz"):
-        raise ValueError(
-            "Expected a folder with a folder for each class, a .csv or .tsv of paths and classes "
-            f"or an .npz, received --test={path}."
-        )
-    return {"format": data_format, "folder": "", "train": path, "test": path, "classes": ()}
+    return own_test_keys(path)
 
 
 def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     """Writes the task's part of the model card: classes, input, and code."""
-    description, (height, width) = read_description(workdir), image_size(config)
-    names, crop = description["class_names"], config.serve.crop
-    part = "the largest part" if crop == 1 else f"{crop:.1%} of each side of the largest part"
+    description = read_description(workdir)
+    names = description["class_names"]
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    colors = {1: "gray", 3: "RGB", 4: "RGBA"}[description["channels"]]
-    mean, deviation = (
-        ", ".join(f"{value:.4g}" for value in description[key]) for key in ("mean", "deviation")
-    )
     return {
         "Classes": f"{len(names):,}: {', '.join(names[:LISTED])}{more}.",
-        "Input": (
-            f"An image file, decoded to {colors}. From its middle, {part} with the proportions of "
-            f"the model is resized to {height} x {width} pixels. "
-            f"Levels from 0 to 255 lose the mean {mean} and are divided by {deviation}."
-        ),
+        "Input": describe_input(description, image_size(config), config.serve.crop),
         "Use": USE,
     }
 

@@ -1,0 +1,1 @@
+"""Heads: layers that leave the world of sequences."""
