@@ -9,8 +9,8 @@ saliency   saliency-1.png, ...: the size of the gradient of a class, plain and s
 distance   distance.png: how far each head looks, on average over the images; with a table
 units      units.png: the parts of the images that units of a layer answer to most; with a table
 
-A model without attention has the second and the last. `--show=layers` prints the layers that
-`--layer` takes.
+A model without attention has saliency and units alone. `--show=layers` prints the layers that
+`--layer` takes, and draws nothing.
 """
 
 import os
@@ -41,9 +41,9 @@ IMAGES = flags.DEFINE_integer(
 )
 TARGET = flags.DEFINE_string(
     "target",
-    explanation.ANSWER,
-    "What saliency is of: a class by its name; answer, the most probable class (without classes as "
-    "norm); norm, that of the features; or units, those of --layer.",
+    "",
+    "What saliency is of: a class by its name; norm, the norm of the features; or units, those of "
+    "--layer; unset: the most probable class, and of a model without classes the norm.",
 )
 LAYER = flags.DEFINE_string(
     "layer", "", "Path of the layer whose units are shown; unset: the last one on a grid."

@@ -35,6 +35,21 @@ class SentenceTest:
                 "Invalid PNG",
             ),
             (
+                tf.errors.InvalidArgumentError(
+                    None,
+                    None,
+                    'in user code:\n\n    File "a", line 7, in f  *\n        g()\n\n'
+                    "    InvalidArgumentError: {{function_node f}} Invalid PNG [Op:Read] name: \n",
+                ),
+                "Invalid PNG",
+            ),
+            (
+                tf.errors.InvalidArgumentError(
+                    None, None, "Expected 'tf.Tensor(False)' to be true. Summarized data: b'No.'\n7"
+                ),
+                "No.",
+            ),
+            (
                 ValueError('in user code:\n\n  File "a.py", line 7\n\n    ValueError: Torn.'),
                 "Torn.",
             ),

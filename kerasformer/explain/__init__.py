@@ -1,8 +1,8 @@
 """Shows what a model attends to and answers to, words or parts of an image, as arrays and pictures.
 
 `alignment`, `rollout`, `grid_maps`, `attention_maps`, `attention_distance`, `input_gradient`,
-`smoothed` and `saliency` use `keras.ops`, and the gradients of the backend, and work inside a
-graph. `unit_maps` does too. The others work on NumPy arrays. Letters: `B` batch, `N` heads, `T`
+`smoothed`, `saliency` and `unit_maps` use `keras.ops`, and the gradients of the backend, and work
+inside a graph. The others work on NumPy arrays. Letters: `B` batch, `N` heads, `T`
 (target) length, `S` source length, `U` units of a layer.
 """
 

@@ -118,11 +118,17 @@ def mosaic(images: Sequence[np.ndarray], columns: int = 3) -> np.ndarray:
     Returns:
         uint8 array `(height, width, channels)`.
 
+    Raises:
+        ValueError: for no images, or images that differ in shape.
+
     Example:
 
     >>> mosaic([np.zeros((32, 48, 1), np.uint8)] * 3, columns=2).shape
     (66, 98, 1)
     """
+    shapes = {np.shape(image) for image in images}
+    if len(shapes) != 1:
+        raise ValueError(f"Expected images of one shape, received {sorted(shapes) or 'none'}.")
     factor = max(SMALL // images[0].shape[0], 1)
     images = [image.repeat(factor, axis=0).repeat(factor, axis=1) for image in images]
     height, width, channels = images[0].shape

@@ -103,7 +103,7 @@ def recorded(layers: Iterable[keras.layers.Layer]) -> Iterator[dict[int, Any]]:
 
     changed = []
     try:
-        for layer in layers:
+        for layer in {id(layer): layer for layer in layers}.values():
             layer.call = keeping(layer)
             changed.append(layer)
         yield outputs
@@ -200,7 +200,8 @@ def on_grid(model: keras.Model, outputs: Any, image_shape: Sequence[int]) -> Any
         image_shape: shape of the images, `(B, height, width, channels)`.
 
     Returns:
-        Tensor `(B, rows, columns, U)`, or `None` where the outputs have no places.
+        Tensor `(B, rows, columns, U)`, or `None` where the outputs have no places, as attention
+        scores `(B, N, T, T)` have none.
 
     Example:
 
@@ -213,11 +214,13 @@ def on_grid(model: keras.Model, outputs: Any, image_shape: Sequence[int]) -> Any
         return None
     if len(shape) == 2:
         return outputs[:, None, None]
-    if len(shape) == 4:
-        return outputs
     rows, columns = grid_of(model, image_shape) or (0, 0)
+    prefixes = (0, getattr(model, "num_prefix_tokens", 0))
+    if len(shape) == 4:
+        are_scores = shape[2] == shape[3] and rows and shape[2] - rows * columns in prefixes
+        return None if are_scores else outputs
     before = shape[1] - rows * columns
-    if not rows or before not in (0, getattr(model, "num_prefix_tokens", 0)):
+    if not rows or before not in prefixes:
         return None
     return ops.reshape(outputs[:, before:], (-1, rows, columns, shape[2]))
 

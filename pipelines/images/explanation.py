@@ -4,6 +4,7 @@ The run may be of any task over images whose `serving` returns an `ImageModule`.
 `description` has `class_names`, and its model has `num_classes` and answers with logits.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,11 +16,10 @@ from keras import ops
 
 from kerasformer import explain
 from kerasformer.explain import Panel
-from pipelines.data.row_files import write_rows
+from pipelines.data.row_files import one_line, write_rows
 from pipelines.images.module import ImageModule
 from pipelines.images.module_inputs import batches, evenly_spaced, read_files, read_split
 from pipelines.images.saliency_sheets import (
-    ANSWER,
     UNITS,
     Saliency,
     answer,
@@ -28,13 +28,17 @@ from pipelines.images.saliency_sheets import (
 )
 from pipelines.images.unit_sheets import Units
 from pipelines.runs.files import write_atomically
-from pipelines.runs.folder import read_run
+from pipelines.runs.folder import locked, read_run
 from pipelines.runs.weights import load_run
 
-KINDS = ("attention", "saliency", "distance", "units", "layers")
+PICTURES = ("attention", "saliency", "distance", "units")
+KINDS = (*PICTURES, "layers")
 OF_ATTENTION = ("attention", "distance")
 ACROSS = 4  # heads in a line, or more of one block
 PICTURED = 4  # images of a split that get pictures of their own
+# What the colours of a sheet mean.
+OF_HEADS = "attention to a patch,\n% of the most in its map"
+OF_GRADIENTS = "size of the gradient,\n% of the map's 99th percentile"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Request:
     show: Sequence[str] = ()
     split: str = "validation"
     images: int = 1000
-    target: str = ANSWER
+    target: str = ""
     layer: str = ""
     units: Sequence[int] | None = None
 
@@ -78,34 +82,51 @@ def explain_run(
         report: takes a sentence on each file that cannot be used.
 
     Raises:
-        ValueError: when there is no run, its model does not have what is asked for, or no image can
-            be used; nothing has been written then.
+        ValueError: when there is no run, the output cannot be written, the model does not have what
+            is asked for, or no image can be used; nothing has been written then.
     """
     if wrong := [kind for kind in request.show if kind not in KINDS]:
         raise ValueError(f"Expected --show to be some of {KINDS}, received --show={wrong[0]}.")
     _, config = read_run(find, workdir)
-    module = load_run(find, workdir, weights)
-    if not isinstance(module, ImageModule):
-        raise ValueError(f"Expected a run whose model sees images, received one of {config.task}.")
-    kinds = _kinds(module, request, workdir)
-    check_target(module, request.target)
-    if files is None:
-        pixels, names = read_split(module, config.data, request.split, request.images)
-        pictured = evenly_spaced(len(names), PICTURED)
-    else:
-        pixels, names = read_files(module, files, report)
-        pictured = np.arange(len(names))
-    if not names:
-        raise ValueError("Expected an image that can be used, received none.")
+    with contextlib.ExitStack() as stack:
+        if set(request.show) != {"layers"}:
+            # Before all work, so that a folder that cannot be written costs no time.
+            stack.enter_context(locked(output, ".lock-explain", "draws into", make=True))
+        module = load_run(find, workdir, weights)
+        if not isinstance(module, ImageModule):
+            raise ValueError(
+                f"Expected a run whose model sees images, received one of {config.task}."
+            )
+        kinds = _kinds(module, request, workdir)
+        check_target(module, request.target)
+        if files is None:
+            pixels, names = read_split(module, config.data, request.split, request.images)
+            pictured = evenly_spaced(len(names), PICTURED)
+        else:
+            pixels, names = read_files(module, files, report)
+            pictured = np.arange(len(names))
+        if not names:
+            raise ValueError("Expected an image that can be used, received none.")
+        _show(module, kinds, request, pixels, names, pictured, Path(output))
+
+
+def _show(
+    module: ImageModule,
+    kinds: Sequence[str],
+    request: Request,
+    pixels: np.ndarray,
+    names: Sequence[str],
+    pictured: np.ndarray,
+    folder: Path,
+) -> None:
+    """Draws some kinds of pictures of images, of which the pictured ones get some of their own."""
     layers = explain.layers_on_grid(module.model, module.normalize(pixels[:1]))
     if "layers" in kinds:
         for layer, (rows, columns, count) in layers.items():
             print(f"{layer}\t{rows} x {columns}\t{count} units")
     of_units = "units" in kinds or request.target == UNITS
     units = Units(module, layers, request.layer, request.units) if of_units else None
-    saliency, folder = Saliency(module, request.target, units), Path(output)
-    if kinds != ["layers"]:
-        folder.mkdir(parents=True, exist_ok=True)
+    saliency = Saliency(module, request.target, units)
     for number, index in enumerate(pictured, start=1):
         image, name = pixels[index], names[index]
         if "attention" in kinds:
@@ -123,7 +144,7 @@ def explain_run(
 def _kinds(module: ImageModule, request: Request, workdir: str) -> list[str]:
     """Lists what is drawn."""
     if not request.show:
-        return [kind for kind in KINDS[:-1] if module.has_attention or kind not in OF_ATTENTION]
+        return [kind for kind in PICTURES if module.has_attention or kind not in OF_ATTENTION]
     asked = [kind for kind in request.show if kind in OF_ATTENTION]
     if asked and not module.has_attention:
         raise ValueError(
@@ -133,10 +154,6 @@ def _kinds(module: ImageModule, request: Request, workdir: str) -> list[str]:
     return list(request.show)
 
 
-OF_HEADS = "attention to a patch,\n% of the most in its map"
-OF_GRADIENTS = "size of the gradient,\n% of the map's 99th percentile"
-
-
 def _draw(module: ImageModule, image: np.ndarray, name: str, path: Path, lines: list, label: str):
     """Draws a sheet of one image, with the answer of the model above it."""
     title = Path(name).name
@@ -144,7 +161,7 @@ def _draw(module: ImageModule, image: np.ndarray, name: str, path: Path, lines: 
         number, share = answer(module, image)
         title += f": {names[number]} ({100 * share:.0f} %)"
     explain.draw_panels(lines, path, label, title)
-    print(f"{path}\t{title}", flush=True)
+    print(f"{path}\t{one_line(title)}", flush=True)
 
 
 def _attention(module: ImageModule, image: np.ndarray) -> list[list[Panel]]:
@@ -195,5 +212,6 @@ def draw_distance(module: ImageModule, pixels: np.ndarray, folder: Path) -> None
         for head, distance in enumerate(of_heads, start=1)
     ]
     write_atomically(path.with_suffix(".tsv"), partial(write_rows, rows=rows, key="pixels"))
-    about = f"mean of {len(pixels):,} images; all patches alike: {uniform:.1f} pixels"
+    count = f"{len(pixels):,} image{'s' * (len(pixels) > 1)}"
+    about = f"mean of {count}; all patches alike: {uniform:.1f} pixels"
     print(f"{path}\t{about}", flush=True)

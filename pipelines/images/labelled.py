@@ -69,7 +69,7 @@ def read_images(data, split: str) -> Images:
             images are empty, corrupt, animated, or of more than `max_pixels`: `"stop"` or `"skip"`.
             With `labels="multi"` a table gives an image any number of labels. With `"none"` images
             have no classes: a folder's are all below it, a table needs no column of labels, and an
-            `.npz` no array of them.
+            `.npz` no array of them, nor a dataset of TFDS.
         split: str. `"train"`, `"validation"` or `"test"`.
 
     Returns:
@@ -286,9 +286,11 @@ def _tfds(data, split: str) -> Images:
     def read(tfds, builder, tfds_split):
         features = dict(builder.info.features)
         image, label = builder.info.supervised_keys or ("image", "label")
-        if not isinstance(features.get(image), tfds.features.Image) or not isinstance(
-            features.get(label), tfds.features.ClassLabel
-        ):
+        has_classes = isinstance(features.get(label), tfds.features.ClassLabel)
+        needs_classes = data.get("labels", "one") != "none"
+        if not isinstance(features.get(image), tfds.features.Image):
+            raise ValueError("it is no dataset of images")
+        if needs_classes and not has_classes:
             raise ValueError("it is no dataset of images with one class each")
         size = builder.info.splits[tfds_split].num_bytes
         if size > MAX_ENCODED:
@@ -298,14 +300,15 @@ def _tfds(data, split: str) -> Images:
             )
         dataset = builder.as_dataset(
             split=tfds_split, shuffle_files=False, decoders={image: tfds.decode.SkipDecoding()}
-        ).map(lambda example: (example[image], example[label]))
+        ).map(lambda example: (example[image], example[label] if needs_classes else 0))
         batches = list(dataset.batch(1024).as_numpy_iterator())
         encoded = np.array([contents for batch, _ in batches for contents in batch], object)
         labels = np.array([number for _, batch in batches for number in batch], np.int32)
         channels = features[image].shape[-1] or 3
         names = [f"example {number}" for number in range(len(encoded))]
         pixels, kept, digests = _decoded(encoded, names, lambda contents: contents, channels, data)
-        images = Images(encoded, labels, tuple(features[label].names), channels, np.array(names))
+        class_names = tuple(features[label].names) if needs_classes else ()
+        images = Images(encoded, labels, class_names, channels, np.array(names))
         return images.rows(kept)._replace(pixels=pixels, digests=digests)
 
     return read_tfds(data, split, read)

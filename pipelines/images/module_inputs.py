@@ -58,8 +58,16 @@ def read_split(
 
     Returns:
         Tuple of uint8 images `(n, h, w, c)` and their names, or numbers in the split.
+
+    Raises:
+        ValueError: when there is no such split, or its images have other channels.
     """
     images = read_images(data, split)
+    if images.channels != module.channels:
+        raise ValueError(
+            f"Expected images of {module.channels} channels, as those of the run have, in "
+            f"split={split!r}, received {images.channels}."
+        )
     kept = evenly_spaced(len(images.labels), count)
     as_they_are = [0.0] * module.channels, [1.0] * module.channels
     size = min(BATCH, len(kept)), module.image_size

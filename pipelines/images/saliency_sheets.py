@@ -14,7 +14,7 @@ from kerasformer.explain import Panel
 from pipelines.images.module import ImageModule
 from pipelines.images.unit_sheets import Units
 
-ANSWER, NORM, UNITS = "answer", "norm", "units"  # targets that are no classes
+NORM, UNITS = "norm", "units"  # targets that are no classes
 LISTED = 20  # classes in an error
 
 
@@ -39,10 +39,10 @@ def check_target(module: ImageModule, target: str) -> None:
         ValueError: for what is neither a class of the model nor another target.
     """
     names = class_names(module)
-    if target not in (ANSWER, NORM, UNITS, *names):
+    if target not in ("", NORM, UNITS, *names):
         listed = ", ".join(names[:LISTED]) + ", ..." * (len(names) > LISTED)
         raise ValueError(
-            f"Expected --target to be {ANSWER}, {NORM}, {UNITS} or the name of a class "
+            f"Expected --target to be {NORM}, {UNITS} or the name of a class "
             f"({listed or 'of which this model has none'}), received --target={target}."
         )
 
@@ -52,9 +52,9 @@ class Saliency:
 
     Args:
         module: that of the model.
-        target: the score: the logit of a class by its name; `ANSWER`, that of the most probable
-            class, or of a model without classes as `NORM`; `NORM`, that of the features; or
-            `UNITS`, the strongest answer of each unit.
+        target: the score: the logit of a class by its name; `NORM`, the norm of the features;
+            `UNITS`, the strongest answer of each unit; or `""`, the logit of the most probable
+            class, and of a model without classes as `NORM`.
         units: the units for `UNITS`.
     """
 
@@ -82,8 +82,8 @@ class Saliency:
     def _scores(self, image: np.ndarray) -> list[tuple[str, tuple[str, int]]]:
         """Lists pairs of a title and the arguments of `_make_gradient`."""
         names, target = class_names(self._module), self._target
-        if target in names or (target == ANSWER and names):
-            number = names.index(target) if target in names else answer(self._module, image)[0]
+        if target in names or (names and not target):
+            number = names.index(target) if target else answer(self._module, image)[0]
             return [(f"class {names[number]}", ("class", number))]
         if target == UNITS and self._units:
             return [(f"unit {number}", (UNITS, number)) for number in self._units.numbers]

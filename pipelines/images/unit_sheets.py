@@ -48,7 +48,8 @@ class Units:
         numbers: Sequence[int] | None = None,
     ):
         self._module = module
-        self.path = path or ("encoder" if "encoder" in layers else [*layers][-1])
+        # A Transformer of a single patch has an encoder, and no layer on a grid.
+        self.path = path or ("encoder" if "encoder" in layers or not layers else [*layers][-1])
         self._layer = explain.find_layer(module.model, self.path)
         shape = (NOISE, *module.image_size, module.channels)
         noise = keras.random.normal(shape, seed=1)
@@ -95,7 +96,8 @@ class Units:
         found = explain.strongest(answers, STRONGEST)
         places = np.stack([found.rows, found.columns], axis=-1).tolist()
         boxes = np.array([[self.box(tuple(place)) for place in of_unit] for of_unit in places])
-        title, path = f"{self.path}: most of {len(pixels):,} images", folder / "units.png"
+        count = f"{len(pixels):,} image{'s' * (len(pixels) > 1)}"
+        title, path = f"{self.path}: most of {count}", folder / "units.png"
         explain.draw_panels(self._panels(pixels, found, boxes), path, title=title)
         table = partial(write_rows, rows=self._rows(names, found, boxes), key="image")
         write_atomically(path.with_suffix(".tsv"), table)

@@ -118,3 +118,6 @@ def test_a_mosaic_holds_each_image_in_its_place():
     assert set(whole[32:34].flat) == {255}
     small = np.arange(24, dtype=np.uint8).reshape(4, 6, 1)
     np.testing.assert_array_equal(explain.mosaic([small])[::8, ::8], small)
+    for others in ([], [small, small[:3]]):
+        with pytest.raises(ValueError, match="Expected images of one shape, received"):
+            explain.mosaic(others)

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from kerasformer import explain
-from kerasformer.models import ConvolutionalNetwork, GCViT, VisionTransformer
+from kerasformer.models import CaiT, ConvolutionalNetwork, GCViT, VisionTransformer
 
 SIZE = (6, 10)
 IMAGES = np.random.default_rng(5).normal(size=(2, *SIZE, 3)).astype("float32")
@@ -76,6 +76,12 @@ class UnitMapsTest:
         assert layers["encoder/block_1/feed_forward/feed_forward/inner_dense"] == (3, 5, 5)
         assert "head" not in layers and "pooling" not in layers
 
+    def test_attention_scores_have_no_places(self):
+        options = {"num_layers": 1, "hidden_dim": 6, "num_heads": 3, "patch_size": 2}
+        model = CaiT.from_variant("Lite-4/4", SIZE, **options)
+        layers = explain.layers_on_grid(model, IMAGES)
+        assert {shape[:2] for shape in layers.values()} == {(3, 5)}
+
     def test_the_grids_of_a_pyramid_are_told_apart(self):
         model = GCViT(8, (1, 1), 6, 3, window_size=(2, 2), stem_strides=(2, 1))
         layers = explain.layers_on_grid(model, ops.ones((1, 8, 8, 3)))
@@ -99,7 +105,10 @@ class RecordedTest:
     def test_layers_are_as_before_whatever_happens(self):
         model = make_vit()
         before = array(model(IMAGES))
-        with pytest.raises(KeyError), explain.recorded([model.encoder, model.head]) as outputs:
+        with (
+            pytest.raises(KeyError),
+            explain.recorded([model.encoder, model.encoder, model.head]) as outputs,
+        ):
             model(IMAGES)
             assert [*outputs] == [id(model.encoder), id(model.head)]
             raise KeyError

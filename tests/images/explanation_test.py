@@ -12,6 +12,7 @@ from PIL import Image
 
 from apps import tasks
 from kerasformer import explain
+from kerasformer.models import VisionTransformer
 from pipelines.images.augmentation import resize_and_crop
 from pipelines.images.description import read_description
 from pipelines.images.explanation import Request, explain_run
@@ -19,9 +20,11 @@ from pipelines.images.files import decode
 from pipelines.images.models import image_size, make
 from pipelines.images.module import ImageModule
 from pipelines.images.module_inputs import read_files, read_split
+from pipelines.images.unit_sheets import Units
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.config import write_config
 from pipelines.runs.files import write_text
+from pipelines.runs.folder import locked
 from pipelines.runs.weights import load_run, model_variables
 from pipelines.tasks import classification
 from tests import programs
@@ -104,12 +107,15 @@ UNLABELLED = types.SimpleNamespace(
 class InputsTest:
     def test_files_and_splits_are_what_an_evaluation_sees(self, vit, picture, tmp_path):
         module = load_run(tasks.find, str(vit))
-        bad = tmp_path / "bad.png"
+        bad, cut = tmp_path / "bad.png", tmp_path / "cut.png"
         bad.write_bytes(b"GIF89a is not enough")
+        with open(picture, "rb") as file:
+            cut.write_bytes(file.read(300))
         said = []
-        pixels, names = read_files(module, [str(bad), picture, "none.png"], said.append)
+        pixels, names = read_files(module, [str(bad), picture, str(cut), "none.png"], said.append)
         assert names == [picture] and [sentence.split(":")[1] for sentence in said] == [
             " no image.",
+            " Invalid PNG data, size 300",
             " No such file or directory.",
         ]
         upright = decode(tf.io.read_file(picture), 1)
@@ -120,6 +126,11 @@ class InputsTest:
         assert names == [f"image {index}" for index in (0, 9, 18, 27, 36)]
         np.testing.assert_array_equal(pixels[..., 0], PIXELS[::9])
         assert len(read_split(module, data, "train", 99)[1]) == COUNT
+        labels = np.arange(COUNT) % 3
+        np.savez(tmp_path / "rgb.npz", images=np.stack([PIXELS] * 3, axis=-1), labels=labels)
+        data.test = str(tmp_path / "rgb.npz")
+        with pytest.raises(ValueError, match="of 1 channels, .* split='test', received 3"):
+            read_split(module, data, "test", 5)
 
 
 class ExplainTest:
@@ -196,6 +207,25 @@ class ExplainTest:
         with pytest.raises(ValueError, match=message) as caught:
             look(vit, tmp_path / "out", **request_)
         assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+    def test_an_output_that_cannot_be_written_is_known_before_the_work(self, vit, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(ValueError, match="file cannot be written: Not a directory"):
+            look(vit, tmp_path / "file", target="cow")
+        with (
+            locked(tmp_path, ".lock-explain"),
+            pytest.raises(ValueError, match="Another process draws into"),
+        ):
+            look(vit, tmp_path, target="cow")
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+    def test_units_of_an_encoder_of_a_single_patch_are_found(self):
+        model = VisionTransformer((2, 2), 2, 6, 1, 5, 3, patch_size=2)
+        model.build((None, 2, 2, 1))
+        module = ImageModule(model, {"channels": 1, "mean": [99], "deviation": [53]}, (2, 2))
+        layers = explain.layers_on_grid(model, module.normalize(PIXELS[:1, :2, :2, None]))
+        units = Units(module, layers)
+        assert not layers and units.grid == (1, 1) and units.box((0, 0)) == (0, 0, 2, 2)
 
 
 @pytest.mark.integration

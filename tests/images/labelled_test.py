@@ -297,6 +297,11 @@ class TfdsTest:
         with pytest.raises(ValueError, match="do not fit into memory"):
             read_images(self.data(prepared), "train")
 
+    def test_labels_that_are_no_classes_are_left_where_none_are_needed(self, prepared):
+        images = read_images(self.data(prepared, "regression", labels="none"), "train")
+        np.testing.assert_array_equal(images.pixels, PIXELS)
+        assert images.class_names == () and not images.labels.any()
+
     def test_without_tfds_the_error_names_the_pip_line(self, prepared, monkeypatch):
         monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
         with pytest.raises(ImportError, match=r'pip install "kerasformer\[pipelines\]"'):

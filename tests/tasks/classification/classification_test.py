@@ -15,10 +15,12 @@ from PIL import Image
 
 from pipelines.data.shards import Shard
 from pipelines.images.description import read_description
+from pipelines.images.models import make
 from pipelines.runs import evaluation, export
 from pipelines.runs.checkpoints import Checkpoints
 from pipelines.runs.config import write_config
-from pipelines.runs.weights import load_model
+from pipelines.runs.files import write_text
+from pipelines.runs.weights import assign, load_model, model_variables
 from pipelines.tasks import classification
 from pipelines.training import loop
 from tests.own_pictures import code_of_the_docs
@@ -378,6 +380,33 @@ class OtherRunTest:
         )
         assert state["step"] == 16 and whole.keys() == found.keys()
         assert all(np.array_equal(whole[name], found[name]) for name in whole)
+
+    def test_a_run_of_another_task_of_images_gives_its_encoder(self, data, tmp_path):
+        first = make_config(data, **{"train.ema": 0.0})
+        first.task = "without_labels"
+        write_config(tmp_path, first)
+        described = {"class_names": [], "channels": 3, "mean": [99, 98, 97], "deviation": [53] * 3}
+        write_text(tmp_path / "images.json", json.dumps(described))
+        encoder = make(first)
+        encoder.build((None, SIZE, SIZE, 3))
+        random = np.random.default_rng(5)
+        # Behind the encoder lies what the other task has besides.
+        shapes = [*(tuple(variable.shape) for variable in encoder.variables), (7, 11)]
+        arrays = {
+            f"model/{number:04d}": random.normal(0, 0.1, shape).astype("float32")
+            for number, shape in enumerate(shapes)
+        }
+        Checkpoints(tmp_path / "checkpoints").save(1, arrays, {})
+        assign(model_variables(encoder), arrays)
+        config = make_config(data, **{"start.workdir": str(tmp_path)})
+        workdir = str(tmp_path / "run")
+        (tmp_path / "run").mkdir()
+        classification.datasets(config, workdir)
+        assert read_description(workdir)["mean"] == described["mean"]
+        model = classification.build(config, workdir)
+        classification.begin(model, config, workdir, is_new=True)
+        images = random.normal(size=(2, SIZE, SIZE, 3)).astype("float32")
+        np.testing.assert_array_equal(model.features(images), encoder.features(images))
 
     def test_a_run_of_another_task_is_refused(self, data, tmp_path):
         other = make_config(data)
