@@ -4,6 +4,10 @@ The files and the search are those of `multi30k_en_de`, and `multi30k_rnn:raw` t
 as it is written.
 
 Command: `python -m apps.train --config=multi30k_rnn --workdir=runs/multi30k_rnn`
+
+Result: 37.0 BLEU of lower-cased tokens of the 2016 test set, in 108 minutes on two cores with
+AVX-512 that had other work too. Idle, they train on 4,840 target tokens a second: 40 minutes. With
+`--config.model.attention=None` it is 20.3, at 8,100 tokens a second.
 """
 
 from pipelines.configs import multi30k_en_de
