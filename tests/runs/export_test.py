@@ -321,7 +321,7 @@ class TranslatorTest:
         assert lines[lines.index(search) + 1] == leak
         assert scores["decode"]["beam_size"] == 1 and "beam_size=1.md" in scored.stderr
         files = [path.name for path in (tmp_path / "run").glob("evaluation*")]
-        endings = (".json", ".md", "-predictions.tsv")
+        endings = (".json", ".md", "-length.png", "-predictions.tsv")
         assert sorted(files) == sorted(
             f"evaluation-test-my.de-my.en-beam_size=1{ending}" for ending in endings
         )
