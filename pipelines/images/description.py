@@ -71,7 +71,7 @@ def read_description(workdir: str) -> dict:
 
 
 def describe_input(description: Mapping, image_size: tuple[int, int], crop: float) -> str:
-    """Says for a model card what is done to an image before the model sees it."""
+    """Describes for a model card what is done to an image before the model sees it."""
     height, width = image_size
     part = "the largest part" if crop == 1 else f"{crop:.1%} of each side of the largest part"
     colors = {1: "gray", 3: "RGB", 4: "RGBA"}[description["channels"]]

@@ -131,7 +131,7 @@ def _require_some(images: Images, data, split: str) -> None:
 
 
 def _without_classes(images: Images, data, split: str) -> Images:
-    """Gives every image the label 0, and no name to it."""
+    """Replaces the labels by 0, and leaves out the names of classes."""
     if wanted := wanted_classes(data):
         raise ValueError(f'Expected no data.classes with data.labels="none", received {wanted}.')
     _require_some(images, data, split)

@@ -103,7 +103,7 @@ def counts(splits: Mapping[str, Images]) -> dict[str, int]:
 
 
 def describe_leaks(split: str, train: Images, images: Images) -> str:
-    """Says how many images of a split are in training too, or nothing where none is."""
+    """Counts, in a sentence, the images of a split that are in training too; empty for none."""
     count, name = count_leaks(train, images)
     if not count:
         return ""

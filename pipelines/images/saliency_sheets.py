@@ -90,14 +90,20 @@ class Saliency:
         return [("norm of the features", (NORM, 0))]
 
     def _make_gradient(self, kind: str, number: int) -> Callable[[Any], Any]:
-        model, units = self._module.model, self._units
-        if kind == UNITS and units:
-            score = partial(units.score, number)
+        score: Callable[[Any], Any]
+        if kind == UNITS and self._units:
+            score = partial(self._units.score, number)
         elif kind == NORM:
-            score = partial(lambda images: ops.norm(model.features(images), axis=-1))
+            score = self._norm
         else:
-            score = partial(lambda images: model(images, training=False)[:, number])
+            score = partial(self._logit, number)
         return tf.function(partial(explain.input_gradient, score))
+
+    def _norm(self, images: Any) -> Any:
+        return ops.norm(self._module.model.features(images), axis=-1)
+
+    def _logit(self, number: int, images: Any) -> Any:
+        return self._module.model(images, training=False)[:, number]
 
 
 def _capped(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from pipelines.images.augmentation import resize_and_crop, to_levels
 from pipelines.images.description import describe_input, read_description
 from pipelines.images.models import image_size
+from pipelines.images.module_inputs import evenly_spaced
 from pipelines.images.run_images import read_split
 from pipelines.tasks.masked_images.autoencoder import Autoencoder
 from pipelines.tasks.masked_images.data import evaluation_batches
@@ -77,7 +78,7 @@ def evaluate(module: Autoencoder, config: ml_collections.ConfigDict, split: str)
     images = read_split(config.data, module.description, split)
     batches = evaluation_batches(images, config, module.description)
     count = len(images.labels)
-    shown = np.unique(np.linspace(0, count - 1, SHOWN).astype(int))
+    shown = evenly_spaced(count, SHOWN)
     losses, kept = _losses(module.autoencoder, batches, shown)
     losses = losses[:count]
     rows = [

@@ -11,7 +11,7 @@ from kerasformer.layers import ProjectionHead
 
 
 class Observed(keras.layers.Layer):
-    """Holds what a training has seen of its teacher: the centre of its logits, and how far it is.
+    """Keeps what a training has seen of its teacher: the centre of its logits, and how far it is.
 
     Args:
         output_dim: int, `K`.

@@ -20,6 +20,7 @@ from pipelines.images.embedding_pictures import draw_attention, draw_neighbours
 from pipelines.images.files import is_hidden
 from pipelines.images.labelled import read_images
 from pipelines.images.models import image_size
+from pipelines.images.module_inputs import evenly_spaced
 from pipelines.images.neighbours import Neighbours, features_of, find_neighbours, votes
 from pipelines.images.run_images import read_split
 from pipelines.images.score_pictures import shortened
@@ -180,7 +181,7 @@ def _scores(images: Images, shares: np.ndarray) -> dict[str, Any]:
 
 def _draw(module, images, train, found):
     """Draws some images with their neighbours, and what the heads attend to on them."""
-    shown = np.unique(np.linspace(0, len(images.labels) - 1, SHOWN).astype(int))
+    shown = evenly_spaced(len(images.labels), SHOWN)
     rows, titles = [], []
     for index in shown:
         near, similar = (x[index, :SHOWN_NEIGHBOURS] for x in found)

@@ -129,7 +129,7 @@ def finish(sums: Mapping[str, Any]) -> dict[str, float]:
 def describe_collapse(
     entropy: float, mean_entropy: float, divergence: float, largest: float
 ) -> str:
-    """Says how the teacher's outputs have collapsed, or nothing.
+    """Describes how the teacher's outputs have collapsed, or nothing.
 
     Args:
         entropy, mean_entropy, divergence: float, as `finish` returns them.
