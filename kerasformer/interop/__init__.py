@@ -1,1 +1,5 @@
-"""Exports of models to other libraries, checked against the outputs of the model."""
+"""Weights of other libraries in, and models out to other libraries."""
+
+from kerasformer.interop.loading import Loaded, load
+
+__all__ = ["Loaded", "load"]

@@ -1,0 +1,162 @@
+"""Folders of a model of another library: where they come from, their configs and tensors."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import ml_dtypes  # noqa: F401  NumPy reads bfloat16 once this is imported.
+import numpy as np
+
+HUB = "hf://"
+TIMM = "timm://"
+TENSORS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# What a folder of a model needs, and nothing that runs or that is pickled.
+NEEDED = ("*.json", "*.safetensors", "*.txt", "*.spm", "*.model")
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+
+
+def fetch(source) -> Path:
+    """Returns the folder that a source names, after a download if it is not here yet.
+
+    Args:
+        source: path of a folder, or `"hf://owner/name"`, a repository of the Hugging Face hub, or
+            `"timm://name"`, the one of `timm/name` there. An `@revision` may follow.
+
+    Returns:
+        Path of a folder.
+
+    Raises:
+        ImportError: for a repository, where huggingface_hub is missing.
+        ValueError: when there is no such folder, or the repository cannot be read.
+    """
+    text = os.fspath(source)
+    if not text.startswith((HUB, TIMM)):
+        if not Path(text).is_dir():
+            raise ValueError(f"Expected the folder of a model, received source={text!r}.")
+        return Path(text)
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            f'{text} needs huggingface_hub: `pip install "kerasformer[weights]"`.'
+        ) from error
+    name, _, revision = text.removeprefix(HUB).replace(TIMM, "timm/").partition("@")
+    try:
+        folder = huggingface_hub.snapshot_download(
+            name, revision=revision or None, allow_patterns=NEEDED
+        )
+    except Exception as error:  # Of the network, of the name, or of rights: one sentence.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"Cannot read {text}: {reason} Without a network, give the folder of a copy."
+        ) from error
+    return Path(folder)
+
+
+def read_json(path) -> dict:
+    """Reads a JSON file of a model.
+
+    Raises:
+        ValueError: when it is missing, or is no JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"Expected a file {os.fspath(path)!r}: {error.strerror}.") from error
+    except ValueError as error:
+        raise ValueError(f"Expected JSON in {os.fspath(path)!r}: {error}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected a JSON object in {os.fspath(path)!r}, received {content!r}.")
+    return content
+
+
+class Tensors(Mapping[str, np.ndarray]):
+    """The tensors of the safetensors files of a folder, each read when it is asked for.
+
+    Args:
+        folder: path of a folder with `model.safetensors`, or with several such files and their
+            index.
+
+    Raises:
+        ImportError: where safetensors is missing.
+        ValueError: when there is no such file, or a broken one.
+
+    Example:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_tensors({"a": np.ones((2, 3), "float32")}, folder)
+    ...     tensors = Tensors(folder)
+    ...     tensors.shapes(), float(tensors["a"].sum())
+    ({'a': (2, 3)}, 6.0)
+    """
+
+    def __init__(self, folder):
+        folder = Path(folder)
+        self._files = {}
+        for path in _tensor_files(folder):
+            with _errors_of(path):
+                file = _safetensors().safe_open(path, "np")
+            self._files.update(dict.fromkeys(file.keys(), file))
+
+    def __getitem__(self, name):
+        # Half precision is read as it is, and computed with as float32.
+        return self._files[name].get_tensor(name).astype("float32")
+
+    def __iter__(self):
+        return iter(self._files)
+
+    def __len__(self):
+        return len(self._files)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shape of each tensor by name, without reading any."""
+        slices = {name: file.get_slice(name) for name, file in self._files.items()}
+        return {name: tuple(part.get_shape()) for name, part in slices.items()}
+
+
+def write_tensors(tensors: Mapping[str, np.ndarray], folder) -> None:
+    """Writes `model.safetensors` into a folder that is there.
+
+    Raises:
+        ImportError: where safetensors is missing.
+    """
+    # transformers refuses a file that does not say whose layout it has.
+    _safetensors().numpy.save_file(dict(tensors), Path(folder) / TENSORS, metadata={"format": "pt"})
+
+
+def _tensor_files(folder):
+    if (folder / INDEX).exists():
+        names = read_json(folder / INDEX).get("weight_map", {}).values()
+        # No file outside the folder.
+        return [folder / Path(str(name)).name for name in sorted(set(names))]
+    if (folder / TENSORS).exists():
+        return [folder / TENSORS]
+    pickled = [path.name for pattern in PICKLED for path in folder.glob(pattern)]
+    if pickled:
+        raise ValueError(
+            f"Expected {TENSORS} in {os.fspath(folder)!r}, received {pickled[0]}, a format that "
+            "can run code when it is read; load it once by the library that wrote it, and save it "
+            "by `model.save_pretrained(folder, safe_serialization=True)`."
+        )
+    raise ValueError(f"Expected {TENSORS} in {os.fspath(folder)!r}, which lacks it.")
+
+
+def _safetensors():
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError(
+            'Weights of other libraries need safetensors: `pip install "kerasformer[weights]"`.'
+        ) from error
+    return safetensors
+
+
+@contextlib.contextmanager
+def _errors_of(path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, _safetensors().SafetensorError) as error:
+        raise ValueError(f"Cannot read {os.fspath(path)!r}: {error}.") from error

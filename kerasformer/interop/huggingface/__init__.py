@@ -1,0 +1,92 @@
+"""Models of Hugging Face transformers: their folders in, and folders for them out.
+
+A family is a module with `TYPES`, the values of `model_type` in a config that it knows, `MODEL`,
+the class of ours, and three functions: `make(config)` makes a built model, `names(config)` is the
+table of its weights, and `config_of(model)` makes the config of a model of ours.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from kerasformer.interop.description import Description, describe
+from kerasformer.interop.files import Tensors, write_tensors
+from kerasformer.interop.huggingface import vit
+from kerasformer.interop.names import check_shapes, read_weights, written_weights
+
+FAMILIES = (vit,)
+BY_TYPE = {name: family for family in FAMILIES for name in family.TYPES}
+
+
+def load(folder, config):
+    """Makes a model of a folder that transformers wrote.
+
+    Args:
+        folder: path.
+        config: dict, the content of its `config.json`.
+
+    Returns:
+        Tuple of a Keras model with its weights, and its `Description`.
+
+    Raises:
+        ImportError: where safetensors is missing.
+        ValueError: for a family that is not known, a config that no model of ours can be, or
+            tensors that do not fit.
+    """
+    family = BY_TYPE.get(config.get("model_type"))
+    if family is None:
+        raise ValueError(
+            f"Expected a model_type of {sorted(BY_TYPE)}, received "
+            f"model_type={config.get('model_type')!r} in {os.fspath(folder)!r}."
+        )
+    try:
+        names, tensors = family.names(config), Tensors(folder)
+        check_shapes(tensors.shapes(), names)
+        model = family.make(config)
+        read_weights(model, tensors, names)
+    except KeyError as error:
+        raise ValueError(f"Expected the key {error} in config.json of {folder}.") from error
+    except ValueError as error:
+        raise ValueError(f"Cannot read {os.fspath(folder)!r}: {error}") from error
+    return model, describe(folder, config)
+
+
+def save(model, folder, description: Description | None = None):
+    """Writes a folder from which transformers loads the same model.
+
+    Args:
+        model: built Keras model of a class that `load` returns.
+        folder: path, which is made. Files of another model in it are overwritten.
+        description: `Description` or `None`. Labels, preprocessing and tokenizer files to write
+            beside the weights.
+
+    Raises:
+        ImportError: where safetensors is missing.
+        ValueError: for a model that no family of transformers can be.
+
+    Example:
+
+    >>> import tempfile
+    >>> from kerasformer.models import VisionTransformer
+    >>> model = VisionTransformer.from_variant("Ti/16", 32, num_classes=3, num_layers=1)
+    >>> model.build()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(model, folder)
+    ...     sorted(os.listdir(folder))
+    ['config.json', 'model.safetensors']
+    """
+    family = next((one for one in FAMILIES if isinstance(model, one.MODEL)), None)
+    if family is None:
+        known = sorted(one.MODEL.__name__ for one in FAMILIES)
+        raise ValueError(f"Expected a model of {known}, received {type(model).__name__}.")
+    config = family.config_of(model)
+    if description is not None:
+        config.update(description.label_config())
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(written_weights(model, family.names(config)), folder)
+    if description is not None:
+        description.write(folder)
+    # Last, because a folder without a config is no model.
+    text = json.dumps({**config, "dtype": "float32"}, indent=2)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
