@@ -72,7 +72,7 @@ class OwnModelTest:
         ("options", "reason"),
         [
             ({"layer_scale": 0.1}, "has layer_scale=0.1, but layer_scale=None"),
-            ({"pool": "mean"}, "has pool='mean', but pool='class'"),
+            ({"pool": "mean"}, "has num_prefix_tokens=0, but num_prefix_tokens=1"),
             ({"num_prefix_tokens": 5}, "has num_prefix_tokens=5"),
             ({"activation": "selu"}, "received activation='selu'"),
             ({"use_gate": True}, "has use_gate=True, but use_gate=None"),
