@@ -8,7 +8,13 @@ import functools
 import keras
 
 from kerasformer import layers, models
-from tests.layers import attention_entries, mlp_entries, recurrent_entries, sparse_entries
+from tests.layers import (
+    attention_entries,
+    mlp_entries,
+    recurrent_entries,
+    sparse_entries,
+    text_entries,
+)
 from tests.layers.entries import (
     CONTEXT_DIM,
     GROUPED,
@@ -126,6 +132,7 @@ separate = {
 ENTRIES = [
     *sparse_entries.ENTRIES,
     *recurrent_entries.ENTRIES,
+    *text_entries.ENTRIES,
     Entry("MultiHeadAttention self", attention, sequence),
     Entry("MultiHeadAttention causal scores", attention, sequence, causal | scored),
     Entry("MultiHeadAttention masked", attention, sequence | any_mask),
@@ -400,6 +407,7 @@ WHOLE_LABELS = {
     *attention_entries.WHOLE_LABELS,
     *mlp_entries.WHOLE_LABELS,
     *recurrent_entries.WHOLE_LABELS,
+    *text_entries.WHOLE_LABELS,
     *sparse_entries.WHOLE_LABELS,
     "MultiHeadAttention biased",
     "MultiHeadAttention stretched",
