@@ -3,6 +3,8 @@
 Letters: `B` batch, `T` length, `V` vocabulary, `R` decoded rows.
 """
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -141,7 +143,7 @@ class LanguageModel(Composite, keras.Model):
 
     def _check_arguments(self):
         for key, value in self.special_ids.items():
-            if not 0 <= value < self.vocabulary_size:
+            if not isinstance(value, numbers.Integral) or not 0 <= value < self.vocabulary_size:
                 raise ValueError(
                     f"Expected {key} of 0 to {self.vocabulary_size - 1}, in the vocabulary, "
                     f"received {key}={value}."
