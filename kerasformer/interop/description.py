@@ -62,9 +62,7 @@ class Description(NamedTuple):
 
     def label_config(self):
         """Returns the keys of a config of transformers that name the classes."""
-        if self.labels is None:
-            return {}
-        names = {str(index): name for index, name in enumerate(self.labels)}
+        names = {str(index): name for index, name in enumerate(self.labels or ())}
         return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
 
     def write(self, folder):

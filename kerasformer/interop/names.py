@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 
@@ -113,12 +114,14 @@ def read_weights(model, tensors: Mapping[str, np.ndarray], names: Names) -> None
     for weight, parts in plan:
         axis = 0 if names.has_rows_of_outputs else -1
         value = np.concatenate([tensors[part] for part in parts], axis)
-        if _is_kernel(weight) and names.has_rows_of_outputs:
-            value = np.moveaxis(value, (0, 1), (-1, -2))
+        shape = value.shape
+        if _is_kernel(weight) and names.has_rows_of_outputs and value.ndim > 1:
+            # (outputs, inputs, rows, columns) becomes (rows, columns, inputs, outputs).
+            value = value.transpose(*range(2, value.ndim), 1, 0)
         if value.size != np.prod(weight.shape) or value.shape[-1] != weight.shape[-1]:
             raise ValueError(
                 f"Expected {'+'.join(parts)} to fit {weight.path} of the shape "
-                f"{tuple(weight.shape)}, received {value.shape}."
+                f"{tuple(weight.shape)}, received {shape}."
             )
         weight.assign(value.reshape(weight.shape))
 
@@ -135,7 +138,8 @@ def written_weights(model, names: Names) -> dict[str, np.ndarray]:
     """
     tensors = {}
     for weight in model.weights:
-        parts, value = names.of(_path(weight)), np.asarray(weight, "float32")
+        parts = names.of(_path(weight))
+        value = keras.ops.convert_to_numpy(weight).astype("float32")
         shape = names.shape(parts[0])
         if _is_kernel(weight) and names.has_rows_of_outputs:
             if shape and len(shape) > 2:

@@ -50,11 +50,14 @@ def load(folder, config):
             others = family.arguments_of(folder, config, tensors.shapes())
         model = family.make(config, **others)
         read_weights(model, tensors, names)
+        return model, describe(folder, config)
     except KeyError as error:
-        raise ValueError(f"Expected the key {error} in config.json of {folder}.") from error
+        raise ValueError(f"Cannot read {folder}: its config lacks the key {error}.") from error
+    except (AttributeError, IndexError, TypeError) as error:  # A value of another type.
+        reason = f"a value in its config is wrong: {error}"
+        raise ValueError(f"Cannot read {folder}: {reason}.") from error
     except ValueError as error:
-        raise ValueError(f"Cannot read {os.fspath(folder)!r}: {error}") from error
-    return model, describe(folder, config)
+        raise ValueError(f"Cannot read {folder}: {error}") from error
 
 
 def save(model, folder, description: Description | None = None):
@@ -86,15 +89,22 @@ def save(model, folder, description: Description | None = None):
         known = sorted(one.MODEL.__name__ for one in FAMILIES)
         raise ValueError(f"Expected a model of {known}, received {type(model).__name__}.")
     config = family.config_of(model)
-    if description is not None:
+    if description is not None and description.labels is not None:
+        count = len(config.get("id2label", ()))
+        if len(description.labels) != count:
+            raise ValueError(
+                f"Expected a label for each of {count} outputs, received "
+                f"{len(description.labels)} labels."
+            )
         config.update(description.label_config())
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    # A folder without a config is no model, so that nobody reads what is half-written.
+    (folder / "config.json").unlink(missing_ok=True)
     write_tensors(written_weights(model, family.names(config)), folder)
     if hasattr(family, "write_beside"):
         family.write_beside(model, folder)
     if description is not None:
         description.write(folder)
-    # Last, because a folder without a config is no model.
     text = json.dumps({**config, "dtype": "float32"}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")

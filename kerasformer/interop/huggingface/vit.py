@@ -100,6 +100,8 @@ def config_of(model):
         "qkv_bias": True,
     }
     check_arguments(model, VisionTransformer(**_arguments(config)), TRAINING)
+    if model.num_classes:
+        config["id2label"] = {str(index): f"LABEL_{index}" for index in range(model.num_classes)}
     config["num_channels"] = model.patch_embedding.dense.kernel.shape[0] // (height * width)
     return config
 
