@@ -197,7 +197,9 @@ def check_saved(folder, name):
     if missing or report["unexpected_keys"] or report["mismatched_keys"]:
         sys.exit(f"{name}: {report}")
     stored = np.load(FOLDER / name / "expected.npz")
-    inputs = {k: torch.from_numpy(stored[k]) for k in stored.files if k not in ("outputs", "pooled")}
+    inputs = {
+        k: torch.from_numpy(stored[k]) for k in stored.files if k not in ("outputs", "pooled")
+    }
     arrays = answers(loaded, inputs)
     compare({k: x for k, x in arrays.items() if k in stored.files}, name, "what we saved")
 

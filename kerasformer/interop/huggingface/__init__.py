@@ -50,7 +50,10 @@ def load(folder, config):
             others = family.arguments_of(folder, config, tensors.shapes())
         model = family.make(config, **others)
         read_weights(model, tensors, names)
-        return model, describe(folder, config)
+        description = describe(folder, config)
+        if not getattr(model, "num_classes", None):  # Those of another head, now left out.
+            description = description._replace(labels=None)
+        return model, description
     except KeyError as error:
         raise ValueError(f"Cannot read {folder}: its config lacks the key {error}.") from error
     except (AttributeError, IndexError, TypeError) as error:  # A value of another type.
