@@ -7,15 +7,11 @@ import keras
 from keras import ops
 
 from kerasformer.layers.activations import serialize_activation
-from kerasformer.layers.children import Composite, child_seed
-from kerasformer.layers.embeddings.tokens import TokenEmbedding
 from kerasformer.layers.heads.projection import unit_vectors
-from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 from kerasformer.layers.masks import padding_mask
 from kerasformer.layers.pooling import MeanPooling, TokenPooling
-from kerasformer.layers.positions.sequences import LearnedPositionEmbedding
 from kerasformer.layers.residual import make_normalization
-from kerasformer.layers.stacks import Encoder
+from kerasformer.models.texts import TextModel
 
 
 def _sizes(num_layers, hidden_dim, num_heads, **others):
@@ -39,7 +35,7 @@ POOLS = ("class", "mean", None)
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class BERT(Composite, keras.Model):
+class BERT(TextModel):
     """Describes each token of a text by its surroundings, or the text by one vector or by classes.
 
     Vectors of tokens, of positions and of token types are added and normalised; a post-norm
@@ -58,7 +54,8 @@ class BERT(Composite, keras.Model):
         hidden_dim: int. Size of the sequence.
         num_heads: int. Number of attention heads.
         intermediate_dim: int. Inner size of the feed-forward layers.
-        max_length: int. Number of positions: the longest text.
+        max_length: int or `None`. Number of learned positions, which no text may exceed; `None` for
+            no such positions.
         num_token_types: int or `None`. Kinds of tokens, such as first and second sentence; `None`
             for no such vectors, as in DistilBERT.
         pool: str or `None`. `"class"`, `"mean"` or `None`.
@@ -75,11 +72,8 @@ class BERT(Composite, keras.Model):
         kernel_initializer: Keras initializer, its name or its config, of all vectors and kernels;
             `None` means a truncated normal distribution with a standard deviation of 0.02.
         seed: int or `None`. From it each dropout derives a random stream of its own.
-        name: str or `None`. Name of the model.
-        trainable: bool. Whether training changes the weights.
-        dtype: str, dtype policy or `None`. Dtype of the computation.
-        **block_arguments: the other arguments of `EncoderBlock`, such as `use_bias`; but no
-            `mixer`.
+        **others: `name`, `trainable` and `dtype` of `keras.Model`, and the other arguments of
+            `EncoderBlock`, such as `use_bias`; but no `mixer`.
 
     Call arguments:
         inputs: int tensor `(B, T)`, token ids with padding on any side.
@@ -135,37 +129,40 @@ class BERT(Composite, keras.Model):
         pad_id=0,
         kernel_initializer=None,
         seed=None,
-        name=None,
-        trainable=True,
-        dtype=None,
-        **block_arguments,
+        **others,
     ):
-        super().__init__(name=name, trainable=trainable, dtype=dtype)
-        self.vocabulary_size = vocabulary_size
-        self.num_layers = num_layers
-        self.hidden_dim = hidden_dim
-        self.num_heads = num_heads
-        self.intermediate_dim = intermediate_dim
-        self.max_length = max_length
+        super().__init__(
+            vocabulary_size,
+            num_layers,
+            hidden_dim,
+            num_heads,
+            intermediate_dim,
+            max_length,
+            dropout,
+            attention_dropout,
+            activation,
+            epsilon,
+            pad_id,
+            kernel_initializer,
+            seed,
+            **others,
+        )
         self.num_token_types = num_token_types
         self.pool = pool
         self.pooler_activation = pooler_activation
         self.normalize = normalize
         self.num_classes = num_classes
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.activation = activation
-        self.epsilon = epsilon
-        self.pad_id = pad_id
-        self.kernel_initializer = kernel_initializer
-        self.seed = seed
-        self.block_arguments = block_arguments
-        self._check_arguments()
-        self._make_embeddings()
-        self._make_encoder()
+        self._check_pool()
+        self.make_parts(norm_first=False)
+        self.token_type_embedding = None
+        if num_token_types:
+            self.token_type_embedding = self.make_embedding("token_type_embedding", num_token_types)
+        self.embedding_norm = make_normalization(
+            "layer", epsilon, "embedding_norm", self.dtype_policy
+        )
         self._make_head()
 
-    def _check_arguments(self):
+    def _check_pool(self):
         if self.pool not in POOLS:
             raise ValueError(f"Expected pool to be one of {POOLS}, received pool={self.pool!r}.")
         if self.pool is None and (self.normalize or self.pooler_activation):
@@ -177,72 +174,6 @@ class BERT(Composite, keras.Model):
                 "Expected normalize=False with num_classes, received normalize=True and "
                 f"num_classes={self.num_classes}."
             )
-        if not 0 <= self.pad_id < self.vocabulary_size:
-            raise ValueError(
-                f"Expected pad_id of 0 to {self.vocabulary_size - 1}, in the vocabulary, received "
-                f"pad_id={self.pad_id}."
-            )
-        if "mixer" in self.block_arguments:
-            raise ValueError(
-                "Expected no mixer, because the attention of a text needs its mask, received "
-                f"mixer={self.block_arguments['mixer']!r}."
-            )
-
-    def _initializer(self):
-        if self.kernel_initializer is None:
-            return keras.initializers.TruncatedNormal(stddev=0.02)
-        return clone_initializer(self.kernel_initializer)
-
-    def _make_embeddings(self):
-        policy = self.dtype_policy
-        self.token_embedding = self._embedding("token_embedding", self.vocabulary_size)
-        self.token_type_embedding = None
-        if self.num_token_types:
-            self.token_type_embedding = self._embedding(
-                "token_type_embedding", self.num_token_types
-            )
-        self.positions = LearnedPositionEmbedding(
-            self.max_length, self._initializer(), name="positions", dtype=policy
-        )
-        self.embedding_norm = make_normalization("layer", self.epsilon, "embedding_norm", policy)
-        self.dropout_layer = keras.layers.Dropout(
-            self.dropout,
-            seed=child_seed(self.seed, "dropout_layer"),
-            name="dropout_layer",
-            dtype=policy,
-        )
-
-    def _embedding(self, name, count):
-        return TokenEmbedding(
-            count,
-            self.hidden_dim,
-            use_scale=False,
-            mask_zero=False,  # `compute_mask` makes the mask, of `pad_id`.
-            embeddings_initializer=self._initializer(),
-            name=name,
-            dtype=self.dtype_policy,
-        )
-
-    def _make_encoder(self):
-        arguments = {
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "activation": self.activation,
-            "epsilon": self.epsilon,
-            "norm_first": False,
-            "kernel_initializer": self._initializer(),
-            **self.block_arguments,
-        }
-        self.encoder = Encoder(
-            self.num_layers,
-            self.hidden_dim,
-            self.num_heads,
-            self.intermediate_dim,
-            **arguments,
-            seed=child_seed(self.seed, "encoder"),
-            name="encoder",
-            dtype=self.dtype_policy,
-        )
 
     def _make_head(self):
         policy = self.dtype_policy
@@ -255,14 +186,14 @@ class BERT(Composite, keras.Model):
             self.pooler_dense = keras.layers.Dense(
                 self.hidden_dim,
                 activation=self.pooler_activation,
-                kernel_initializer=self._initializer(),
+                kernel_initializer=self.make_initializer(),
                 name="pooler_dense",
                 dtype=policy,
             )
         if self.num_classes:
             self.head = keras.layers.Dense(
                 self.num_classes,
-                kernel_initializer=self._initializer(),
+                kernel_initializer=self.make_initializer(),
                 autocast=False,  # Logits are computed in float32 under any policy.
                 name="head",
                 dtype=policy,
@@ -283,19 +214,13 @@ class BERT(Composite, keras.Model):
         Raises:
             ValueError: for an unknown variant.
         """
-        if variant not in cls.VARIANTS:
-            raise ValueError(
-                f"Expected variant to be one of {sorted(cls.VARIANTS)}, received {variant=}."
-            )
-        return cls(vocabulary_size, **{**cls.VARIANTS[variant], **overrides})
+        return cls(vocabulary_size, **{**cls.published(variant), **overrides})
 
     def build(self, inputs_shape=None):
-        sequence_shape = (None, None, self.hidden_dim)
-        self.token_embedding.build((None, None))
+        self.build_parts()
+        self.embedding_norm.build((None, None, self.hidden_dim))
         if self.token_type_embedding is not None:
             self.token_type_embedding.build((None, None))
-        for layer in (self.positions, self.embedding_norm, self.encoder):
-            layer.build(sequence_shape)
         for layer in (self.pooler_dense, self.head):
             if layer is not None:
                 layer.build((None, self.hidden_dim))
@@ -341,7 +266,7 @@ class BERT(Composite, keras.Model):
                 "Expected token_types=None with num_token_types=None, received token types of "
                 f"shape={tuple(token_types.shape)}."
             )
-        x = self.dropout_layer(self.embedding_norm(self.positions(x)), training=training)
+        x = self.dropout_layer(self.embedding_norm(self.add_positions(x)), training=training)
         return self.encoder(
             x,
             mask=padding_mask(inputs, self.pad_id),
@@ -352,35 +277,17 @@ class BERT(Composite, keras.Model):
     def compute_mask(self, inputs, previous_mask=None):
         return padding_mask(inputs, self.pad_id) if self.pool is None else None
 
-    # Traced, because vectors and logits are float32 under any dtype policy.
-    compute_output_spec = keras.Operation.compute_output_spec
-
     def compute_output_shape(self, inputs_shape):
         axes = inputs_shape if self.pool is None else inputs_shape[:1]
         return (*axes, self.num_classes or self.hidden_dim)
 
     def get_config(self):
-        stack = self.encoder.get_config()
+        activation = self.pooler_activation
         return {
             **super().get_config(),
-            "vocabulary_size": self.vocabulary_size,
-            "num_layers": self.num_layers,
-            "hidden_dim": self.hidden_dim,
-            "num_heads": self.num_heads,
-            "intermediate_dim": self.intermediate_dim,
-            "max_length": self.max_length,
             "num_token_types": self.num_token_types,
             "pool": self.pool,
-            "pooler_activation": self.pooler_activation
-            and serialize_activation(self.pooler_activation),
+            "pooler_activation": activation and serialize_activation(activation),
             "normalize": self.normalize,
             "num_classes": self.num_classes,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "activation": serialize_activation(self.activation),
-            "epsilon": self.epsilon,
-            "pad_id": self.pad_id,
-            "kernel_initializer": serialize_initializer(self.kernel_initializer),
-            "seed": self.seed,
-            **{name: stack[name] for name in self.block_arguments},
         }

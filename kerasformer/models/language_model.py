@@ -3,18 +3,11 @@
 Letters: `B` batch, `T` length, `V` vocabulary, `R` decoded rows.
 """
 
-import numbers
-
 import keras
 from keras import ops
 
-from kerasformer.layers.activations import serialize_activation
-from kerasformer.layers.children import Composite, child_seed
-from kerasformer.layers.embeddings.tokens import TokenEmbedding
-from kerasformer.layers.initializers import clone_initializer, serialize_initializer
 from kerasformer.layers.masks import text_mask
-from kerasformer.layers.positions.sequences import LearnedPositionEmbedding
-from kerasformer.layers.stacks import Encoder
+from kerasformer.models.texts import TextModel
 
 
 def _gpt2(num_layers, hidden_dim, num_heads):
@@ -37,7 +30,7 @@ VARIANTS = {
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class LanguageModel(Composite, keras.Model):
+class LanguageModel(TextModel):
     """Predicts each token of a text from those before it.
 
     It is an `Encoder` with a causal mask between an embedding and the same embedding read
@@ -64,11 +57,8 @@ class LanguageModel(Composite, keras.Model):
         kernel_initializer: Keras initializer, its name or its config, of all vectors and kernels;
             `None` means a truncated normal distribution with a standard deviation of 0.02.
         seed: int or `None`. From it each dropout derives a random stream of its own.
-        name: str or `None`. Name of the model.
-        trainable: bool. Whether training changes the weights.
-        dtype: str, dtype policy or `None`. Dtype of the computation.
-        **block_arguments: the other arguments of `EncoderBlock`, such as `use_rotary`; but no
-            `mixer`.
+        **others: `name`, `trainable` and `dtype` of `keras.Model`, and the other arguments of
+            `EncoderBlock`, such as `use_rotary`; but no `mixer`.
 
     Call arguments:
         inputs: int tensor `(B, T)`, token ids padded on the right.
@@ -114,99 +104,32 @@ class LanguageModel(Composite, keras.Model):
         pad_id=0,
         kernel_initializer=None,
         seed=None,
-        name=None,
-        trainable=True,
-        dtype=None,
-        **block_arguments,
+        **others,
     ):
-        super().__init__(name=name, trainable=trainable, dtype=dtype)
-        self.vocabulary_size = vocabulary_size
-        self.num_layers = num_layers
-        self.hidden_dim = hidden_dim
-        self.num_heads = num_heads
-        self.intermediate_dim = intermediate_dim
-        self.max_length = max_length
+        super().__init__(
+            vocabulary_size,
+            num_layers,
+            hidden_dim,
+            num_heads,
+            intermediate_dim,
+            max_length,
+            dropout,
+            attention_dropout,
+            activation,
+            epsilon,
+            pad_id,
+            kernel_initializer,
+            seed,
+            **others,
+        )
         self.tie_output = tie_output
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.activation = activation
-        self.epsilon = epsilon
         self.start_id = start_id
         self.end_id = end_id
-        self.pad_id = pad_id
-        self.kernel_initializer = kernel_initializer
-        self.seed = seed
-        self.block_arguments = block_arguments
-        self._check_arguments()
-        self._make_embeddings()
-        self._make_encoder()
-
-    def _check_arguments(self):
-        for key, value in self.special_ids.items():
-            if not isinstance(value, numbers.Integral) or not 0 <= value < self.vocabulary_size:
-                raise ValueError(
-                    f"Expected {key} of 0 to {self.vocabulary_size - 1}, in the vocabulary, "
-                    f"received {key}={value}."
-                )
-        if "mixer" in self.block_arguments:
-            raise ValueError(
-                "Expected no mixer, because it would have to be causal, received "
-                f"mixer={self.block_arguments['mixer']!r}."
-            )
-
-    def _initializer(self):
-        if self.kernel_initializer is None:
-            return keras.initializers.TruncatedNormal(stddev=0.02)
-        return clone_initializer(self.kernel_initializer)
-
-    def _make_embeddings(self):
-        policy = self.dtype_policy
-        self.token_embedding = self._embedding("token_embedding")
+        self.check_ids("start_id", "end_id")
+        self.make_parts()
         self.output_embedding = self.token_embedding
-        if not self.tie_output:
-            self.output_embedding = self._embedding("output_embedding")
-        self.positions = None
-        if self.max_length is not None:
-            self.positions = LearnedPositionEmbedding(
-                self.max_length, self._initializer(), name="positions", dtype=policy
-            )
-        self.dropout_layer = keras.layers.Dropout(
-            self.dropout,
-            seed=child_seed(self.seed, "dropout_layer"),
-            name="dropout_layer",
-            dtype=policy,
-        )
-
-    def _embedding(self, name):
-        return TokenEmbedding(
-            self.vocabulary_size,
-            self.hidden_dim,
-            use_scale=False,
-            mask_zero=False,  # `compute_mask` makes the mask, of `pad_id`.
-            embeddings_initializer=self._initializer(),
-            name=name,
-            dtype=self.dtype_policy,
-        )
-
-    def _make_encoder(self):
-        arguments = {
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "activation": self.activation,
-            "epsilon": self.epsilon,
-            "kernel_initializer": self._initializer(),
-            **self.block_arguments,
-        }
-        self.encoder = Encoder(
-            self.num_layers,
-            self.hidden_dim,
-            self.num_heads,
-            self.intermediate_dim,
-            **arguments,
-            seed=child_seed(self.seed, "encoder"),
-            name="encoder",
-            dtype=self.dtype_policy,
-        )
+        if not tie_output:
+            self.output_embedding = self.make_embedding("output_embedding", vocabulary_size)
 
     @classmethod
     def from_variant(cls, variant, vocabulary_size=50257, **overrides):
@@ -224,13 +147,9 @@ class LanguageModel(Composite, keras.Model):
         Raises:
             ValueError: for an unknown variant.
         """
-        if variant not in cls.VARIANTS:
-            raise ValueError(
-                f"Expected variant to be one of {sorted(cls.VARIANTS)}, received {variant=}."
-            )
         # One token stands before, behind and between texts.
         last = {key: vocabulary_size - 1 for key in ("start_id", "end_id", "pad_id")}
-        return cls(vocabulary_size, **{**cls.VARIANTS[variant], **last, **overrides})
+        return cls(vocabulary_size, **{**cls.published(variant), **last, **overrides})
 
     @property
     def special_ids(self):
@@ -244,21 +163,14 @@ class LanguageModel(Composite, keras.Model):
         return {"start_id": self.start_id, "end_id": self.end_id, "pad_id": self.pad_id}
 
     def build(self, inputs_shape=None):
-        self.token_embedding.build((None, None))
+        self.build_parts()
         if not self.tie_output:
             self.output_embedding.build((None, None))
-        for layer in (self.positions, self.encoder):
-            if layer is not None:
-                layer.build((None, None, self.hidden_dim))
 
     def call(self, inputs, training=None):
-        x = self.dropout_layer(self._embed(inputs), training=training)
+        x = self.dropout_layer(self.add_positions(self.token_embedding(inputs)), training=training)
         x = self.encoder(x, use_causal_mask=True, training=training)
         return self.output_embedding(x, reverse=True)
-
-    def _embed(self, token_ids, positions=None):
-        x = self.token_embedding(token_ids)
-        return x if self.positions is None else self.positions(x, positions=positions)
 
     def start_decoding(self, prompts, max_length):
         """Reads prompts, ready for a search that goes on with them.
@@ -300,7 +212,8 @@ class LanguageModel(Composite, keras.Model):
         cache = self.encoder.init_cache(rows, length + max_length)
         if length > 1:
             start = ops.zeros((rows,), dtype="int32")
-            _, cache = self.encoder.step(self._embed(prompts[:, :-1]), cache, start)
+            x = self.add_positions(self.token_embedding(prompts[:, :-1]))
+            _, cache = self.encoder.step(x, cache, start)
         # A row with a shorter prompt writes over what its padding left in the cache.
         is_token = text_mask(prompts, self.pad_id)
         last = ops.sum(ops.cast(is_token, "int32"), axis=1) - 1
@@ -324,38 +237,20 @@ class LanguageModel(Composite, keras.Model):
         Returns:
             Tuple of the float32 logits `(R, V)` and the new cache.
         """
-        x = self._embed(token_ids[:, None], positions[:, None])
+        x = self.add_positions(self.token_embedding(token_ids[:, None]), positions[:, None])
         x, cache = self.encoder.step(x, cache, positions)
         return self.output_embedding(x, reverse=True)[:, 0], cache
 
     def compute_mask(self, inputs, previous_mask=None):
         return text_mask(inputs, self.pad_id)
 
-    # Traced, because the logits are float32 under any dtype policy.
-    compute_output_spec = keras.Operation.compute_output_spec
-
     def compute_output_shape(self, inputs_shape):
         return (*inputs_shape, self.vocabulary_size)
 
     def get_config(self):
-        stack = self.encoder.get_config()
         return {
             **super().get_config(),
-            "vocabulary_size": self.vocabulary_size,
-            "num_layers": self.num_layers,
-            "hidden_dim": self.hidden_dim,
-            "num_heads": self.num_heads,
-            "intermediate_dim": self.intermediate_dim,
-            "max_length": self.max_length,
             "tie_output": self.tie_output,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "activation": serialize_activation(self.activation),
-            "epsilon": self.epsilon,
             "start_id": self.start_id,
             "end_id": self.end_id,
-            "pad_id": self.pad_id,
-            "kernel_initializer": serialize_initializer(self.kernel_initializer),
-            "seed": self.seed,
-            **{name: stack[name] for name in self.block_arguments},
         }

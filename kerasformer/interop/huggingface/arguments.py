@@ -106,6 +106,8 @@ def check_text_model(model, expected, without=()):
     Raises:
         ValueError: for an argument that differs, which the config cannot say.
     """
+    if model.max_length is None:
+        raise ValueError("Expected learned positions, received max_length=None.")
     check_arguments(model, expected, (*TRAINING, *without, *model.block_arguments))
     check_arguments(model.encoder, expected.encoder, TRAINING)
 

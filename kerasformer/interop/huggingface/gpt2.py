@@ -97,8 +97,6 @@ def config_of(model):
     Raises:
         ValueError: for a model with an argument that no GPT-2 of transformers has.
     """
-    if model.max_length is None:
-        raise ValueError("Expected learned positions, as in GPT-2, received max_length=None.")
     config = {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -120,6 +118,8 @@ def _arguments(config):
     }
     arguments["activation"] = activation_of(arguments["activation"])
     arguments["intermediate_dim"] = arguments["intermediate_dim"] or 4 * arguments["hidden_dim"]
+    if not isinstance(arguments["end_id"], int):
+        raise ValueError(f"Expected one eos_token_id, received {arguments['end_id']}.")
     # What ends a text also begins and fills up others, where nothing else does.
     for name in ("start_id", "pad_id"):
         if arguments[name] is None:

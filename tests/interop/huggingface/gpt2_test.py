@@ -89,7 +89,7 @@ class OwnModelTest:
             ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
             ({"add_cross_attention": True}, "received add_cross_attention=True"),
             ({"architectures": ["GPT2ForSequenceClassification"]}, "'GPT2ForSequence"),
-            ({"eos_token_id": [30, 5]}, r"received end_id=\[30, 5\]"),
+            ({"eos_token_id": [30, 5]}, r"one eos_token_id, received \[30, 5\]"),
             ({"n_inner": None}, r"the shape \(6, 24\), as the config says"),
         ],
     )
