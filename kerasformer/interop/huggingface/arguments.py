@@ -90,7 +90,14 @@ def check_fixed(config, fixed):
 
 
 def label_keys(num_classes):
-    """Returns the keys of a config that say how many classes there are, by names of no meaning."""
+    """Returns the keys of a config that say how many classes there are, by names of no meaning.
+
+    Args:
+        num_classes: int.
+
+    Returns:
+        Dict of `id2label` and `label2id`.
+    """
     labels = {str(index): f"LABEL_{index}" for index in range(num_classes)}
     return {"id2label": labels, "label2id": {name: int(i) for i, name in labels.items()}}
 

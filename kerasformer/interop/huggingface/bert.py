@@ -153,7 +153,17 @@ def make(config, **others):
 
 
 def names(config):
-    """Returns the table of the weights of a config."""
+    """Returns the table of the weights of a config.
+
+    Args:
+        config: dict.
+
+    Returns:
+        `Names`.
+
+    Raises:
+        ValueError: for a config that no `BERT` can be.
+    """
     kind, sizes = config["model_type"], _arguments(config)
     hidden_dim, last = sizes["hidden_dim"], sizes["num_layers"] - 1
     return Names(
@@ -171,6 +181,12 @@ def names(config):
 
 def config_of(model):
     """Makes the config of a model.
+
+    Args:
+        model: `BERT`.
+
+    Returns:
+        Dict that JSON can hold.
 
     Raises:
         ValueError: for a model with an argument that no BERT of transformers has.
@@ -192,7 +208,12 @@ def config_of(model):
 
 
 def write_beside(model, folder):
-    """Writes how the vector of a sentence is made, as sentence-transformers reads it."""
+    """Writes how the vector of a sentence is made, as sentence-transformers reads it.
+
+    Args:
+        model: `BERT`. Nothing is written of one that makes no such vectors, or by its pooler.
+        folder: path that exists.
+    """
     if model.pool and not model.pooler_activation and not model.num_classes:
         write_modules(folder, model.pool, model.normalize, model.hidden_dim, model.max_length)
 

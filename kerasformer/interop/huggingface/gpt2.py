@@ -52,6 +52,12 @@ FIXED = {
 def make(config):
     """Makes the model of a config, built.
 
+    Args:
+        config: dict.
+
+    Returns:
+        A `LanguageModel`.
+
     Raises:
         ValueError: for a config that no `LanguageModel` can be.
     """
@@ -61,7 +67,17 @@ def make(config):
 
 
 def names(config):
-    """Returns the table of the weights of a config."""
+    """Returns the table of the weights of a config.
+
+    Args:
+        config: dict.
+
+    Returns:
+        `Names`.
+
+    Raises:
+        ValueError: for a config that no `LanguageModel` can be.
+    """
     sizes = _arguments(config)
     hidden_dim, last = sizes["hidden_dim"], sizes["num_layers"] - 1
     is_tied = sizes["tie_output"]
@@ -93,6 +109,12 @@ def names(config):
 
 def config_of(model):
     """Makes the config of a model.
+
+    Args:
+        model: `LanguageModel`.
+
+    Returns:
+        Dict that JSON can hold.
 
     Raises:
         ValueError: for a model with an argument that no GPT-2 of transformers has.
