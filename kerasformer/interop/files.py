@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -55,11 +56,18 @@ def fetch(source) -> Path:
     return Path(folder)
 
 
-def read_json(path) -> dict:
+def read_json(path, kind=dict):
     """Reads a JSON file of a model.
 
+    Args:
+        path: path.
+        kind: `dict` or `list`, what it must hold.
+
+    Returns:
+        A dict or a list.
+
     Raises:
-        ValueError: when it is missing, or is no JSON object.
+        ValueError: when it is missing, or holds something else.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -67,8 +75,11 @@ def read_json(path) -> dict:
         raise ValueError(f"Expected a file {os.fspath(path)!r}: {error.strerror}.") from error
     except ValueError as error:
         raise ValueError(f"Expected JSON in {os.fspath(path)!r}: {error}.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"Expected a JSON object in {os.fspath(path)!r}, received {content!r}.")
+    if not isinstance(content, kind):
+        raise ValueError(
+            f"Expected a JSON {'object' if kind is dict else 'array'} in {os.fspath(path)!r}, "
+            f"received {content!r}."
+        )
     return content
 
 
@@ -78,6 +89,8 @@ class Tensors(Mapping[str, np.ndarray]):
     Args:
         folder: path of a folder with `model.safetensors`, or with several such files and their
             index.
+        aliases: tuple of pairs of a regular expression and its replacement, which make of the names
+            of old versions those of today.
 
     Raises:
         ImportError: where safetensors is missing.
@@ -93,17 +106,22 @@ class Tensors(Mapping[str, np.ndarray]):
     ({'a': (2, 3)}, 6.0)
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, aliases=()):
         folder = Path(folder)
-        self._files = {}
+        self._files = {}  # The file and the name in it, by the name of today.
         for path in _tensor_files(folder):
             with _errors_of(path):
                 file = _safetensors().safe_open(path, "np")
-            self._files.update(dict.fromkeys(file.keys(), file))
+            for stored in file.keys():
+                name = stored
+                for pattern, replacement in aliases:
+                    name = re.sub(pattern, replacement, name)
+                self._files[name] = file, stored
 
     def __getitem__(self, name):
+        file, stored = self._files[name]
         # Half precision is read as it is, and computed with as float32.
-        return self._files[name].get_tensor(name).astype("float32")
+        return file.get_tensor(stored).astype("float32")
 
     def __iter__(self):
         return iter(self._files)
@@ -113,7 +131,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Returns the shape of each tensor by name, without reading any."""
-        slices = {name: file.get_slice(name) for name, file in self._files.items()}
+        slices = {name: file.get_slice(stored) for name, (file, stored) in self._files.items()}
         return {name: tuple(part.get_shape()) for name, part in slices.items()}
 
 

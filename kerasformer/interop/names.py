@@ -21,6 +21,8 @@ class Names(NamedTuple):
             as in `q+k+v.weight`, are tensors that lie one behind the other in ours.
         prefix: str. What names begin with in a model with a head, but not in one without.
         unused: tuple of regular expressions of tensors that a model of ours does not need.
+        aliases: tuple of pairs as in `pairs`, from the names in files of old versions to those of
+            today.
         shapes: dict of shapes by the ends of names: those that lie in more dimensions there, and
             sizes to check before a model is made.
         has_rows_of_outputs: bool. Whether kernels are `(outputs, inputs, ...)`, as those of
@@ -30,6 +32,7 @@ class Names(NamedTuple):
     pairs: tuple[tuple[str, str], ...]
     prefix: str = ""
     unused: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = {}
     has_rows_of_outputs: bool = True
 

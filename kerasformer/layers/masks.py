@@ -25,6 +25,31 @@ def padding_mask(token_ids, pad_id=0):
     return ops.not_equal(token_ids, pad_id)
 
 
+def text_mask(token_ids, pad_id=0):
+    """Marks the tokens up to the last that is not padding, and the first in any case.
+
+    Unlike `padding_mask` it takes padding that is the id of a start or an end too, and text that
+    contains it: only what stands behind the text is padding.
+
+    Args:
+        token_ids: int tensor `(B, T)`, padded on the right.
+        pad_id: int. The id of padding.
+
+    Returns:
+        Boolean tensor `(B, T)`, `True` = real.
+
+    Example:
+
+    >>> text_mask(ops.array([[0, 7, 0, 9, 0], [0, 0, 0, 0, 0]])).numpy().astype(int).tolist()
+    [[1, 1, 1, 1, 0], [1, 0, 0, 0, 0]]
+    """
+    is_token = ops.cast(padding_mask(token_ids, pad_id), "int32")
+    # 1, 2, 3, ..., summed up because the length of a symbolic text may be unknown.
+    positions = ops.cumsum(ops.ones_like(is_token), axis=1)
+    length = ops.max(positions * is_token, axis=1, keepdims=True)
+    return positions <= ops.maximum(length, 1)
+
+
 def causal_mask(length):
     """Lets position `t` look at positions `0..t` only.
 

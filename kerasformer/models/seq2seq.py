@@ -4,12 +4,11 @@ Letters: `B` batch, `S` source length, `T` target length, `V` target vocabulary.
 """
 
 import keras
-from keras import ops
 
 from kerasformer.layers.children import Composite
 from kerasformer.layers.embeddings.tokens import TokenEmbedding
 from kerasformer.layers.initializers import clone_initializer, serialize_initializer
-from kerasformer.layers.masks import padding_mask
+from kerasformer.layers.masks import text_mask
 
 
 class Seq2Seq(Composite, keras.Model):
@@ -172,11 +171,7 @@ class Seq2Seq(Composite, keras.Model):
 
         The decoding step looks at every token so far, whatever its id. So does this mask.
         """
-        is_token = ops.cast(padding_mask(target, self.pad_id), "int32")
-        # 1, 2, 3, ..., summed up because the length of a symbolic target may be unknown.
-        positions = ops.cumsum(ops.ones_like(is_token), axis=1)
-        length = ops.max(positions * is_token, axis=1, keepdims=True)
-        return positions <= ops.maximum(length, 1)
+        return text_mask(target, self.pad_id)
 
     def compute_mask(self, inputs, previous_mask=None):
         return self.target_mask(inputs["target"])

@@ -8,7 +8,13 @@ import functools
 import keras
 
 from kerasformer import layers, models
-from tests.layers import attention_entries, mlp_entries, recurrent_entries, sparse_entries
+from tests.layers import (
+    attention_entries,
+    mlp_entries,
+    recurrent_entries,
+    sparse_entries,
+    text_entries,
+)
 from tests.layers.entries import (
     CONTEXT_DIM,
     GROUPED,
@@ -16,7 +22,6 @@ from tests.layers.entries import (
     INTERMEDIATE,
     KEY_DIM,
     MAX_LENGTH,
-    TARGET_V,
     B,
     Entry,
     N,
@@ -62,7 +67,6 @@ pair = {**sequence, "context": Spec((B, S, CONTEXT_DIM))}
 heads = {"inputs": Spec((B, N, T, KEY_DIM))}
 images = {"inputs": Spec((B, 6, 10, 3), "images")}
 token_ids = {"inputs": Spec((B, T), "ids")}
-sentences = {"source": Spec((B, S), "ids"), "target": Spec((B, T), "ids")}
 any_mask = {"attention_mask": Spec((B, T, T), "mask")}
 any_positions = {"positions": Spec((B, T), "positions")}
 any_places = {"positions": Spec((1, T, 2), "coordinates")}
@@ -102,30 +106,11 @@ modern = {
     "seed": 5,
 }
 pixels = {"image_size": (6, 10), "num_layers": 1, "num_classes": V, **block}
-model = {"vocabulary_size": V, "num_layers": 1, **block}
-separate = {
-    **model,
-    "target_vocabulary_size": TARGET_V,
-    "share_embeddings": False,
-    "tie_output": False,
-    "dropout": 0.2,
-    "attention_dropout": 0.1,
-    "activation_dropout": 0.1,
-    "activation": "gelu_tanh",
-    "norm_first": True,
-    "position_layout": "tensor2tensor",
-    "position_start": 1,
-    "start_id": V - 1,
-    "end_id": 0,
-    "pad_id": V - 1,
-    "use_logits_bias": True,
-    "embeddings_initializer": "glorot_normal",
-    "seed": 5,
-}
 
 ENTRIES = [
     *sparse_entries.ENTRIES,
     *recurrent_entries.ENTRIES,
+    *text_entries.ENTRIES,
     Entry("MultiHeadAttention self", attention, sequence),
     Entry("MultiHeadAttention causal scores", attention, sequence, causal | scored),
     Entry("MultiHeadAttention masked", attention, sequence | any_mask),
@@ -332,22 +317,6 @@ ENTRIES = [
         mask="used",
     ),
     Entry(
-        "Seq2SeqTransformer shared",
-        part(models.Seq2SeqTransformer, **model),
-        sentences,
-        in_dict=True,
-        mask="made",
-        output_dtype="float32",
-    ),
-    Entry(
-        "Seq2SeqTransformer separate",
-        part(models.Seq2SeqTransformer, **separate),
-        sentences,
-        in_dict=True,
-        mask="made",
-        output_dtype="float32",
-    ),
-    Entry(
         "VisionTransformer distilled",
         part(models.VisionTransformer, patch_size=(3, 2), distillation=True, **pixels),
         images,
@@ -400,6 +369,7 @@ WHOLE_LABELS = {
     *attention_entries.WHOLE_LABELS,
     *mlp_entries.WHOLE_LABELS,
     *recurrent_entries.WHOLE_LABELS,
+    *text_entries.WHOLE_LABELS,
     *sparse_entries.WHOLE_LABELS,
     "MultiHeadAttention biased",
     "MultiHeadAttention stretched",
@@ -414,8 +384,6 @@ WHOLE_LABELS = {
     "Encoder mixed",
     "Encoder modern",
     "Decoder modern",
-    "Seq2SeqTransformer shared",
-    "Seq2SeqTransformer separate",
     "VisionTransformer distilled",
     "VisionTransformer rotary",
     "VisionTransformer features",

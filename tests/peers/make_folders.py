@@ -1,29 +1,27 @@
 """Makes small random models of other libraries, and stores their folders, inputs and outputs.
 
-    python tests/peers/make_folders.py
+    python tests/peers/make_folders.py [NAME ...]
 
 writes `tests/interop/folders/NAME`, as the library saves a model, for each function of `FOLDERS`,
 and `expected.npz` in it, the inputs and what the model answers. The tests load the folders.
 
     make test-peers
 
-compares them with what the libraries say today, and lets the libraries load what we save.
+compares them with what the libraries say today (`--check`), and lets the libraries load what we
+save of them (`--check FOLDER`, once `save_folders.py FOLDER` has written it).
 """
 
+import json
 import pathlib
 import sys
 
 import numpy as np
 import torch
-from transformers import (
-    DeiTConfig,
-    DeiTForImageClassificationWithTeacher,
-    ViTConfig,
-    ViTForImageClassification,
-)
+import transformers
 
 FOLDER = pathlib.Path(__file__).parent.parent / "interop" / "folders"
 # No size as another one: rows, columns, units, inner units, classes, batch.
+LABELS = {"id2label": {0: "ant", 1: "bee", 2: "cat"}}
 VISION = {
     "image_size": (8, 12),
     "patch_size": 4,
@@ -31,26 +29,109 @@ VISION = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 10,
-    "id2label": {0: "ant", 1: "bee", 2: "cat"},
+    **LABELS,
 }
 IMAGES = (2, 3, 8, 12)
+# Of words: ids, units, inner units, positions, kinds of tokens, length.
+BERT = {
+    "vocab_size": 31,
+    "hidden_size": 6,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 10,
+    "max_position_embeddings": 11,
+    "type_vocab_size": 3,
+    **LABELS,
+}
+DISTILBERT = {
+    "vocab_size": 31,
+    "dim": 6,
+    "n_layers": 2,
+    "n_heads": 2,
+    "hidden_dim": 10,
+    "max_position_embeddings": 11,
+    **LABELS,
+}
+GPT2 = {"vocab_size": 31, "n_embd": 6, "n_layer": 2, "n_head": 2, "n_inner": 10, "n_positions": 11}
+LENGTH = 7
 
 
 def vit():
     """Makes a ViT of two blocks with its inputs."""
-    return ViTForImageClassification(ViTConfig(**VISION)), {"pixel_values": images()}
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(**VISION))
+    return model, {"pixel_values": images()}
 
 
 def deit():
     """Makes a DeiT with a teacher's token and its inputs."""
-    return DeiTForImageClassificationWithTeacher(DeiTConfig(**VISION)), {"pixel_values": images()}
+    config = transformers.DeiTConfig(**VISION)
+    model = transformers.DeiTForImageClassificationWithTeacher(config)
+    return model, {"pixel_values": images()}
 
 
 def images():
     return torch.randn(IMAGES)
 
 
-FOLDERS = (vit, deit)
+def bert():
+    """Makes an encoder with a pooler, and texts of two kinds of tokens."""
+    return transformers.BertModel(transformers.BertConfig(**BERT)), texts(True)
+
+
+def bert_classifier():
+    """Makes a classifier of texts."""
+    config = transformers.BertConfig(**BERT)
+    return transformers.BertForSequenceClassification(config), texts(True)
+
+
+def bert_words():
+    """Makes a model that fills in words; the answers are those of its encoder."""
+    config = transformers.BertConfig(**BERT, output_hidden_states=True)
+    return transformers.BertForMaskedLM(config), texts(True)
+
+
+def distilbert():
+    """Makes an encoder without a pooler."""
+    return transformers.DistilBertModel(transformers.DistilBertConfig(**DISTILBERT)), texts()
+
+
+def distilbert_classifier():
+    """Makes a classifier of texts."""
+    config = transformers.DistilBertConfig(**DISTILBERT)
+    return transformers.DistilBertForSequenceClassification(config), texts()
+
+
+def distilbert_tagger():
+    """Makes a classifier of tokens."""
+    config = transformers.DistilBertConfig(**DISTILBERT)
+    return transformers.DistilBertForTokenClassification(config), texts()
+
+
+def gpt2():
+    """Makes a language model whose last token is padding too."""
+    special = dict.fromkeys(("bos_token_id", "eos_token_id"), 30)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**GPT2, **special)), texts(pad=30)
+
+
+def texts(typed=False, pad=0):
+    """Draws texts of which the first has two tokens of padding."""
+    ids = torch.randint(1, 30, (2, LENGTH))
+    ids[0, -2:] = pad
+    inputs = {"input_ids": ids, "attention_mask": (ids != pad).long()}
+    return {**inputs, **({"token_type_ids": torch.randint(0, 3, ids.shape)} if typed else {})}
+
+
+FOLDERS = (
+    vit,
+    deit,
+    bert,
+    bert_classifier,
+    bert_words,
+    distilbert,
+    distilbert_classifier,
+    distilbert_tagger,
+    gpt2,
+)
 
 
 def spread(model):
@@ -60,19 +141,84 @@ def spread(model):
             weight.add_(0.3 * torch.randn_like(weight))
 
 
-def main():
-    for make in FOLDERS:
-        torch.manual_seed(0)
-        model, inputs = make()
-        spread(model)
-        with torch.no_grad():
-            outputs = model.eval()(**inputs)
-        folder = FOLDER / make.__name__
-        model.save_pretrained(folder)
-        arrays = {name: value.numpy() for name, value in inputs.items()}
-        np.savez(folder / "expected.npz", outputs=outputs.logits.numpy(), **arrays)
-        print(f"Wrote {folder.name}.", file=sys.stderr)
+def make_anew(make):
+    """Returns a model and its inputs, the same each time."""
+    torch.manual_seed(0)
+    model, inputs = make()
+    spread(model)
+    return model, inputs
+
+
+def answers(model, inputs):
+    """Returns what a model computes, by name."""
+    with torch.no_grad():
+        found = model.eval()(**inputs)
+    if isinstance(found, torch.Tensor):
+        return {"outputs": found.numpy()}
+    if found.get("hidden_states") is not None:
+        return {"outputs": found.hidden_states[-1].numpy()}
+    arrays = {"outputs": found.get("logits", found.get("last_hidden_state")).numpy()}
+    if "pooler_output" in found:
+        arrays["pooled"] = found.pooler_output.numpy()
+    return arrays
+
+
+def write(make):
+    """Writes the folder of a model and its answers."""
+    model, inputs = make_anew(make)
+    folder = FOLDER / make.__name__
+    model.save_pretrained(folder)
+    arrays = {name: value.numpy() for name, value in inputs.items()}
+    np.savez(folder / "expected.npz", **answers(model, inputs), **arrays)
+    print(f"Wrote {folder.name}.", file=sys.stderr)
+
+
+def compare(arrays, name, what):
+    """Ends the program where answers are not the stored ones.
+
+    Where a text has padding, language models may say anything.
+    """
+    stored = np.load(FOLDER / name / "expected.npz")
+    for key, array in arrays.items():
+        expected = stored[key]
+        if name.startswith("gpt2"):
+            is_token = stored["attention_mask"].astype(bool)
+            array, expected = array[is_token], expected[is_token]
+        np.testing.assert_allclose(array, expected, 1e-5, 1e-5, err_msg=f"{name}: {key} of {what}")
+        print(f"{name}: {key} of {what} differ by {np.abs(array - expected).max():.0e}.")
+
+
+def check_saved(folder, name):
+    """Loads what we saved, by the class that its config names, and compares its answers."""
+    [architecture] = json.loads((folder / "config.json").read_text())["architectures"]
+    loaded, report = getattr(transformers, architecture).from_pretrained(
+        folder, output_loading_info=True
+    )
+    # An encoder without a pooler gets a new one, which nobody reads.
+    missing = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
+    if missing or report["unexpected_keys"] or report["mismatched_keys"]:
+        sys.exit(f"{name}: {report}")
+    stored = np.load(FOLDER / name / "expected.npz")
+    inputs = {
+        k: torch.from_numpy(stored[k]) for k in stored.files if k not in ("outputs", "pooled")
+    }
+    arrays = answers(loaded, inputs)
+    compare({k: x for k, x in arrays.items() if k in stored.files}, name, "what we saved")
+
+
+def main(arguments):
+    if arguments[:1] == ["--check"]:
+        for make in FOLDERS:
+            compare(answers(*make_anew(make)), make.__name__, "a new one")
+            for folder in arguments[1:]:
+                saved = pathlib.Path(folder) / make.__name__
+                if saved.exists():
+                    check_saved(saved, make.__name__)
+    else:
+        for make in FOLDERS:
+            if not arguments or make.__name__ in arguments:
+                write(make)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -2,7 +2,9 @@
 
 A family is a module with `TYPES`, the values of `model_type` in a config that it knows, `MODEL`,
 the class of ours, and three functions: `make(config)` makes a built model, `names(config)` is the
-table of its weights, and `config_of(model)` makes the config of a model of ours.
+table of its weights, and `config_of(model)` makes the config of a model of ours. Where more files
+than the config say what a model is, there are two more: `arguments_of(folder, config, shapes)`
+reads them, and what it returns is handed to `make`; `write_beside(model, folder)` writes them.
 """
 
 import json
@@ -11,10 +13,10 @@ from pathlib import Path
 
 from kerasformer.interop.description import Description, describe
 from kerasformer.interop.files import Tensors, write_tensors
-from kerasformer.interop.huggingface import vit
+from kerasformer.interop.huggingface import bert, gpt2, vit
 from kerasformer.interop.names import check_shapes, read_weights, written_weights
 
-FAMILIES = (vit,)
+FAMILIES = (bert, gpt2, vit)
 BY_TYPE = {name: family for family in FAMILIES for name in family.TYPES}
 
 
@@ -40,11 +42,18 @@ def load(folder, config):
             f"model_type={config.get('model_type')!r} in {os.fspath(folder)!r}."
         )
     try:
-        names, tensors = family.names(config), Tensors(folder)
+        names = family.names(config)
+        tensors = Tensors(folder, names.aliases)
         check_shapes(tensors.shapes(), names)
-        model = family.make(config)
+        others = {}
+        if hasattr(family, "arguments_of"):
+            others = family.arguments_of(folder, config, tensors.shapes())
+        model = family.make(config, **others)
         read_weights(model, tensors, names)
-        return model, describe(folder, config)
+        description = describe(folder, config)
+        if not getattr(model, "num_classes", None):  # Those of another head, now left out.
+            description = description._replace(labels=None)
+        return model, description
     except KeyError as error:
         raise ValueError(f"Cannot read {folder}: its config lacks the key {error}.") from error
     except (AttributeError, IndexError, TypeError) as error:  # A value of another type.
@@ -96,6 +105,8 @@ def save(model, folder, description: Description | None = None):
     # A folder without a config is no model, so that nobody reads what is half-written.
     (folder / "config.json").unlink(missing_ok=True)
     write_tensors(written_weights(model, family.names(config)), folder)
+    if hasattr(family, "write_beside"):
+        family.write_beside(model, folder)
     if description is not None:
         description.write(folder)
     text = json.dumps({**config, "dtype": "float32"}, indent=2)

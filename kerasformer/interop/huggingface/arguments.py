@@ -11,6 +11,18 @@ ACTIVATIONS = {
     "tanh": "tanh",
 }
 
+# Arguments of models and blocks that change nothing once a model is trained.
+TRAINING = (
+    "name",
+    "trainable",
+    "dtype",
+    "seed",
+    "kernel_initializer",
+    "bias_initializer",
+    "stochastic_depth",
+    "activation_dropout",
+)
+
 
 def activation_of(name):
     """Returns our name of an activation of transformers.
@@ -36,6 +48,75 @@ def name_of_activation(activation):
             f"activation={activation!r}."
         )
     return names[0]
+
+
+def architecture_of(config, stem, endings):
+    """Returns what the name of the class ends with that a config is of.
+
+    Args:
+        config: dict.
+        stem: str. What the names of the classes of the family begin with.
+        endings: tuple of str, those that a model of ours can be; the first stands for a config
+            that names no class.
+
+    Returns:
+        One of `endings`.
+
+    Raises:
+        ValueError: for another class.
+    """
+    name = (config.get("architectures") or [stem + endings[0]])[0]
+    if name not in [stem + ending for ending in endings]:
+        raise ValueError(
+            f"Expected an architecture of {[stem + ending for ending in endings]}, received "
+            f"{name!r}."
+        )
+    return name.removeprefix(stem)
+
+
+def check_fixed(config, fixed):
+    """Compares a config with what must be so in it.
+
+    Args:
+        config: dict.
+        fixed: dict of values by their keys, which a config may lack.
+
+    Raises:
+        ValueError: for a key with another value.
+    """
+    for key, expected in fixed.items():
+        if config.get(key, expected) != expected:
+            raise ValueError(f"Expected {key}={expected!r}, received {key}={config[key]!r}.")
+
+
+def label_keys(num_classes):
+    """Returns the keys of a config that say how many classes there are, by names of no meaning.
+
+    Args:
+        num_classes: int.
+
+    Returns:
+        Dict of `id2label` and `label2id`.
+    """
+    labels = {str(index): f"LABEL_{index}" for index in range(num_classes)}
+    return {"id2label": labels, "label2id": {name: int(i) for i, name in labels.items()}}
+
+
+def check_text_model(model, expected, without=()):
+    """Compares a `BERT` or a `LanguageModel` with the one that a config of transformers makes.
+
+    Args:
+        model: Keras model.
+        expected: a model of the same class, made of the config.
+        without: names of arguments that may differ.
+
+    Raises:
+        ValueError: for an argument that differs, which the config cannot say.
+    """
+    if model.max_length is None:
+        raise ValueError("Expected learned positions, received max_length=None.")
+    check_arguments(model, expected, (*TRAINING, *without, *model.block_arguments))
+    check_arguments(model.encoder, expected.encoder, TRAINING)
 
 
 def check_arguments(model, expected, without):
