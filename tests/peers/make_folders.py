@@ -53,19 +53,27 @@ def images():
     return torch.randn(IMAGES)
 
 
-def of_timm(architecture, create=timm.create_model, **arguments):
+def of_timm(architecture, kind=None, **arguments):
     """Makes a model of timm with its inputs.
 
-    Some functions that `create_model` calls have sizes that no argument changes, so that what they
-    call takes its place.
+    Args:
+        architecture: str, the name in timm.
+        kind: class of the model, where `create_model` takes no other sizes than the name's.
+        **arguments: its sizes.
     """
-    sizes = {"img_size": IMAGES[2:], "num_classes": 3, **arguments}
-    model = create(architecture, **{k: v for k, v in sizes.items() if v is not None})
+    if kind is None:
+        model = timm.create_model(architecture, img_size=IMAGES[2:], num_classes=3, **arguments)
+        return model, {"x": images()}
+    model = kind(num_classes=3, **arguments)
+    model.pretrained_cfg = timm.get_pretrained_cfg(architecture).to_dict()
+    # What `create_model` would have kept.
+    names = ("img_size", "window_size")
+    model.model_args = {name: arguments[name] for name in names if name in arguments}
     return model, {"x": images()}
 
 
 TIMM = {"patch_size": 4, "embed_dim": 6, "depth": 2, "num_heads": 2, "mlp_ratio": 5 / 3}
-BLOCKS = {"patch_size": 4, "embed_dim": 6, "num_blocks": 2}
+BLOCKS = {"img_size": IMAGES[2:], "patch_size": 4, "embed_dim": 6, "num_blocks": 2}
 
 
 def timm_vit():
@@ -95,38 +103,34 @@ def timm_cait():
 
 def timm_mixer():
     """Makes an MLP-Mixer of timm."""
-    return of_timm("mixer_s32_224", mlp_mixer._create_mixer, **BLOCKS, mlp_ratio=(5 / 6, 5 / 3))
+    return of_timm("mixer_s32_224", mlp_mixer.MlpMixer, **BLOCKS, mlp_ratio=(5 / 6, 5 / 3))
 
 
 def timm_resmlp():
     """Makes a ResMLP of timm."""
     kind = {"block_layer": mlp_mixer.ResBlock, "norm_layer": mlp_mixer.Affine}
-    create = mlp_mixer._create_mixer
-    return of_timm("resmlp_12_224", create, **BLOCKS, **kind, mlp_ratio=5 / 3)
+    return of_timm("resmlp_12_224", mlp_mixer.MlpMixer, **BLOCKS, **kind, mlp_ratio=5 / 3)
 
 
 def timm_gmlp():
     """Makes a gMLP of timm."""
     kind = {"block_layer": mlp_mixer.SpatialGatingBlock, "mlp_layer": mlp_mixer.GatedMlp}
-    create = mlp_mixer._create_mixer
-    return of_timm("gmlp_ti16_224", create, **BLOCKS, **kind, mlp_ratio=5 / 3)
+    return of_timm("gmlp_ti16_224", mlp_mixer.MlpMixer, **BLOCKS, **kind, mlp_ratio=5 / 3)
 
 
 def timm_conv_mixer():
     """Makes a ConvMixer of timm, which does not ask for the size of images."""
-    sizes = {"dim": 6, "depth": 2, "kernel_size": 3, "patch_size": 2, "img_size": None}
-    model, inputs = of_timm("convmixer_1024_20_ks9_p14", convmixer._create_convmixer, **sizes)
+    sizes = {"dim": 6, "depth": 2, "kernel_size": 3, "patch_size": 2}
+    model, inputs = of_timm("convmixer_1024_20_ks9_p14", convmixer.ConvMixer, **sizes)
     model.pretrained_cfg["input_size"] = IMAGES[1:]
     return model, inputs
 
 
 def timm_gcvit():
     """Makes a GC ViT of two stages, whose grids have 4 x 8 and 2 x 4 positions."""
-    windows = ((2, 4), (2, 4))
     sizes = {"img_size": (16, 32), "embed_dim": 4, "depths": (2, 2), "num_heads": (1, 2)}
-    options = {"window_size": windows, "layer_scale": 1.0, "mlp_ratio": 2.0}
-    model, _ = of_timm("gcvit_small", gcvit._create_gcvit, **sizes, **options)
-    model.model_args = {"window_size": windows}  # What `create_model` would have kept.
+    options = {"window_size": ((2, 4), (2, 4)), "layer_scale": 1.0, "mlp_ratio": 2.0}
+    model, _ = of_timm("gcvit_small", gcvit.GlobalContextVit, **sizes, **options)
     return model, {"x": torch.randn(2, 3, 16, 32)}
 
 

@@ -6,6 +6,7 @@ from kerasformer.interop.names import Names
 from kerasformer.models import CaiT
 
 PATTERN = re.compile(r"cait_(xxs|xs|s|m)\d+_\d+")
+PATCHES = "patch_embed.proj.weight"
 
 
 def make(source):
@@ -16,7 +17,7 @@ def make(source):
     """
     known = ("depth", "num_heads", "depth_token_only", "mlp_ratio_token_only")
     source.check_arguments(known, ("token",))
-    channels, hidden_dim, patch_size = source.patches("patch_embed.proj.weight")
+    channels, hidden_dim, patch_size = source.patches(PATCHES)
     rows, columns = source.grid(patch_size)
     source.require("pos_embed", (1, rows * columns, hidden_dim))
     inner = source.shape("blocks.0.mlp.fc1.weight", 2)
@@ -61,4 +62,5 @@ def names(source):
             ("logits_projection", "proj_l"),
             ("weights_projection", "proj_w"),
         ),
+        shapes={PATCHES: source.shapes[PATCHES]},
     )

@@ -6,6 +6,7 @@ from kerasformer.interop.names import Names
 from kerasformer.models import GMLP, MLPMixer
 
 PATTERN = re.compile(r"(mixer_[sbl]\d+|resmlp_(big_)?\d+|gmlp_(ti|s|b)\d+)_224")
+PATCHES = "stem.proj.weight"
 
 
 def make(source):
@@ -15,7 +16,7 @@ def make(source):
         ValueError: for a source that no `MLPMixer` or `GMLP` can be.
     """
     source.check_arguments(("num_blocks",), ("avg",))
-    channels, hidden_dim, patch_size = source.patches("stem.proj.weight")
+    channels, hidden_dim, patch_size = source.patches(PATCHES)
     rows, columns = source.grid(patch_size)
     sizes = {
         "num_layers": source.count("blocks."),
@@ -66,7 +67,8 @@ def names(source):
                 ("self_attention/mixer/output_dense", "mlp_channels/fc2"),
                 ("self_attention/mixer/norm", "mlp_channels/gate/norm"),
                 ("self_attention/mixer", "mlp_channels/gate/proj"),
-            )
+            ),
+            shapes={PATCHES: source.shapes[PATCHES]},
         )
     return Names(
         pairs=(
@@ -82,5 +84,6 @@ def names(source):
             ("self_attention/mixer/network", "linear_tokens"),
             ("feed_forward/feed_forward/inner_dense", "mlp_channels/fc1"),
             ("feed_forward/feed_forward/output_dense", "mlp_channels/fc2"),
-        )
+        ),
+        shapes={PATCHES: source.shapes[PATCHES]},
     )

@@ -41,6 +41,7 @@ PATTERN = re.compile(
     r"(?:_reg\d)?(?:_gap)?(?:_\d+)?(?:_dinov2|_tipsv2)?(?:_in21k)?"
 )
 EPSILON = 1e-6
+PATCHES = "patch_embed.proj.weight"
 
 
 def make(source):
@@ -51,7 +52,7 @@ def make(source):
     """
     known = ("depth", "num_heads", "class_token", "no_embed_class", "reg_tokens", "fc_norm")
     source.check_arguments(known, ("token", "avg"))
-    channels, hidden_dim, patch_size = source.patches("patch_embed.proj.weight")
+    channels, hidden_dim, patch_size = source.patches(PATCHES)
     prefix = _num_prefix_tokens(source)
     rows, columns = source.grid(patch_size)
     own = prefix if _embeds_prefix(source) else 0
@@ -106,6 +107,7 @@ def names(source):
             ("feed_forward/feed_forward/output_dense", "mlp/fc2"),
             ("^distillation_head", "head_dist"),
         ),
+        shapes={PATCHES: source.shapes[PATCHES]},
     )
 
 
@@ -138,5 +140,5 @@ def _num_prefix_tokens(source):
 
 def _embeds_prefix(source):
     """Tells whether the tokens before the patches have positions too; those of DeiT III do not."""
-    rows, columns = source.grid(source.patches("patch_embed.proj.weight")[2])
+    rows, columns = source.grid(source.patches(PATCHES)[2])
     return source.shape("pos_embed", 3)[1] != rows * columns
