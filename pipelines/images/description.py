@@ -54,8 +54,7 @@ def describe(images: Images, workdir: str, start: str = "", data: Any = None) ->
                 f"Expected images with {first['channels']} channels, as those of start.workdir="
                 f"{start} have, received images with {images.channels}."
             )
-        taken = ("mean", "deviation", "interpolation")
-        description |= {key: first[key] for key in taken if key in first}
+        description |= {key: first[key] for key in ("mean", "deviation")}
     description |= _given(data or {}, images.channels)
     text = json.dumps(description, indent=1)
     write_text(path, text)
