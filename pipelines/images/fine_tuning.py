@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
+import keras
 
 
 def copy_weights(
@@ -78,8 +78,8 @@ def keep_classes(source, target, labels: Sequence[str], class_names: Sequence[st
         if None in heads:
             continue
         for value, variable in zip(*(head.weights for head in heads), strict=True):
-            array = np.array(variable)
-            array[..., new] = np.array(value)[..., old]
+            array = keras.ops.convert_to_numpy(variable).copy()
+            array[..., new] = keras.ops.convert_to_numpy(value)[..., old]
             variable.assign(array)
     return [class_names[index] for index in new]
 

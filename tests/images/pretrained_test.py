@@ -90,7 +90,7 @@ class BeginTest:
         model.build((None, 16, 16, 3))
         pretrained.begin(model, str(weights), ["blue", "Dark Green", "grey", "red"])
         assert "the weights of 3 of 4 classes" in capsys.readouterr().out
-        kernel, bias = (np.array(weight) for weight in first.head.weights)
+        kernel, bias = first.head.get_weights()
         images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
         features = first.features(images)
         np.testing.assert_allclose(model.features(images), features, atol=1e-5)
