@@ -62,7 +62,7 @@ class Pretrained:
                 f"Expected start.weights with model.name={NAME!r}, received none, so that there is "
                 "no model."
             )
-        arguments = _with_dtype(arguments, overrides["dtype"])
+        arguments = _with_dtype(arguments, overrides.get("dtype", "float32"))
         size = {"image_size": image_size, "num_classes": num_classes}
         return cls.VARIANTS[variant].from_config({**arguments, **size, **overrides})
 

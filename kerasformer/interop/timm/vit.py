@@ -124,10 +124,8 @@ def completed(source, tensors):
 
 
 def _num_heads(source):
-    if "num_heads" in source.arguments:
-        return source.arguments["num_heads"]
     name = source.architecture
-    return OTHER_HEADS.get(name) or HEADS[PATTERN.fullmatch(name)[1]]
+    return source.arguments.get("num_heads") or OTHER_HEADS.get(name) or HEADS[PATTERN.fullmatch(name)[1]]
 
 
 def _tokens(source):
