@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 
 from kerasformer.interop.description import Description, Preprocessing
@@ -52,7 +53,7 @@ NAMES = Names(
 )
 
 
-def load(folder, config):
+def load(folder, config) -> tuple[keras.Model, Description]:
     """Makes a model of a folder that keras-hub wrote.
 
     Args:

@@ -8,6 +8,8 @@ weights. One that has `completed` changes tensors before they are read.
 import math
 import os
 
+import keras
+
 from kerasformer.interop.description import Description, Preprocessing
 from kerasformer.interop.files import Tensors
 from kerasformer.interop.names import read_weights
@@ -25,7 +27,7 @@ INTERPOLATIONS = {
 }
 
 
-def load(folder, config):
+def load(folder, config) -> tuple[keras.Model, Description]:
     """Makes a model of a folder that timm wrote.
 
     Args:

@@ -2,14 +2,17 @@
 
 import re
 
+import keras
+
 from kerasformer.interop.names import Names
+from kerasformer.interop.timm.source import Source
 from kerasformer.models import CaiT
 
 PATTERN = re.compile(r"cait_(xxs|xs|s|m)\d+_\d+")
 PATCHES = "patch_embed.proj.weight"
 
 
-def make(source):
+def make(source: Source) -> keras.Model:
     """Makes the model of a source, built.
 
     Raises:
@@ -38,7 +41,7 @@ def make(source):
     return model
 
 
-def names(source):
+def names(source: Source) -> Names:
     """Returns the table of the weights of a source."""
     return Names(
         pairs=(

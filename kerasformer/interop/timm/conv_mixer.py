@@ -2,13 +2,16 @@
 
 import re
 
+import keras
+
 from kerasformer.interop.names import Names
+from kerasformer.interop.timm.source import Source
 from kerasformer.models import ConvMixer
 
 PATTERN = re.compile(r"convmixer_\d+_\d+(_ks\d+)?(_p\d+)?")
 
 
-def make(source):
+def make(source: Source) -> keras.Model:
     """Makes the model of a source, built.
 
     Raises:
@@ -31,7 +34,7 @@ def make(source):
     return model
 
 
-def names(source):
+def names(source: Source) -> Names:
     """Returns the table of the weights of a source."""
     return Names(
         pairs=(

@@ -2,14 +2,17 @@
 
 import re
 
+import keras
+
 from kerasformer.interop.names import Names
+from kerasformer.interop.timm.source import Source
 from kerasformer.models import GCViT
 
 PATTERN = re.compile(r"gcvit_(xxtiny|xtiny|tiny|small|base)")
 TABLE = "attn.rel_pos.relative_position_bias_table"
 
 
-def make(source):
+def make(source: Source) -> keras.Model:
     """Makes the model of a source, built.
 
     Raises:
@@ -51,7 +54,7 @@ def _windows(source, num_stages):
     return [(x, x) if isinstance(x, int) else tuple(x) for x in given]
 
 
-def names(source):
+def names(source: Source) -> Names:
     """Returns the table of the weights of a source."""
     last = source.count("stages.") - 1
     return Names(

@@ -2,14 +2,17 @@
 
 import re
 
+import keras
+
 from kerasformer.interop.names import Names
+from kerasformer.interop.timm.source import Source
 from kerasformer.models import GMLP, MLPMixer
 
 PATTERN = re.compile(r"(mixer_[sbl]\d+|resmlp_(big_)?\d+|gmlp_(ti|s|b)\d+)_224")
 PATCHES = "stem.proj.weight"
 
 
-def make(source):
+def make(source: Source) -> keras.Model:
     """Makes the model of a source, built.
 
     Raises:
@@ -51,7 +54,7 @@ def _sizes(source):
     return source.shape(f"blocks.0.{name}.weight", 2)[1], inner
 
 
-def names(source):
+def names(source: Source) -> Names:
     """Returns the table of the weights of a source."""
     shared = (
         ("patch_embedding/dense", "stem/proj"),

@@ -7,10 +7,13 @@ Known names are those that `PATTERN` matches: `vit_base_patch16_224`, `deit_smal
 
 import collections
 import re
+from collections.abc import Mapping
 
+import keras
 import numpy as np
 
 from kerasformer.interop.names import Names
+from kerasformer.interop.timm.source import Source
 from kerasformer.layers.pooling import MeanPooling
 from kerasformer.models import VisionTransformer
 
@@ -44,7 +47,7 @@ EPSILON = 1e-6
 PATCHES = "patch_embed.proj.weight"
 
 
-def make(source):
+def make(source: Source) -> keras.Model:
     """Makes the model of a source, built.
 
     Raises:
@@ -87,7 +90,7 @@ def make(source):
     return model
 
 
-def names(source):
+def names(source: Source) -> Names:
     """Returns the table of the weights of a source."""
     return Names(
         pairs=(
@@ -111,7 +114,7 @@ def names(source):
     )
 
 
-def completed(source, tensors):
+def completed(source: Source, tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """Returns the tensors, with positions of the tokens before the patches where they have none."""
     made = {}
     if "reg_token" in source.shapes:
@@ -125,7 +128,11 @@ def completed(source, tensors):
 
 def _num_heads(source):
     name = source.architecture
-    return source.arguments.get("num_heads") or OTHER_HEADS.get(name) or HEADS[PATTERN.fullmatch(name)[1]]
+    return (
+        source.arguments.get("num_heads")
+        or OTHER_HEADS.get(name)
+        or HEADS[PATTERN.fullmatch(name)[1]]
+    )
 
 
 def _tokens(source):
