@@ -74,10 +74,10 @@ def keep_classes(source, target, labels: Sequence[str], class_names: Sequence[st
         return []
     old, new = (list(numbers) for numbers in zip(*pairs, strict=True))
     for name in ("head", "distillation_head"):
-        heads = getattr(source, name, None), getattr(target, name, None)
-        if None in heads:
+        old_head, new_head = getattr(source, name, None), getattr(target, name, None)
+        if old_head is None or new_head is None:
             continue
-        for value, variable in zip(*(head.weights for head in heads), strict=True):
+        for value, variable in zip(old_head.weights, new_head.weights, strict=True):
             array = keras.ops.convert_to_numpy(variable).copy()
             array[..., new] = keras.ops.convert_to_numpy(value)[..., old]
             variable.assign(array)

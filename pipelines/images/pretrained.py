@@ -95,7 +95,7 @@ def adopt(config: ml_collections.ConfigDict) -> None:
             f"start.weights={source!r}, which holds a {kind}."
         )
     arguments = _plain_lists(model.get_config())
-    said = {"name": NAME, "variant": kind}
+    said: dict[str, Any] = {"name": NAME, "variant": kind}
     for key, value in config.model.items():
         if key in FREE or value == AUTO or value == said.get(key, arguments.get(key, AUTO)):
             continue
