@@ -24,7 +24,7 @@ from pipelines.training import preparation, settings
 NAMES = sorted(
     path.stem
     for path in Path(pipelines.configs.__path__[0]).glob("*.py")
-    if not path.stem.startswith(("_", "my_"))
+    if not path.stem.startswith(("_", "my_", "pretrained_"))
 )
 SPLITS = {"train", "validation", "test"}
 DATA_KEYS = {

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import keras
 
-from kerasformer.interop import huggingface
+from kerasformer.interop import huggingface, keras_hub, timm
 from kerasformer.interop.description import Description
 from kerasformer.interop.files import fetch, read_json
 
@@ -19,7 +19,8 @@ class Loaded(NamedTuple):
 def load(source):
     """Makes a model of ours with the weights of another library.
 
-    Reads folders with a `config.json` and safetensors files. Nothing in them is run or unpickled.
+    Reads folders of transformers and of timm, with a `config.json` and safetensors files, and ViT
+    presets of keras-hub. Nothing in them is run or unpickled.
 
     Args:
         source: path of a folder, `"hf://owner/name"` for a repository of the Hugging Face hub, or
@@ -49,4 +50,9 @@ def load(source):
     """
     folder = fetch(source)
     config = read_json(folder / "config.json")
-    return Loaded(*huggingface.load(folder, config))
+    library = huggingface
+    if "architecture" in config and "model_type" not in config:
+        library = timm
+    elif "class_name" in config:
+        library = keras_hub
+    return Loaded(*library.load(folder, config))

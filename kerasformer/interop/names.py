@@ -118,7 +118,7 @@ def read_weights(model, tensors: Mapping[str, np.ndarray], names: Names) -> None
         if _is_kernel(weight) and names.has_rows_of_outputs and value.ndim > 1:
             # (outputs, inputs, rows, columns) becomes (rows, columns, inputs, outputs).
             value = value.transpose(*range(2, value.ndim), 1, 0)
-        if value.size != np.prod(weight.shape) or value.shape[-1] != weight.shape[-1]:
+        if value.size != np.prod(weight.shape) or _last(value) != _last(weight):
             raise ValueError(
                 f"Expected {'+'.join(parts)} to fit {weight.path} of the shape "
                 f"{tuple(weight.shape)}, received {shape}."
@@ -159,6 +159,11 @@ def _path(weight):
 
 def _is_kernel(weight):
     return weight.path.endswith("kernel")
+
+
+def _last(array):
+    """Returns the last axis that is longer than 1, of which depthwise convolutions have one."""
+    return next((size for size in reversed(array.shape) if size > 1), 1)
 
 
 def _few(names):

@@ -72,11 +72,13 @@ class TokenPooling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")
-class MeanPooling(keras.layers.Layer):
+class MeanPooling(Composite):
     """Averages a sequence over its real positions.
 
     Args:
         num_prefix_tokens: int. Tokens at the start that are left out.
+        epsilon: float or `None`. Added to the variance by a normalisation of the mean, as in MAE
+            (an `Encoder` with `use_final_norm=False` goes with it); `None` for none.
         **kwargs: passed to `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Call arguments:
@@ -99,15 +101,26 @@ class MeanPooling(keras.layers.Layer):
         - [He et al., 2021](https://arxiv.org/abs/2111.06377), appendix A.1
     """
 
-    def __init__(self, num_prefix_tokens=0, **kwargs):
+    def __init__(self, num_prefix_tokens=0, epsilon=None, **kwargs):
         super().__init__(**kwargs)
         self.num_prefix_tokens = num_prefix_tokens
+        self.epsilon = epsilon
         self.supports_masking = True
+        self.norm = None
+        if epsilon is not None:
+            self.norm = keras.layers.LayerNormalization(
+                epsilon=epsilon, name="norm", dtype=self.dtype_policy
+            )
 
     def build(self, inputs_shape):
-        """Makes nothing: there are no weights."""
+        if self.norm is not None:
+            self.norm.build((inputs_shape[0], inputs_shape[-1]))
 
     def call(self, inputs, *, mask=None):
+        x = self._mean(inputs, mask)
+        return x if self.norm is None else self.norm(x)
+
+    def _mean(self, inputs, mask):
         x = inputs[:, self.num_prefix_tokens :] if self.num_prefix_tokens else inputs
         if mask is None:
             return ops.mean(x, axis=1)
@@ -124,7 +137,11 @@ class MeanPooling(keras.layers.Layer):
         return (inputs_shape[0], inputs_shape[-1])
 
     def get_config(self):
-        return {**super().get_config(), "num_prefix_tokens": self.num_prefix_tokens}
+        return {
+            **super().get_config(),
+            "num_prefix_tokens": self.num_prefix_tokens,
+            "epsilon": self.epsilon,
+        }
 
 
 @keras.saving.register_keras_serializable(package="kerasformer")

@@ -16,6 +16,8 @@ import tensorflow as tf
 from pipelines.images.keyed_random import fold, integers, normal, uniform
 from pipelines.runs.config import check_ranges
 
+BICUBIC = "bicubic"
+INTERPOLATIONS = (BICUBIC, "bilinear", "nearest", "lanczos3")  # of `tf.image.resize`
 ATTEMPTS = 10  # at a rectangle that fits into the image
 CROP, FLIP, RESIZED_CROP, ERASE, NOISE, MIX, BETA = range(7)  # streams of random numbers
 
@@ -141,6 +143,7 @@ def random_resized_crop(
     size: tuple[int, int],
     min_area: float,
     max_area: float = 1.0,
+    interpolation: str = BICUBIC,
 ) -> tf.Tensor:
     """Cuts a random rectangle out of one image and resizes it.
 
@@ -152,13 +155,14 @@ def random_resized_crop(
         key: uint64 scalar.
         size: (height, width) of the result.
         min_area, max_area: float.
+        interpolation: str. As in `resize`.
 
     Returns:
         uint8 tensor `(*size, c)`.
     """
     box = crop_box(key, tf.shape(image), min_area, max_area)
     image = tf.image.crop_to_bounding_box(image, *tf.unstack(box))
-    return resize(image, size)
+    return resize(image, size, interpolation)
 
 
 def crop_box(
@@ -199,19 +203,31 @@ def crop_box(
     return tf.concat([corners, sides], axis=-1)
 
 
-def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Resizes one uint8 image with bicubic interpolation and antialiasing, as Pillow does."""
-    resized = tf.image.resize(image, size, "bicubic", antialias=True)
+def resize(image: tf.Tensor, size: tuple[int, int], interpolation: str = BICUBIC) -> tf.Tensor:
+    """Resizes one uint8 image with antialiasing, as Pillow does.
+
+    Args:
+        image: uint8 tensor `(h, w, c)`.
+        size: (height, width) of the result.
+        interpolation: str. One of `INTERPOLATIONS`.
+
+    Returns:
+        uint8 tensor `(*size, c)`.
+    """
+    resized = tf.image.resize(image, size, interpolation, antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
 
 
-def resize_and_crop(image: tf.Tensor, size: tuple[int, int], crop: float = 1.0) -> tf.Tensor:
+def resize_and_crop(
+    image: tf.Tensor, size: tuple[int, int], crop: float = 1.0, interpolation: str = BICUBIC
+) -> tf.Tensor:
     """Resizes one image so that its middle, `crop` of the shorter side, has the given size.
 
     Args:
         image: uint8 tensor `(h, w, c)`.
         size: (height, width) of the result.
         crop: float, above 0 and at most 1. 0.875 is customary for photographs.
+        interpolation: str. As in `resize`.
 
     Returns:
         uint8 tensor `(*size, c)`.
@@ -224,7 +240,9 @@ def resize_and_crop(image: tf.Tensor, size: tuple[int, int], crop: float = 1.0) 
     image = tf.image.crop_to_bounding_box(image, top, left, middle[0], middle[1])
     resized = tf.maximum(_rounded(tf.cast(middle, tf.float32) * scale), size)
     image = tf.cond(
-        tf.reduce_all(resized == tf.shape(image)[:2]), lambda: image, lambda: resize(image, resized)
+        tf.reduce_all(resized == tf.shape(image)[:2]),
+        lambda: image,
+        lambda: resize(image, resized, interpolation),
     )
     top, left = tf.unstack((resized - size) // 2)
     return tf.image.crop_to_bounding_box(image, top, left, *size)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images.augmentation import (
+    BICUBIC,
     Recipe,
     crop_and_flip,
     erase,
@@ -44,6 +45,7 @@ def training_dataset(
     is_balanced: bool = False,
     class_weights: Sequence[float] | None = None,
     num_random: int = 0,
+    interpolation: str = BICUBIC,
 ) -> tf.data.Dataset:
     """Makes the endless dataset of training batches, from any one of them on.
 
@@ -69,6 +71,7 @@ def training_dataset(
         class_weights: a float for each class, with which its share is multiplied.
         num_random: int. Random numbers between 0 and 1 that each image gets for what its task draws
             besides, such as a mask.
+        interpolation: str. How images are resized, as in `augmentation.resize`.
 
     Returns:
         Dataset of dicts of tensors: `images`, float32 `(B, h, w, c)`, normalised; `labels`, int32
@@ -81,7 +84,7 @@ def training_dataset(
     Raises:
         ValueError: if there are fewer images than `batch_size`.
     """
-    load = _loader(images, image_size, recipe.min_area)
+    load = _loader(images, image_size, recipe.min_area, interpolation=interpolation)
     rows = rows_of_shard(batch_size, shard)
     draw = _balanced_drawer(images.labels) if is_balanced else None
 
@@ -157,6 +160,7 @@ def evaluation_dataset(
     deviation: Sequence[float],
     crop: float = 1.0,
     num_random: int = 0,
+    interpolation: str = BICUBIC,
 ) -> tf.data.Dataset:
     """Makes the dataset of all images once, in order, resized to the given size.
 
@@ -166,6 +170,7 @@ def evaluation_dataset(
         image_size, mean, deviation: as in `training_dataset`.
         crop: float. Share of the shorter side that is kept, as in `resize_and_crop`.
         num_random: int. As in `training_dataset`; the index of an image decides the numbers.
+        interpolation: str. As in `training_dataset`.
 
     Returns:
         Dataset of dicts of `images`, float32 `(B, h, w, c)`, and `labels`, int32 `(B,)`. The last
@@ -173,7 +178,7 @@ def evaluation_dataset(
         uint8 `(B, classes)`, `real`, bool `(B,)`, tells these images apart. With `num_random` also
         `random`, float32 `(B, num_random)`.
     """
-    load = _loader(images, image_size, crop=crop)
+    load = _loader(images, image_size, crop=crop, interpolation=interpolation)
 
     def make_batch(indices):
         real = indices >= 0
@@ -230,7 +235,9 @@ def _augment(x, keys, recipe: Recipe, mean, deviation) -> tf.Tensor:
     return erase(x, keys, recipe.erase) if recipe.erase else x
 
 
-def _loader(images: Images, image_size, min_area: float = 1.0, crop: float = 1.0):
+def _loader(
+    images: Images, image_size, min_area: float = 1.0, crop: float = 1.0, interpolation=BICUBIC
+):
     """Makes a function from indices and keys to uint8 images of one size, and labels."""
     pixels, read_one = reader(images)
     labels = on_processor(images.labels)
@@ -239,8 +246,10 @@ def _loader(images: Images, image_size, min_area: float = 1.0, crop: float = 1.0
     def load_one(index, key):
         image = read_one(index)
         if min_area < 1:
-            return random_resized_crop(image, key, image_size, min_area)
-        return resize_and_crop(image, image_size, crop)
+            return random_resized_crop(
+                image, key, image_size, min_area, interpolation=interpolation
+            )
+        return resize_and_crop(image, image_size, crop, interpolation)
 
     def load(indices, keys):
         if images.pixels.shape[1:3] == tuple(image_size) and min_area == crop == 1:

@@ -15,6 +15,7 @@ from kerasformer.models import (
     VisionTransformer,
 )
 from kerasformer.models.applications import KerasApplication
+from pipelines.images import pretrained
 from pipelines.runs.families import Families, Family
 
 # Arguments of a Transformer that configs hold whatever their model.
@@ -38,11 +39,16 @@ MODELS = Families(
     conv_mixer=Family(ConvMixer, "Lite-4/2", "Lite-4/14", OF_BLOCKS),
     convolutional=Family(ConvolutionalNetwork, "ResNet-20", "ResNet-20", OF_SIZES),
     keras=Family(KerasApplication, "MobileNetV2", "MobileNetV2", OF_SIZES),
+    # Whose arguments are those of `start.weights`, where a run begins with them.
+    pretrained=Family(pretrained.Pretrained, "VisionTransformer", "VisionTransformer"),
 )
 
 
 def settle(config: ml_collections.ConfigDict) -> list[str]:
     """Fits a config to the family that it names: a `Task.settle` of images."""
+    if config.get("start", {}).get("weights"):
+        pretrained.leave_to_source(config)
+        return []
     size = config.model.image_size
     is_small = isinstance(size, str) or max(image_size(config)) <= SMALL_SIDE
     return MODELS.settle(config, is_small)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kerasformer import explain
 from pipelines.images.augmentation import normalize, resize_and_crop
+from pipelines.images.description import interpolation_of
 from pipelines.images.files import MAX_PIXELS, decode
 from pipelines.images.headers import header_size
 
@@ -28,7 +29,8 @@ class ImageModule(tf.Module):
     Args:
         model: built model of any family; one without attention scores gets no signatures
             `attention` and `attention_pixels`.
-        description: dict of `channels`, `mean` and `deviation`.
+        description: dict of `channels`, `mean` and `deviation`, and of `interpolation` where it is
+            another one than bicubic.
         image_size: pair `(h, w)` of the model.
         crop: float, above 0 and at most 1.
         name: str.
@@ -40,6 +42,7 @@ class ImageModule(tf.Module):
         self.description = description
         self.normalization = (description["mean"], description["deviation"])
         self.image_size, self.crop = tuple(image_size), crop
+        self.interpolation = interpolation_of(description)
         self.channels = description["channels"]
         self.embed_pixels = self.of_pixels(self._embed_pixels)
         # A `tf.Module` is exported with all of its functions, so that a model without attention
@@ -152,7 +155,7 @@ class ImageModule(tf.Module):
             with tf.control_dependencies([bound]):
                 contents = tf.identity(contents)
             pixels = decode(contents, self.channels)
-            return resize_and_crop(pixels, self.image_size, self.crop)
+            return resize_and_crop(pixels, self.image_size, self.crop, self.interpolation)
 
         spec = tf.TensorSpec((*self.image_size, self.channels), tf.uint8)
         return tf.map_fn(read_one, image, fn_output_signature=spec)

@@ -71,7 +71,13 @@ def read_split(
     kept = evenly_spaced(len(images.labels), count)
     as_they_are = [0.0] * module.channels, [1.0] * module.channels
     size = min(BATCH, len(kept)), module.image_size
-    batches = evaluation_dataset(images.rows(kept), *size, *as_they_are, module.crop)
+    batches = evaluation_dataset(
+        images.rows(kept),
+        *size,
+        *as_they_are,
+        module.crop,
+        interpolation=module.interpolation,
+    )
     pixels = np.concatenate([batch["images"].numpy() for batch in batches])
     return pixels[: len(kept)].astype(np.uint8), [images.name(index) for index in kept]
 

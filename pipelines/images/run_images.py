@@ -33,7 +33,7 @@ def read_run(data, workdir: str, start: str = "") -> tuple[dict[str, Images], di
     has_test = data.format == "digits" or data.get("test") or is_cut(data, "test")
     splits = read_splits(data, ("train", "validation", *["test"] * bool(has_test)))
     train, validation = splits["train"], splits["validation"]
-    description = describe(train, workdir, start)
+    description = describe(train, workdir, start, data)
     for split, images in splits.items():
         require_same_images(images, description, split)
     found = [f"{len(train.labels)} to train", f"{len(validation.labels)} to validate"]

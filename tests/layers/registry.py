@@ -303,6 +303,7 @@ ENTRIES = [
     Entry(
         "MeanPooling prefix", part(layers.MeanPooling, num_prefix_tokens=1), sequence, mask="used"
     ),
+    Entry("MeanPooling normalised", part(layers.MeanPooling, epsilon=1e-6), sequence, mask="used"),
     Entry("SequencePooling", layers.SequencePooling, sequence, mask="used"),
     Entry(
         "AttentionPooling",

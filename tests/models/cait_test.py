@@ -1,11 +1,11 @@
-"""CaiT against the published code: numbers of parameters, and outputs of copied weights."""
+"""CaiT against the published numbers of parameters, its variants, and what it looks at."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from kerasformer.models.cait import CaiT
-from tests.peers import samples
 
 # Of timm, which lacks XS36.
 PUBLISHED = {
@@ -17,27 +17,6 @@ PUBLISHED = {
     ("M36", 384): 271_221_352,
     ("M48", 448): 356_460_520,
 }
-NAMES = [
-    ("patch_embedding/dense", "patch_embed/proj"),
-    ("grid_positions/table", "pos_embed"),
-    ("pooling/class_token/tokens", "cls_token"),
-    ("encoder/block_", "blocks/"),
-    ("pooling/block_", "blocks_token_only/"),
-    ("pooling/norm", "norm"),
-    ("(self|class)_attention/scale", "gamma_1"),
-    ("feed_forward/scale", "gamma_2"),
-    ("(self|class)_attention/norm", "norm1"),
-    ("feed_forward/norm", "norm2"),
-    ("self_attention/mixer|class_attention/attention", "attn"),
-    ("feed_forward/feed_forward/inner_dense", "mlp/fc1"),
-    ("feed_forward/feed_forward/output_dense", "mlp/fc2"),
-    ("query_key_value_dense", "qkv"),
-    ("query_dense", "q"),
-    ("key_value_dense", "k+v"),
-    ("output_dense", "proj"),
-    ("logits_projection", "proj_l"),
-    ("weights_projection", "proj_w"),
-]
 
 
 def small(**options):
@@ -62,12 +41,6 @@ class PublishedTest:
 
     def test_xs36_has_as_many_as_the_paper_says(self):
         assert f"{count_parameters('XS36', 224) / 1e6:.1f}" == "38.6"
-
-    def test_outputs_are_those_of_timm(self):
-        images, expected, arrays = samples.read("cait")
-        model = small()
-        samples.copy_weights(model, arrays, NAMES)
-        np.testing.assert_allclose(model(images), expected, atol=1e-4)
 
 
 class VariantTest:
@@ -102,7 +75,7 @@ class VariantTest:
 
 class LookTest:
     def test_the_share_of_a_patch_is_what_the_class_token_gets_of_it(self):
-        model, images = small(), ops.array(samples.read("cait")[0])
+        model, images = small(), keras.random.normal((2, 8, 12, 3), seed=1)
         sequence, scores = model.encode(images, return_attention_scores=True)
         assert [x.shape for x in scores] == [(2, 3, 6, 6)] * 2
         shares = model.pooling.weights_of(sequence)

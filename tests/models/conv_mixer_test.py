@@ -1,23 +1,12 @@
-"""ConvMixer against the published code: numbers of parameters, and outputs of copied weights."""
+"""ConvMixer against the published numbers of parameters, and what it refuses."""
 
 import numpy as np
 import pytest
 
 from kerasformer.models import ConvMixer
-from tests.peers import samples
 
 # Of timm; "256/8" is the paper's 0.7 million for CIFAR-10.
 PUBLISHED = {"1536/20": 51_625_960, "768/32": 21_110_248, "1024/20": 24_383_464}
-NAMES = [
-    ("patches_norm", "stem/2"),
-    ("patches", "stem/0"),
-    (r"places_(\d)_norm", r"blocks/\1/0/fn/2"),
-    (r"places_(\d)", r"blocks/\1/0/fn/0"),
-    (r"features_(\d)_norm", r"blocks/\1/3"),
-    (r"features_(\d)", r"blocks/\1/1"),
-    ("moving_mean", "running_mean"),
-    ("moving_variance", "running_var"),
-]
 
 
 def count_parameters(variant, num_classes=1000):
@@ -39,13 +28,6 @@ class PublishedTest:
 
     def test_that_for_cifar_has_as_many_as_the_paper_says(self):
         assert round(count_parameters("256/8", 10) / 1e6, 1) == 0.7
-
-    def test_outputs_are_those_of_timm(self):
-        images, expected, arrays = samples.read("conv_mixer")
-        model = ConvMixer((8, 12), 12, 2, kernel_size=3, patch_size=2, num_classes=5)
-        model.build()
-        samples.copy_weights(model, arrays, NAMES)
-        np.testing.assert_allclose(model(images), expected, atol=1e-4)
 
 
 def test_an_unknown_variant_is_one_sentence():

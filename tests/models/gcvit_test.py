@@ -1,4 +1,4 @@
-"""GC ViT against timm and the published numbers of its parameters, and what it refuses."""
+"""GC ViT against the published numbers of its parameters, its scores, and what it refuses."""
 
 import re
 
@@ -7,35 +7,6 @@ import numpy as np
 import pytest
 
 from kerasformer.models.gcvit import GCViT
-from tests.peers.samples import copy_weights, read
-
-# From paths here to names there.
-NAMES = [
-    ("downsampling/", "down/"),
-    ("^stem/convolution", "stem/conv1"),
-    ("^downsampling_(.)/", r"stages/\1/downsample/"),
-    ("output_norm", "norm2"),
-    ("^(.*down|.*downsample)/norm/", r"\1/norm1/"),
-    ("global_queries/mixing_0", "global_block/blocks/conv1"),
-    ("mixing", "conv_block"),
-    ("depthwise", "conv_dw"),
-    ("pointwise", "conv_pw"),
-    ("squeeze", "se/fc1"),
-    ("excite", "se/fc2"),
-    ("stage_", "stages/"),
-    ("block_", "blocks/"),
-    ("self_attention/norm", "norm1"),
-    ("self_attention/scale", "ls1.gamma"),
-    ("self_attention/mixer/.*value_dense", "attn/qkv"),
-    ("self_attention/mixer/output_dense", "attn/proj"),
-    ("self_attention/mixer/position_biases", "attn/rel_pos/relative_position_bias_table"),
-    ("feed_forward/norm", "norm2"),
-    ("feed_forward/scale", "ls2.gamma"),
-    ("feed_forward/feed_forward/inner_dense", "mlp/fc1"),
-    ("feed_forward/feed_forward/output_dense", "mlp/fc2"),
-    ("final_norm", "stages/1/norm"),
-    ("^head", "head/fc"),
-]
 
 
 class PublishedTest:
@@ -62,15 +33,11 @@ class PublishedTest:
         windows = [stage.blocks[0].self_attention.sublayer.window_size for stage in model.stages]
         assert windows == [(7, 7), (7, 7), (14, 14), (7, 7)]
 
-    def test_outputs_are_those_of_timm(self):
-        images, outputs, arrays = read("gcvit")
-        sizes = {"intermediate_ratio": 2.0, "window_size": [(2, 3)] * 2, "layer_scale": 1.0}
-        model = GCViT((16, 24), (2, 2), 8, 2, outputs.shape[1], **sizes)
-        model.build()
-        copy_weights(model, arrays, NAMES)
-        np.testing.assert_allclose(model(images), outputs, atol=1e-4)
+    def test_scores_are_those_of_each_stage(self):
+        sizes = {"intermediate_ratio": 2.0, "window_size": [(2, 3)] * 2}
+        model, images = GCViT((16, 24), (2, 2), 8, 2, 5, **sizes), np.ones((2, 16, 24, 3))
         answers, scores = model(images, return_attention_scores=True)
-        np.testing.assert_allclose(answers, outputs, atol=1e-4)
+        np.testing.assert_array_equal(answers, model(images))
         assert [x.shape for x in scores] == [(2, 2, 24, 24)] * 2 + [(2, 4, 6, 6)] * 2
 
 

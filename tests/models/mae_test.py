@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kerasformer.interop.names import Names, read_weights
 from kerasformer.layers import ConvolutionalStem
 from kerasformer.layers.embeddings.masking import RandomMasking
 from kerasformer.layers.embeddings.patches import extract_patches, merge_patches
@@ -76,7 +77,7 @@ class PublishedTest:
             positions = arrays.pop(name)
             assert count == 1 and not positions[0, :count].any()
             np.testing.assert_allclose(layer.position_table(size), positions[0], atol=1e-6)
-        samples.copy_weights(model, arrays, NAMES)
+        read_weights(model, arrays, Names(tuple(NAMES)))
         np.testing.assert_allclose(model(images, order=order), expected, atol=1e-4)
         losses = model.image_losses(images, order=order)
         np.testing.assert_allclose(ops.mean(losses), answers["loss"], rtol=1e-5)

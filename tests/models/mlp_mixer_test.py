@@ -1,11 +1,10 @@
-"""MLP-Mixer and ResMLP against the published code: numbers of parameters, and outputs."""
+"""MLP-Mixer and ResMLP against the published numbers of parameters, and their variants."""
 
 import numpy as np
 import pytest
 
 from kerasformer.layers import FeedForwardMixing, TokenMixing
 from kerasformer.models import GMLP, MLPMixer
-from tests.peers import samples
 
 # Of timm; H/14 as the paper says, in millions.
 PUBLISHED = {
@@ -20,23 +19,6 @@ PUBLISHED = {
     "ResMLP-36/16": 44_690_488,
     "ResMLP-B-24/8": 129_138_280,
 }
-NAMES = [
-    ("patch_embedding/dense", "stem/proj"),
-    ("encoder/block_", "blocks/"),
-    ("encoder/final_norm", "norm"),
-    ("self_attention/norm", "norm1"),
-    ("feed_forward/norm", "norm2"),
-    ("norm(.?)/scale", r"norm\1.alpha"),
-    ("norm(.?)/shift", r"norm\1.beta"),
-    ("self_attention/scale", "ls1"),
-    ("feed_forward/scale", "ls2"),
-    ("self_attention/mixer/network/inner_dense", "mlp_tokens/fc1"),
-    ("self_attention/mixer/network/output_dense", "mlp_tokens/fc2"),
-    ("self_attention/mixer/network", "linear_tokens"),
-    ("feed_forward/feed_forward/inner_dense", "mlp_channels/fc1"),
-    ("feed_forward/feed_forward/output_dense", "mlp_channels/fc2"),
-]
-SMALL = {"patch_size": 4, "num_layers": 2, "hidden_dim": 12, "intermediate_dim": 24}
 
 
 def count_parameters(family, variant, image_size=224):
@@ -54,17 +36,6 @@ class PublishedTest:
 
     def test_the_largest_has_as_many_as_the_paper_says(self):
         assert round(count_parameters(MLPMixer, "H/14") / 1e6) == 432
-
-    @pytest.mark.parametrize(
-        ("family", "variant"), [("mlp_mixer", "S/16"), ("res_mlp", "ResMLP-12/16")]
-    )
-    def test_outputs_are_those_of_timm(self, family, variant):
-        images, expected, arrays = samples.read(family)
-        token_dim = {"token_dim": 9} if family == "mlp_mixer" else {}
-        model = MLPMixer.from_variant(variant, (8, 12), 5, **SMALL, **token_dim)
-        model.build()
-        samples.copy_weights(model, arrays, NAMES)
-        np.testing.assert_allclose(model(images), expected, atol=1e-4)
 
 
 class VariantTest:

@@ -16,8 +16,11 @@ import pathlib
 import sys
 
 import numpy as np
+import timm
 import torch
 import transformers
+from timm.models import convmixer, gcvit, mlp_mixer
+from timm.models._hub import save_for_hf
 
 FOLDER = pathlib.Path(__file__).parent.parent / "interop" / "folders"
 # No size as another one: rows, columns, units, inner units, classes, batch.
@@ -121,6 +124,87 @@ def texts(typed=False, pad=0):
     return {**inputs, **({"token_type_ids": torch.randint(0, 3, ids.shape)} if typed else {})}
 
 
+def of_timm(architecture, kind=None, **arguments):
+    """Makes a model of timm with its inputs.
+
+    Args:
+        architecture: str, the name in timm.
+        kind: class of the model, where `create_model` takes no other sizes than the name's.
+        **arguments: its sizes.
+    """
+    if kind is None:
+        model = timm.create_model(architecture, img_size=IMAGES[2:], num_classes=3, **arguments)
+        return model, {"x": images()}
+    model = kind(num_classes=3, **arguments)
+    model.pretrained_cfg = timm.get_pretrained_cfg(architecture).to_dict()
+    # What `create_model` would have kept.
+    names = ("img_size", "window_size")
+    model.model_args = {name: arguments[name] for name in names if name in arguments}
+    return model, {"x": images()}
+
+
+TIMM = {"patch_size": 4, "embed_dim": 6, "depth": 2, "num_heads": 2, "mlp_ratio": 5 / 3}
+BLOCKS = {"img_size": IMAGES[2:], "patch_size": 4, "embed_dim": 6, "num_blocks": 2}
+
+
+def timm_vit():
+    """Makes a ViT of timm."""
+    return of_timm("vit_tiny_patch16_224", **TIMM)
+
+
+def timm_vit_mean():
+    """Makes a ViT of timm with registers, whose head reads the normalised mean."""
+    return of_timm("vit_base_patch16_reg4_gap_256", **TIMM, init_values=1e-5)
+
+
+def timm_deit():
+    """Makes a DeiT of timm with a teacher's token."""
+    return of_timm("deit_tiny_distilled_patch16_224", **TIMM)
+
+
+def timm_deit3():
+    """Makes a DeiT III of timm, whose class token has no position."""
+    return of_timm("deit3_small_patch16_224", **TIMM)
+
+
+def timm_cait():
+    """Makes a CaiT of timm."""
+    return of_timm("cait_xxs24_224", **TIMM, mlp_ratio_token_only=5 / 3)
+
+
+def timm_mixer():
+    """Makes an MLP-Mixer of timm."""
+    return of_timm("mixer_s32_224", mlp_mixer.MlpMixer, **BLOCKS, mlp_ratio=(5 / 6, 5 / 3))
+
+
+def timm_resmlp():
+    """Makes a ResMLP of timm."""
+    kind = {"block_layer": mlp_mixer.ResBlock, "norm_layer": mlp_mixer.Affine}
+    return of_timm("resmlp_12_224", mlp_mixer.MlpMixer, **BLOCKS, **kind, mlp_ratio=5 / 3)
+
+
+def timm_gmlp():
+    """Makes a gMLP of timm."""
+    kind = {"block_layer": mlp_mixer.SpatialGatingBlock, "mlp_layer": mlp_mixer.GatedMlp}
+    return of_timm("gmlp_ti16_224", mlp_mixer.MlpMixer, **BLOCKS, **kind, mlp_ratio=5 / 3)
+
+
+def timm_conv_mixer():
+    """Makes a ConvMixer of timm, which does not ask for the size of images."""
+    sizes = {"dim": 6, "depth": 2, "kernel_size": 3, "patch_size": 2}
+    model, inputs = of_timm("convmixer_1024_20_ks9_p14", convmixer.ConvMixer, **sizes)
+    model.pretrained_cfg["input_size"] = IMAGES[1:]
+    return model, inputs
+
+
+def timm_gcvit():
+    """Makes a GC ViT of two stages, whose grids have 4 x 8 and 2 x 4 positions."""
+    sizes = {"img_size": (16, 32), "embed_dim": 4, "depths": (2, 2), "num_heads": (1, 2)}
+    options = {"window_size": ((2, 4), (2, 4)), "layer_scale": 1.0, "mlp_ratio": 2.0}
+    model, _ = of_timm("gcvit_small", gcvit.GlobalContextVit, **sizes, **options)
+    return model, {"x": torch.randn(2, 3, 16, 32)}
+
+
 FOLDERS = (
     vit,
     deit,
@@ -131,6 +215,16 @@ FOLDERS = (
     distilbert_classifier,
     distilbert_tagger,
     gpt2,
+    timm_vit,
+    timm_vit_mean,
+    timm_deit,
+    timm_deit3,
+    timm_cait,
+    timm_mixer,
+    timm_resmlp,
+    timm_gmlp,
+    timm_conv_mixer,
+    timm_gcvit,
 )
 
 
@@ -139,6 +233,9 @@ def spread(model):
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.3 * torch.randn_like(weight))
+        for name, statistic in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):  # Variances are positive.
+                statistic.add_(0.3 * torch.rand_like(statistic))
 
 
 def make_anew(make):
@@ -167,7 +264,11 @@ def write(make):
     """Writes the folder of a model and its answers."""
     model, inputs = make_anew(make)
     folder = FOLDER / make.__name__
-    model.save_pretrained(folder)
+    if make.__name__.startswith("timm"):
+        told = getattr(model, "model_args", None)
+        save_for_hf(model, folder, model_args=told, safe_serialization=True)
+    else:
+        model.save_pretrained(folder)
     arrays = {name: value.numpy() for name, value in inputs.items()}
     np.savez(folder / "expected.npz", **answers(model, inputs), **arrays)
     print(f"Wrote {folder.name}.", file=sys.stderr)

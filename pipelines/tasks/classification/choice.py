@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from pipelines.data.sources import expanded, required
+from pipelines.images import pretrained
 from pipelines.images.files import size_and_mode
 from pipelines.images.layout import SHARE, find_layout
 from pipelines.images.listing import (
@@ -63,6 +64,8 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     Raises:
         ValueError: when there are no pictures where `data.folder` says, or a value is no number.
     """
+    if config.start.weights:
+        pretrained.adopt(config)
     if not has_auto(config, CHOSEN):
         return config
     check_numbers(config)

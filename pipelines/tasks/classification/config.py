@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from pipelines.images import models
-from pipelines.images.augmentation import Recipe, read_recipe
+from pipelines.images.augmentation import BICUBIC, INTERPOLATIONS, Recipe, read_recipe
 from pipelines.images.files import MAX_PIXELS
 from pipelines.images.labelled import IMAGE_KEYS
 from pipelines.images.run_images import check_batches
@@ -19,6 +19,7 @@ from pipelines.runs.config import check_choices, check_keys, check_ranges
 from pipelines.training import settings
 
 MEAN_PRECISION = "mean_average_precision"  # Of several labels alone.
+OF_PIXELS = {"mean", "deviation", "interpolation"}
 METRICS: tuple[str, ...] = ("loss", "top1", "top5", MEAN_PRECISION)
 PREPARED: tuple[str, ...] = ("images.json",)
 FIXED_KEYS: tuple[str, ...] = ("data", "model", "start", "teacher")
@@ -28,6 +29,7 @@ LOCAL_KEYS: tuple[str, ...] = (
     "data.data_dir",
     "data.download",
     "start.workdir",
+    "start.weights",
 )
 DEFAULTS: dict[str, Any] = {
     "task": "classification",
@@ -41,11 +43,15 @@ DEFAULTS: dict[str, Any] = {
         "sampling": "all",  # Of an epoch; or "balanced", each class equally often.
         "on_bad_image": "stop",  # Or "skip": it is named, counted and left out.
         "max_pixels": MAX_PIXELS,
+        "mean": None,  # Of the levels of each channel, to normalise by; the training images' own.
+        "deviation": None,
+        "interpolation": BICUBIC,  # How images are resized.
     },
     "augment": dataclasses.asdict(Recipe()),
     "model": {"name": "vit", "variant": "ViT-Lite-7/4", "image_size": 32},
     "start": {
         "workdir": "",  # A run whose weights this one begins with.
+        "weights": "",  # Or weights of another library: a folder, hf://owner/name, timm://name.
         "freeze": False,  # Whether only the heads are trained (a linear probe).
     },
     "teacher": {
@@ -99,14 +105,20 @@ def check(config: ml_collections.ConfigDict) -> None:
             "data.labels": (config.data.labels, ("one", "multi")),
             "data.sampling": (config.data.sampling, ("all", "balanced")),
             "teacher.kind": (config.teacher.kind, ("hard", "soft")),
+            "data.interpolation": (config.data.interpolation, INTERPOLATIONS),
         }
     )
     models.check(config)
-    weights = config.model.get("weights")
-    if weights and config.start.workdir:
+    starts = {
+        "model.weights": config.model.get("weights"),
+        "start.workdir": config.start.workdir,
+        "start.weights": config.start.weights,
+    }
+    given = {key: value for key, value in starts.items() if value}
+    if len(given) > 1:
         raise ValueError(
-            "Expected either model.weights or start.workdir, received "
-            f"model.weights={weights!r} and start.workdir={config.start.workdir!r}."
+            f"Expected either {' or '.join(given)}, received "
+            f"{' and '.join(f'{key}={value!r}' for key, value in given.items())}."
         )
     check_batches(config)
     ranges = {
@@ -114,10 +126,12 @@ def check(config: ml_collections.ConfigDict) -> None:
         "teacher.temperature": (config.teacher.temperature, 1e-3, math.inf),
     }
     check_ranges(ranges)
-    check_keys(config.data, IMAGE_KEYS)
+    check_keys(config.data, IMAGE_KEYS | OF_PIXELS)
     _check_several(config)
-    if config.start.freeze and not config.start.workdir:
-        raise ValueError("Expected a start.workdir with start.freeze=True, received none.")
+    if config.start.freeze and not (config.start.workdir or config.start.weights):
+        raise ValueError(
+            "Expected a start.workdir or start.weights with start.freeze=True, received neither."
+        )
 
 
 def check_numbers(config: ml_collections.ConfigDict) -> None:

@@ -7,7 +7,7 @@ from pipelines.data.shards import WHOLE_BATCH, Shard
 from pipelines.images import run_images
 from pipelines.images.augmentation import check_channels, read_recipe
 from pipelines.images.batches import evaluation_dataset, training_dataset
-from pipelines.images.description import read_description
+from pipelines.images.description import interpolation_of, read_description
 from pipelines.images.models import image_size
 from pipelines.images.preview import preview as draw_preview
 from pipelines.tasks.classification.config import class_weights
@@ -38,6 +38,7 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
     weights = class_weights(config, images.class_counts())
     check_channels(read_recipe(config), images.channels)
     size, normalization = image_size(config), (description["mean"], description["deviation"])
+    interpolation = interpolation_of(description)
     return Data(
         train=lambda batch: training_dataset(
             images,
@@ -50,9 +51,15 @@ def datasets(config: ml_collections.ConfigDict, workdir: str, shard: Shard = WHO
             shard=shard,
             is_balanced=config.data.sampling == "balanced",
             class_weights=weights,
+            interpolation=interpolation,
         ),
         validation=evaluation_dataset(
-            splits["validation"], config.serve.batch_size, size, *normalization, config.serve.crop
+            splits["validation"],
+            config.serve.batch_size,
+            size,
+            *normalization,
+            config.serve.crop,
+            interpolation=interpolation,
         ),
         batches_per_epoch=len(images.labels) / config.train.batch_size,
         items="images",

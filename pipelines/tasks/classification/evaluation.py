@@ -47,7 +47,8 @@ def serving(model: keras.Model, config: ml_collections.ConfigDict, workdir: str)
 def example(module: Classifier, config: ml_collections.ConfigDict) -> str:
     """Runs one example through the module, for the model card."""
     images = read_split(config.data, module.description, "validation")
-    pixels = resize_and_crop(tf.constant(images.image(0)), image_size(config), config.serve.crop)
+    how = image_size(config), config.serve.crop, module.interpolation
+    pixels = resize_and_crop(tf.constant(images.image(0)), *how)
     outputs = module.predict(pixels[None])
     probability = float(tf.reduce_max(outputs["probabilities"][0]))
     name = outputs["class_name"][0].numpy().decode()
@@ -91,8 +92,14 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) 
 def _classified(module, images, config):
     """Returns a function from normalised images to probabilities, and the batches for it."""
     activation = tf.nn.sigmoid if images.are_multi else tf.nn.softmax
-    size, crop = image_size(config), config.serve.crop
-    batches = evaluation_dataset(images, config.serve.batch_size, size, *module.normalization, crop)
+    batches = evaluation_dataset(
+        images,
+        config.serve.batch_size,
+        image_size(config),
+        *module.normalization,
+        config.serve.crop,
+        interpolation=module.interpolation,
+    )
     return tf.function(lambda x: activation(module.model(x, training=False))), batches
 
 

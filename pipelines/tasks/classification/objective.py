@@ -9,13 +9,14 @@ from keras import ops
 
 from kerasformer.losses import smoothed_cross_entropy
 from pipelines.data.sources import expanded
+from pipelines.images import pretrained
 from pipelines.images.description import read_description
+from pipelines.images.fine_tuning import copy_weights
 from pipelines.images.models import MODELS, image_size, make
 from pipelines.runs.config import complete, read_config
 from pipelines.runs.weights import load_model
 from pipelines.tasks.classification.config import default_config
 from pipelines.tasks.classification.distillation import Distiller, distillation_loss, load_teacher
-from pipelines.tasks.classification.fine_tuning import copy_weights
 
 
 def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
@@ -40,6 +41,8 @@ def begin(
         first, _, first_description = _load_run(expanded(config.start.workdir))
         same_classes = first_description["class_names"] == description["class_names"]
         copy_weights(first, model, with_heads=same_classes)
+    if config.start.weights and is_new:
+        pretrained.begin(model, config.start.weights, description["class_names"])
     if config.model.get("weights") and is_new:
         model.load_published(config.model.weights)
     if config.start.freeze:

@@ -5,7 +5,7 @@ import pytest
 
 from kerasformer.layers.positions.grids import resize_grid
 from kerasformer.models import ConvMixer, VisionTransformer
-from pipelines.tasks.classification.fine_tuning import copy_weights
+from pipelines.images.fine_tuning import copy_weights
 
 RANDOM = np.random.default_rng(0)
 SIZES = {"num_layers": 1, "hidden_dim": 12, "num_heads": 3, "intermediate_dim": 13}

@@ -1,7 +1,13 @@
 """Fine-tuning: a model begins with the weights of another one, of other classes or image sizes."""
 
+from collections.abc import Sequence
 
-def copy_weights(source, target, with_heads: bool = True) -> None:
+import keras
+
+
+def copy_weights(
+    source, target, with_heads: bool = True, origin: str = "the run of start.workdir"
+) -> None:
     """Copies the weights of a model into another one of the same kind, in place.
 
     Learned positions are resized to the target's grid. A head for another number of classes keeps
@@ -11,6 +17,7 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
         source: built model of one of the families of `models.MODELS`.
         target: built model of the same family, name and sizes.
         with_heads: whether heads for as many classes are copied too.
+        origin: what the source is, for errors.
 
     Raises:
         ValueError: when the models differ in more than their heads and grids; nothing has been
@@ -18,7 +25,7 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
     """
     if type(source) is not type(target):
         raise ValueError(
-            f"Expected the run of start.workdir to hold a {type(target).__name__}, received a "
+            f"Expected {origin} to hold a {type(target).__name__}, received a "
             f"{type(source).__name__}."
         )
     source_weights, target_weights = _weights(source), _weights(target)
@@ -34,14 +41,51 @@ def copy_weights(source, target, with_heads: bool = True) -> None:
             pairs.append((variable, value))
         elif not is_head:
             raise ValueError(
-                f"Expected the run of start.workdir to have {path} of shape {shapes[0]}, "
-                f"received {shapes[1]}."
+                f"Expected {origin} to have {path} of shape {shapes[0]}, received {shapes[1]}."
             )
     if table is not None:
         positions = source.grid_positions
         target.grid_positions.load_table(positions.table, positions.grid_size)
     for variable, value in pairs:
         variable.assign(value)
+
+
+def keep_classes(source, target, labels: Sequence[str], class_names: Sequence[str]) -> list[str]:
+    """Copies the rows of heads that stand for classes of the same name, in place.
+
+    A class is a label where both are the same without regard to case and to `_` for a space. A
+    label of several names, such as `"tench, Tinca tinca"`, is called by the first one too, unless
+    another label is.
+
+    Args:
+        source: built model whose heads are for `labels`.
+        target: built model of the same kind whose heads are for `class_names`.
+        labels: the classes of the source, in the order of its outputs.
+        class_names: the classes of the target.
+
+    Returns:
+        List of the classes whose rows were copied.
+    """
+    firsts = [_plain(label.partition(",")[0]) for label in labels]
+    rows = {first: row for row, first in enumerate(firsts) if firsts.count(first) == 1}
+    rows |= {_plain(label): row for row, label in enumerate(labels)}
+    pairs = [(rows[_plain(name)], i) for i, name in enumerate(class_names) if _plain(name) in rows]
+    if not pairs:
+        return []
+    old, new = (list(numbers) for numbers in zip(*pairs, strict=True))
+    for name in ("head", "distillation_head"):
+        old_head, new_head = getattr(source, name, None), getattr(target, name, None)
+        if old_head is None or new_head is None:
+            continue
+        for value, variable in zip(old_head.weights, new_head.weights, strict=True):
+            array = keras.ops.convert_to_numpy(variable).copy()
+            array[..., new] = keras.ops.convert_to_numpy(value)[..., old]
+            variable.assign(array)
+    return [class_names[index] for index in new]
+
+
+def _plain(name):
+    return " ".join(name.replace("_", " ").casefold().split())
 
 
 def _weights(model):
