@@ -18,6 +18,8 @@ import torch
 from transformers import (
     DeiTConfig,
     DeiTForImageClassificationWithTeacher,
+    MarianConfig,
+    MarianMTModel,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -34,6 +36,23 @@ VISION = {
     "id2label": {0: "ant", 1: "bee", 2: "cat"},
 }
 IMAGES = (2, 3, 8, 12)
+TRANSLATION = {
+    "vocab_size": 13,
+    "d_model": 6,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 10,
+    "decoder_ffn_dim": 10,
+    "activation_function": "swish",
+    "scale_embedding": True,
+    "max_position_embeddings": 512,
+    "pad_token_id": 12,
+    "decoder_start_token_id": 12,
+    "eos_token_id": 0,
+    "forced_eos_token_id": 0,
+}
 
 
 def vit():
@@ -46,18 +65,30 @@ def deit():
     return DeiTForImageClassificationWithTeacher(DeiTConfig(**VISION)), {"pixel_values": images()}
 
 
+def marian():
+    """Makes a translator of two blocks with a padded source and a target."""
+    model = MarianMTModel(MarianConfig(**TRANSLATION))
+    model.final_logits_bias.normal_(0, 2)
+    model.final_logits_bias[0, 0] = 4  # Translations end.
+    source = torch.tensor([[5, 9, 3, 7, 0], [4, 11, 0, 12, 12]])
+    target = torch.tensor([[12, 6, 2, 8], [12, 10, 3, 1]])
+    inputs = {"input_ids": source, "attention_mask": (source != 12).long()}
+    return model, {**inputs, "decoder_input_ids": target}
+
+
 def images():
     return torch.randn(IMAGES)
 
 
-FOLDERS = (vit, deit)
+FOLDERS = (vit, deit, marian)
 
 
 def spread(model):
     """Draws all weights, so that no bias is zero and no weight is like another."""
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(0.3 * torch.randn_like(weight))
+            if weight.requires_grad:  # Sinusoids are made and not stored.
+                weight.add_(0.3 * torch.randn_like(weight))
 
 
 def main():

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from kerasformer.interop.description import Description, describe
 from kerasformer.interop.files import Tensors, write_tensors
-from kerasformer.interop.huggingface import vit
+from kerasformer.interop.huggingface import marian, vit
 from kerasformer.interop.names import check_shapes, read_weights, written_weights
 
-FAMILIES = (vit,)
+FAMILIES = (vit, marian)
 BY_TYPE = {name: family for family in FAMILIES for name in family.TYPES}
 
 
