@@ -37,7 +37,7 @@ VISION = {
 }
 IMAGES = (2, 3, 8, 12)
 TRANSLATION = {
-    "vocab_size": 13,
+    "vocab_size": 45,  # Of the tokenizers that `make_marian.py` makes.
     "d_model": 6,
     "encoder_layers": 2,
     "decoder_layers": 2,
@@ -48,8 +48,8 @@ TRANSLATION = {
     "activation_function": "swish",
     "scale_embedding": True,
     "max_position_embeddings": 512,
-    "pad_token_id": 12,
-    "decoder_start_token_id": 12,
+    "pad_token_id": 44,
+    "decoder_start_token_id": 44,
     "eos_token_id": 0,
     "forced_eos_token_id": 0,
 }
@@ -70,9 +70,9 @@ def marian():
     model = MarianMTModel(MarianConfig(**TRANSLATION))
     model.final_logits_bias.normal_(0, 2)
     model.final_logits_bias[0, 0] = 4  # Translations end.
-    source = torch.tensor([[5, 9, 3, 7, 0], [4, 11, 0, 12, 12]])
-    target = torch.tensor([[12, 6, 2, 8], [12, 10, 3, 1]])
-    inputs = {"input_ids": source, "attention_mask": (source != 12).long()}
+    source = torch.tensor([[5, 9, 3, 7, 0], [37, 11, 0, 44, 44]])
+    target = torch.tensor([[44, 6, 2, 8], [44, 41, 3, 1]])
+    inputs = {"input_ids": source, "attention_mask": (source != 44).long()}
     return model, {**inputs, "decoder_input_ids": target}
 
 
