@@ -1,4 +1,4 @@
-"""The tokenizers of OPUS-MT: two SentencePiece models, and a vocabulary that numbers their pieces."""
+"""The tokenizers of OPUS-MT: two SentencePiece models, and ids for their pieces."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -80,7 +80,7 @@ def default_config() -> ml_collections.ConfigDict:
 
 
 def settle(config: ml_collections.ConfigDict) -> list[str]:
-    """Fits a config to the family that it names, or leaves that to its source; see `Task.settle`."""
+    """Fits a config to its family, or leaves the model to `start.weights`; see `Task.settle`."""
     foreign.settle(config, default_config())
     return MODELS.settle(config)
 

@@ -94,14 +94,16 @@ def read(config: ml_collections.ConfigDict) -> Start:
     size = arguments["vocabulary_size"]
     model = {"name": NAME, "variant": VARIANT, **arguments}
     model = {key: value for key, value in model.items() if key not in OF_TOKENIZERS}
-    decided = {f"model.{key}": value for key, value in model.items() if key not in FREE}
-    for name, value in {**decided, "tokenizer.vocabulary_size": size}.items():
-        part, _, key = name.partition(".")
-        given = config[part].get(key, AUTO)
-        if given not in (AUTO, value):
+    given = {f"model.{key}": value for key, value in config.model.items() if key not in FREE}
+    given["tokenizer.vocabulary_size"] = config.tokenizer.vocabulary_size
+    decided = {f"model.{key}": value for key, value in model.items()}
+    decided["tokenizer.vocabulary_size"] = size
+    for name, value in given.items():
+        if value != AUTO and (name not in decided or value != decided[name]):
+            expected = f"{name}={decided[name]!r}" if name in decided else f"no {name}"
             raise ValueError(
-                f"Expected {name}={value!r}, as start.weights={source!r} has it, or none, received "
-                f"{name}={given!r}."
+                f"Expected {expected}, because start.weights={source!r} decides it, received "
+                f"{name}={value!r}."
             )
     return Start(model, size)
 
