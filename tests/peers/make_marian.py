@@ -102,12 +102,13 @@ def check(saved):
     found = []
     for folder in (FOLDER, saved):
         model = MarianMTModel.from_pretrained(folder).eval()
-        # As `beam_search(..., length_penalty="length", alpha=1.0)` of ours.
+        # As `save_marian.py` searches: what is cut off gets no free end token.
+        model.generation_config.forced_eos_token_id = None
         answer = model.generate(
             **ids,
             num_beams=4,
             num_return_sequences=4,
-            max_new_tokens=20,
+            max_new_tokens=60,
             length_penalty=1.0,
             early_stopping="never",
             bad_words_ids=[[model.config.pad_token_id]],
