@@ -73,30 +73,28 @@ class StartTest:
         _, count = translation.loss(model, batch, config)
         assert count == sum(lengths)
 
-    def test_what_is_served_is_what_beams_of_ids_say(self, run):
+    @pytest.mark.integration
+    def test_what_is_served_is_what_a_greedy_search_of_ids_says(self, run):
         config, workdir, _, model = run
         config = config.copy_and_resolve_references()
         config.decode.update(beam_size=1, num_hypotheses=1, length_penalty=None)
         module = translation.serving(model, config, str(workdir))
-        texts = [PAIRS[0][0], "", PAIRS[1][0]]
-        found = module.translate(tf.constant(texts))
+        found = module.align(tf.constant([PAIRS[0][0], "", PAIRS[1][0]]))
         source, target = load_tokenizers(str(workdir))
-        for text, answer, score in zip(
-            texts, found["translation"].numpy(), found["score"].numpy(), strict=True
-        ):
-            ids = [44]
-            limit = int(1.5 * (len(source.encode([text])[0]) + 1)) + 10
-            total = 0.0
-            while text and ids[-1] != 0 and len(ids) <= limit:
-                inputs = {"source": [[*source.encode([text])[0], 0]], "target": [ids]}
-                logits = model({name: tf.constant(x) for name, x in inputs.items()})[0, -1]
-                best = int(np.argmax(logits[:-1]))  # Padding is never generated.
-                total += float(tf.nn.log_softmax(logits)[best])
-                ids.append(best)
-            assert answer.decode() == target.decode([ids])[0]
-            np.testing.assert_allclose(score, total, atol=1e-4)
-        answer = module.score(tf.constant(texts[:1]), tf.constant([PAIRS[0][1]]))
-        assert answer["tokens"].numpy() == len(target.encode([PAIRS[0][1]])[0]) + 1
+        assert found["translation"].numpy()[1] == b"" and not any(found["target_tokens"][1].numpy())
+        for row, (text, _) in zip((0, 2), PAIRS, strict=True):
+            pieces = [x.decode() for x in found["target_tokens"][row].numpy() if x]
+            ids = [target.vocabulary.index(piece) for piece in pieces]
+            assert found["translation"].numpy()[row].decode() == target.decode([ids])[0]
+            read = [*source.encode([text])[0], 0]
+            assert [x.decode() for x in found["source_tokens"][row].numpy() if x] == [
+                source.vocabulary[i] for i in read
+            ]
+            logits = model({"source": np.array([read]), "target": np.array([[44, *ids[:-1]]])})[0]
+            # Padding, the last id, is never generated.
+            assert np.argmax(logits[:, :-1], axis=-1).tolist() == ids
+        answer = module.score.python_function(*(tf.constant([text]) for text in PAIRS[0]))
+        assert answer["tokens"].numpy() == len(target.encode(PAIRS[0][1:])[0]) + 1
 
     def test_it_resumes_without_the_source(self, run):
         config, workdir, _, _ = run
