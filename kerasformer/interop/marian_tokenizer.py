@@ -42,9 +42,9 @@ class MarianTokenizer(tf.Module):
 
     Example:
 
-    >>> from kerasformer.tokenizers import train_sentencepiece
-    >>> proto = train_sentencepiece(["ein Hund", "der Hund"], 16, byte_fallback=False)
-    >>> pieces = ["</s>", "<unk>", "▁", "Hund", "e", "i", "n", "H", "u", "d", "r", "<pad>"]
+    >>> from kerasformer.tokenizers import SentencePieceTokenizer, train_sentencepiece
+    >>> proto = train_sentencepiece(["ein Hund", "der Hund"], 13, byte_fallback=False)
+    >>> pieces = ["</s>", "<unk>", *SentencePieceTokenizer(proto).vocabulary[4:], "<pad>"]
     >>> tokenizer = MarianTokenizer(proto, {piece: i for i, piece in enumerate(pieces)})
     >>> tokenizer.decode(tokenizer.encode(["der Hund!"]))
     ['der Hund']

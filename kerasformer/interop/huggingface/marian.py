@@ -1,5 +1,7 @@
 """Marian of transformers: the translators of OPUS-MT."""
 
+from typing import Any
+
 from kerasformer.interop.huggingface.arguments import (
     activation_of,
     check_arguments,
@@ -23,7 +25,7 @@ ALWAYS = {
 }
 
 
-def make(config):
+def make(config: dict[str, Any]) -> Seq2SeqTransformer:
     """Makes the model of a config, built.
 
     Raises:
@@ -34,7 +36,7 @@ def make(config):
     return model
 
 
-def names(config):
+def names(config: dict[str, Any]) -> Names:
     """Returns the table of the weights of a config."""
     hidden_dim, last = config["d_model"], config["encoder_layers"] - 1
     return Names(
@@ -63,7 +65,7 @@ def names(config):
     )
 
 
-def config_of(model):
+def config_of(model: Seq2SeqTransformer) -> dict[str, Any]:
     """Makes the config of a model.
 
     Raises:
@@ -98,7 +100,7 @@ def config_of(model):
     return config
 
 
-def arguments(config):
+def arguments(config: dict[str, Any]) -> dict[str, Any]:
     """Returns the arguments of the `Seq2SeqTransformer` of a config.
 
     Raises:
