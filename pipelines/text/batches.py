@@ -58,6 +58,7 @@ class TokenizedPairs:
         pairs: iterable of (source ids, target ids), each a list of int without start and end.
             The end token is appended here to both.
         max_length: int or None. Pairs with a side of more tokens, the end counted, are dropped.
+        start_id, end_id, pad_id: int. The ids of both sides.
 
     Attributes:
         source_lengths, target_lengths: int32 arrays, tokens of each pair with the end.
@@ -75,7 +76,15 @@ class TokenizedPairs:
     array([[5, 7, 2, 0]], dtype=int32)
     """
 
-    def __init__(self, pairs: Iterable[tuple[list, list]], max_length: int | None = None):
+    def __init__(
+        self,
+        pairs: Iterable[tuple[list, list]],
+        max_length: int | None = None,
+        start_id: int = START_ID,
+        end_id: int = END_ID,
+        pad_id: int = PAD_ID,
+    ):
+        self.start_id, self.pad_id = start_id, pad_id
         sides, lengths = (array("i"), array("i")), (array("i"), array("i"))
         self.dropped = 0
         for pair in pairs:
@@ -84,7 +93,7 @@ class TokenizedPairs:
                 continue
             for ids, side, side_lengths in zip(pair, sides, lengths, strict=True):
                 side.extend(ids)
-                side.append(END_ID)
+                side.append(end_id)
                 side_lengths.append(len(ids) + 1)
         if not lengths[0]:
             raise ValueError(
@@ -107,7 +116,8 @@ class TokenizedPairs:
                 sides = zip(encoders, zip(*chunk, strict=True), strict=True)
                 yield from zip(*(encode(side) for encode, side in sides), strict=True)
 
-        return cls(encoded(), max_length)
+        of = target_tokenizer
+        return cls(encoded(), max_length, of.start_id, of.end_id, of.pad_id)
 
     def __len__(self) -> int:
         return len(self.source_lengths)
@@ -122,14 +132,14 @@ class TokenizedPairs:
         """
         rows, source_length, target_length = batch.bucket
         indices, used = batch.indices, len(batch.indices)
-        source = np.full((rows, source_length), PAD_ID, np.int32)
-        labels = np.full((rows, target_length), PAD_ID, np.int32)
-        target = np.full((rows, target_length), PAD_ID, np.int32)
+        source = np.full((rows, source_length), self.pad_id, np.int32)
+        labels = np.full((rows, target_length), self.pad_id, np.int32)
+        target = np.full((rows, target_length), self.pad_id, np.int32)
         real = np.arange(source_length) < self.source_lengths[indices, None]
         source[:used][real] = self.source[_flat(self.source_offsets[indices], real)]
         real = np.arange(target_length) < self.target_lengths[indices, None]
         labels[:used][real] = self.target[_flat(self.target_offsets[indices], real)]
-        target[:used, 0] = START_ID
+        target[:used, 0] = self.start_id
         target[:used, 1:][real[:, 1:]] = labels[:used, :-1][real[:, 1:]]
         return {"source": source, "target": target, "labels": labels}
 

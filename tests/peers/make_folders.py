@@ -57,6 +57,23 @@ DISTILBERT = {
 }
 GPT2 = {"vocab_size": 31, "n_embd": 6, "n_layer": 2, "n_head": 2, "n_inner": 10, "n_positions": 11}
 LENGTH = 7
+TRANSLATION = {
+    "vocab_size": 45,  # Of the tokenizers that `make_marian.py` makes.
+    "d_model": 6,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 10,
+    "decoder_ffn_dim": 10,
+    "activation_function": "swish",
+    "scale_embedding": True,
+    "max_position_embeddings": 512,
+    "pad_token_id": 44,
+    "decoder_start_token_id": 44,
+    "eos_token_id": 0,
+    "forced_eos_token_id": 0,
+}
 
 
 def vit():
@@ -70,6 +87,17 @@ def deit():
     config = transformers.DeiTConfig(**VISION)
     model = transformers.DeiTForImageClassificationWithTeacher(config)
     return model, {"pixel_values": images()}
+
+
+def marian():
+    """Makes a translator of two blocks with a padded source and a target."""
+    model = transformers.MarianMTModel(transformers.MarianConfig(**TRANSLATION))
+    model.final_logits_bias.normal_(0, 2)
+    model.final_logits_bias[0, 0] = 4  # Translations end.
+    source = torch.tensor([[5, 9, 3, 7, 0], [37, 11, 0, 44, 44]])
+    target = torch.tensor([[44, 6, 2, 8], [44, 41, 3, 1]])
+    inputs = {"input_ids": source, "attention_mask": (source != 44).long()}
+    return model, {**inputs, "decoder_input_ids": target}
 
 
 def images():
@@ -215,6 +243,7 @@ FOLDERS = (
     distilbert_classifier,
     distilbert_tagger,
     gpt2,
+    marian,
     timm_vit,
     timm_vit_mean,
     timm_deit,
@@ -232,7 +261,8 @@ def spread(model):
     """Draws all weights, so that no bias is zero and no weight is like another."""
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(0.3 * torch.randn_like(weight))
+            if weight.requires_grad:  # Sinusoids are made and not stored.
+                weight.add_(0.3 * torch.randn_like(weight))
         for name, statistic in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):  # Variances are positive.
                 statistic.add_(0.3 * torch.rand_like(statistic))

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from kerasformer.interop.description import Description, describe
 from kerasformer.interop.files import Tensors, write_tensors
-from kerasformer.interop.huggingface import bert, gpt2, vit
+from kerasformer.interop.huggingface import bert, gpt2, marian, vit
 from kerasformer.interop.names import check_shapes, read_weights, written_weights
 
-FAMILIES = (bert, gpt2, vit)
+FAMILIES = (bert, gpt2, marian, vit)
 BY_TYPE = {name: family for family in FAMILIES for name in family.TYPES}
 
 

@@ -9,6 +9,7 @@ from pipelines.tasks.translation.config import METRICS as METRICS
 from pipelines.tasks.translation.config import PREPARED as PREPARED
 from pipelines.tasks.translation.config import check as check
 from pipelines.tasks.translation.config import default_config as default_config
+from pipelines.tasks.translation.config import settle as settle
 from pipelines.tasks.translation.data import datasets as datasets
 from pipelines.tasks.translation.data import leaks as leaks
 from pipelines.tasks.translation.data import show_batch as show_batch
@@ -18,7 +19,6 @@ from pipelines.tasks.translation.evaluation import example as example
 from pipelines.tasks.translation.evaluation import own_test as own_test
 from pipelines.tasks.translation.evaluation import serving as serving
 from pipelines.tasks.translation.evaluation import validation_scorer as validation_scorer
-from pipelines.tasks.translation.models import settle as settle
 from pipelines.tasks.translation.objective import begin as begin
 from pipelines.tasks.translation.objective import build as build
 from pipelines.tasks.translation.objective import loss as loss

@@ -15,6 +15,7 @@ from kerasformer.tokenizers import SentencePieceTokenizer, VocabularySizeError
 from pipelines.data.sources import expanded, required
 from pipelines.runs.choice import AUTO, Choice, has_auto
 from pipelines.runs.config import read_config
+from pipelines.tasks.translation import foreign
 from pipelines.tasks.translation.config import check_values
 from pipelines.tasks.translation.data import training_pairs
 from pipelines.tasks.translation.models import MODELS
@@ -56,6 +57,7 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     if config.model.get("name") == AUTO:
         config.model.name = first.model.get("name", MODELS.default) if first else MODELS.default
     _check_given(config)
+    other = foreign.read(config) if config.start.weights else None
     choice = Choice(config)
     own = has_auto(config, [f"data.{key}" for key in ("format", *FOUND)])
     if config.data.get("format") == AUTO:
@@ -77,10 +79,16 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         choice.take(_named("tokenizer", first.tokenizer.to_dict()), adds=True)
         dropout = MODELS.of(first).model.VARIANTS[first.model.variant]["dropout"]
         model = {"norm_first": False, "dropout": dropout, **first.model.to_dict()}
+    if other:
+        choice.take({"tokenizer.vocabulary_size": other.vocabulary_size})
+        model = other.model
     if config.tokenizer.vocabulary_size == AUTO:
         choice.take({"tokenizer.vocabulary_size": _vocabulary(config, pairs, words)})
     choice.take(_named("model", model), adds=config.model.variant == AUTO)
-    choice.take(_named("train", _training(config, len(pairs), max(words))))
+    training = _training(config, len(pairs), max(words))
+    if other:
+        training |= foreign.TRAINING
+    choice.take(_named("train", training))
     choice.tell(f"{len(pairs):,} training pairs")
     return config
 

@@ -11,7 +11,7 @@ import ml_collections
 from kerasformer.tokenizers import KINDS
 from pipelines.data.sources import SHARE_FORM
 from pipelines.runs.config import check_choices, check_keys
-from pipelines.tasks.translation import decode, vocabulary
+from pipelines.tasks.translation import decode, foreign, vocabulary
 from pipelines.tasks.translation.models import MODELS
 from pipelines.text.languages import bleu_tokenizer, read_languages
 from pipelines.text.pairs import PAIR_KEYS
@@ -27,6 +27,7 @@ LOCAL_KEYS: tuple[str, ...] = (
     "data.data_dir",
     "data.download",
     "start.workdir",
+    "start.weights",
 )
 DEFAULTS: dict[str, Any] = {
     "task": "translation",
@@ -52,7 +53,10 @@ DEFAULTS: dict[str, Any] = {
         "path": None,  # A SentencePiece model to take instead (two of them if not shared).
     },
     "model": {"name": MODELS.default, "variant": "base"},
-    "start": {"workdir": ""},  # A run whose weights and tokenizers this one begins with.
+    "start": {
+        "workdir": "",  # A run whose weights and tokenizers this one begins with.
+        "weights": "",  # Or a Marian model: a folder of transformers, or "hf://owner/name".
+    },
     "train": {
         **settings.DEFAULTS,
         "batch_tokens": 4096,  # Of the longer side of a batch, padding counted.
@@ -73,6 +77,12 @@ def default_config() -> ml_collections.ConfigDict:
     for part in (config.data, config.model):
         part.unlock()  # These take more keys; elsewhere, one that nothing reads is a mistake.
     return config
+
+
+def settle(config: ml_collections.ConfigDict) -> list[str]:
+    """Fits a config to its family, or leaves the model to `start.weights`; see `Task.settle`."""
+    foreign.settle(config, default_config())
+    return MODELS.settle(config)
 
 
 def _is_number(value: Any, least: float = -math.inf) -> bool:
@@ -135,6 +145,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     check_keys(config.data, PAIR_KEYS)
     check_values(config)
     vocabulary.check(config)
+    foreign.check(config)
     check_tokenizer(bleu_tokenizer(config.data))
     if config.train.max_length > config.train.batch_tokens:
         raise ValueError(

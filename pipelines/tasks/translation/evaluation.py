@@ -8,6 +8,7 @@ import ml_collections
 import tensorflow as tf
 from tqdm import tqdm
 
+from kerasformer.interop.marian_tokenizer import MarianTokenizer
 from pipelines.tasks.translation.decode import described
 from pipelines.tasks.translation.translator import Translator
 from pipelines.tasks.translation.vocabulary import load_tokenizers
@@ -128,16 +129,18 @@ def card(config: ml_collections.ConfigDict, workdir: str) -> dict[str, str]:
     tokenizers = load_tokenizers(workdir)
     sizes = [f"{each.vocabulary_size:,} pieces" for each in tokenizers]
     pieces = sizes[0] if tokenizers.are_shared else "{} and, of the target, {}".format(*sizes)
+    splits = f"{tokenizer.kind}, {pieces}, normalization {tokenizer.normalization}"
+    splits += ", in lower case" if tokenizer.lowercase else ""
+    if isinstance(tokenizers.source, MarianTokenizer):
+        splits = f"one model a language, {pieces} of both, as its Marian model has them"
     sentence, _ = read_pairs(config.data, "validation")[0]
     words = "as it is written"
     if config.data.is_tokenized:
         words = "with spaces between the words as in the training data"
-    lowercase = ", in lower case" if tokenizer.lowercase else ""
     return {
         "Languages": "From {} to {}.".format(*names) if names else UNKNOWN_LANGUAGES,
         "Input": (
-            f"A sentence of UTF-8 text {words}. SentencePiece ({tokenizer.kind}, "
-            f"{pieces}, normalization {tokenizer.normalization}{lowercase}) splits it into tokens, "
+            f"A sentence of UTF-8 text {words}. SentencePiece ({splits}) splits it into tokens, "
             f"of which {decode.max_source_length - 1:,} are read."
         ),
         "Output": described(decode),

@@ -1,6 +1,7 @@
 """The translator for runtimes without strings: ids in, logits out, a function for each half.
 
-`encoder` reads `source` int32 `(B, S)` (with the end token; id 0 is padding) and gives
+`encoder` reads `source` int32 `(B, S)` (with the end token, padded with the model's `pad_id`, which
+is 0 unless its weights came from another library) and gives
 
 - `context` float `(L, 2, B, G, S, K)`, keys and values of each block, and `context_mask` `(B, S)`;
 - `cache` float `(L, 2, B, G, 0, K)`, what the first step is given.
@@ -22,8 +23,6 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from kerasformer.tokenizers import START_ID
-
 
 def functions(model) -> dict[str, tuple[Callable, list[dict]]]:
     """Makes both functions, each with sample inputs.
@@ -38,12 +37,12 @@ def functions(model) -> dict[str, tuple[Callable, list[dict]]]:
     step = _make_decoder_step(model, encoder.get_concrete_function().structured_outputs)
     random, size = np.random.default_rng(1), model.vocabulary_size
     sources = [random.integers(1, size, shape).astype(np.int32) for shape in ((1, 1), (2, 11))]
-    sources[1][0, 7:] = 0
+    sources[1][0, 7:] = model.pad_id
     samples = []
     for source, beams in zip(sources, (1, 3), strict=True):
         encoded = {name: output.numpy() for name, output in encoder(source).items()}
         # In numpy, as a search does it: a sentence has one row at first, then one for each beam.
-        token_ids = np.full(len(source), START_ID, np.int32)
+        token_ids = np.full(len(source), model.start_id, np.int32)
         first = {"token_ids": token_ids, **encoded}
         outputs = {name: output.numpy() for name, output in step(**first).items()}
         rows = np.repeat(np.arange(len(source)), beams)

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import ml_collections
-
 from kerasformer.models import Seq2SeqRNN, Seq2SeqTransformer
 from pipelines.runs.families import Families, Family
 
@@ -36,8 +34,3 @@ MODELS = Families(
         Seq2SeqRNN, "multi30k", "bahdanau", OF_TRANSFORMER, learning_rates=(0.002, 0.0005)
     ),
 )
-
-
-def settle(config: ml_collections.ConfigDict) -> list[str]:
-    """Fits a config to the family that it names; see `Task.settle`."""
-    return MODELS.settle(config)

@@ -10,6 +10,7 @@ from kerasformer.losses import smoothed_cross_entropy
 from pipelines.data.sources import expanded
 from pipelines.runs.config import complete, read_config
 from pipelines.runs.weights import load_model
+from pipelines.tasks.translation import foreign
 from pipelines.tasks.translation.config import default_config
 from pipelines.tasks.translation.models import MODELS
 from pipelines.tasks.translation.vocabulary import load_tokenizers
@@ -22,7 +23,9 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
         ValueError: when `config.model` has a key that the model does not take.
     """
     tokenizers = load_tokenizers(workdir)
+    of = tokenizers.target
     vocabulary: dict[str, Any] = {"vocabulary_size": tokenizers.source.vocabulary_size}
+    vocabulary |= {"start_id": of.start_id, "end_id": of.end_id, "pad_id": of.pad_id}
     if not tokenizers.are_shared:
         vocabulary["target_vocabulary_size"] = tokenizers.target.vocabulary_size
         vocabulary |= {} if "share_embeddings" in config.model else {"share_embeddings": False}
@@ -34,32 +37,38 @@ def build(config: ml_collections.ConfigDict, workdir: str) -> keras.Model:
 def begin(
     model: keras.Model, config: ml_collections.ConfigDict, workdir: str, is_new: bool
 ) -> keras.Model:
-    """Copies the weights of the run in `start.workdir`, if there is one, into a new run.
+    """Copies the weights of `start.workdir` or `start.weights`, if there is one, into a new run.
 
     Raises:
-        ValueError: when that run has another model.
+        ValueError: when that one has another model.
     """
-    if not (config.start.workdir and is_new):
-        return model
-    folder = expanded(config.start.workdir)
-    first_config = read_config(folder)
-    complete(first_config, default_config())
-    first = load_model(build, first_config, folder, first_config.weights)
-    # Random states have no path that is the same in two models.
+    if config.start.workdir and is_new:
+        folder = expanded(config.start.workdir)
+        first_config = read_config(folder)
+        complete(first_config, default_config())
+        first = load_model(build, first_config, folder, first_config.weights)
+        _copy_weights(first, model, f"start.workdir={config.start.workdir!r}")
+    elif config.start.weights and is_new:
+        first = foreign.load(config, model)
+        _copy_weights(first, model, f"start.weights={config.start.weights!r}")
+    return model
+
+
+def _copy_weights(first, model, source):
+    # Without the names of the models, and random states, whose paths differ between two models.
     weights, values = (
-        {v.path: v for v in each.variables if v.name != "seed_generator_state"}
-        for each in (model, first)
+        {v.path.partition("/")[2]: v for v in x.variables if v.name != "seed_generator_state"}
+        for x in (model, first)
     )
     for path in {**weights, **values}:
         shape, other = (path in w and tuple(w[path].shape) for w in (weights, values))
         if shape != other:
             raise ValueError(
-                f"Expected the model of start.workdir={config.start.workdir!r} to have {path} of "
-                f"shape {shape or None}, received {other or None}."
+                f"Expected the model of {source} to have {path} of shape {shape or None}, received "
+                f"{other or None}."
             )
     for path, variable in weights.items():
         variable.assign(values[path])
-    return model
 
 
 def loss(model: keras.Model, batch: dict, config: ml_collections.ConfigDict):
@@ -69,7 +78,7 @@ def loss(model: keras.Model, batch: dict, config: ml_collections.ConfigDict):
         Tuple of its sum over the real target tokens and their number, float32 scalars.
     """
     logits = model({"source": batch["source"], "target": batch["target"]}, training=True)
-    real = ops.cast(batch["labels"] != 0, "float32")
+    real = ops.cast(batch["labels"] != model.pad_id, "float32")
     losses = smoothed_cross_entropy(batch["labels"], logits, config.train.label_smoothing)
     return ops.sum(losses * real), ops.sum(real)
 
@@ -82,7 +91,7 @@ def metrics(model: keras.Model, batch: dict, config: ml_collections.ConfigDict) 
         labels are smoothed, `smoothed_loss`, which is comparable with the training's.
     """
     logits = model({"source": batch["source"], "target": batch["target"]}, training=False)
-    real = ops.cast(batch["labels"] != 0, "float32")
+    real = ops.cast(batch["labels"] != model.pad_id, "float32")
     right = ops.cast(ops.argmax(logits, axis=-1) == batch["labels"], "float32")
     values = {"loss": smoothed_cross_entropy(batch["labels"], logits), "accuracy": right}
     smoothing = config.train.label_smoothing

@@ -6,7 +6,6 @@ Letters: `B` sentences, `S` source tokens, `T` target tokens, `n` hypotheses.
 import tensorflow as tf
 
 from kerasformer import explain
-from kerasformer.tokenizers import END_ID, START_ID
 from pipelines.tasks.translation import id_translator
 from pipelines.tasks.translation.decode import search
 
@@ -22,9 +21,9 @@ class Translator(tf.Module):
 
     Args:
         model: built `Seq2SeqTransformer`.
-        tokenizer: `SentencePieceTokenizer` of both languages.
+        tokenizer: `SentencePieceTokenizer` of both languages, or another one with its methods.
         decode: ConfigDict, the `decode` part of a translation config.
-        target_tokenizer: `SentencePieceTokenizer` of the target, if the source has another.
+        target_tokenizer: the tokenizer of the target, if the source has another.
     """
 
     def __init__(self, model, tokenizer, decode, target_tokenizer=None):
@@ -50,7 +49,7 @@ class Translator(tf.Module):
         return {
             "translation": self.target_tokenizer.detokenize(best.token_ids[:, 0]),
             "score": best.scores[:, 0],
-            "truncated": truncated | _is_cut(best),
+            "truncated": truncated | self._is_cut(best),
         }
 
     @tf.function(input_signature=[TEXT])
@@ -71,7 +70,7 @@ class Translator(tf.Module):
         return {
             "translations": tf.reshape(self.target_tokenizer.detokenize(flat), shape),
             "scores": hypotheses.scores,
-            "truncated": truncated | _is_cut(hypotheses),
+            "truncated": truncated | self._is_cut(hypotheses),
         }
 
     @tf.function(input_signature=[TEXT])
@@ -88,9 +87,11 @@ class Translator(tf.Module):
         """
         source, _ = self._read(text)
         token_ids = self._search(source, 1).token_ids[:, 0]
-        lengths = tf.reduce_sum(tf.cast(token_ids != 0, tf.int32), axis=1)
-        token_ids = token_ids[:, : tf.maximum(tf.reduce_max(lengths), 1)]
-        start = tf.fill((tf.shape(source)[0], 1), START_ID)
+        is_token = token_ids != self.model.pad_id
+        lengths = tf.reduce_sum(tf.cast(is_token, tf.int32), axis=1)
+        longest = tf.maximum(tf.reduce_max(lengths), 1)
+        token_ids, is_token = token_ids[:, :longest], is_token[:, :longest]
+        start = tf.fill((tf.shape(source)[0], 1), self.model.start_id)
         target = tf.concat([start, token_ids], axis=1)[:, :-1]
         context, context_mask = self.model.encode(source, training=False)
         _, scores = self.model.decode(
@@ -99,9 +100,9 @@ class Translator(tf.Module):
         alignment = tf.cast(explain.alignment(scores), tf.float32)
         return {
             "translation": self.target_tokenizer.detokenize(token_ids),
-            "source_tokens": _spell(self.tokenizer, source),
-            "target_tokens": _spell(self.target_tokenizer, token_ids),
-            "alignment": alignment * tf.cast(token_ids != 0, tf.float32)[:, :, None],
+            "source_tokens": self._spell(self.tokenizer, source),
+            "target_tokens": self._spell(self.target_tokenizer, token_ids),
+            "alignment": alignment * tf.cast(is_token, tf.float32)[:, :, None],
         }
 
     @tf.function(input_signature=[SOURCE, TARGET])
@@ -119,11 +120,11 @@ class Translator(tf.Module):
         """
         source, truncated = self._read(source)
         labels = self._end(self.target_tokenizer.tokenize(target))
-        start = tf.fill((tf.shape(labels)[0], 1), START_ID)
+        start = tf.fill((tf.shape(labels)[0], 1), self.model.start_id)
         inputs = {"source": source, "target": tf.concat([start, labels], axis=1)[:, :-1]}
         logits = self.model(inputs, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        real = labels != 0
+        real = labels != self.model.pad_id
         return {
             "log_probability": -tf.reduce_sum(tf.where(real, losses, 0.0), axis=1),
             "tokens": tf.reduce_sum(tf.cast(real, tf.int32), axis=1),
@@ -167,36 +168,35 @@ class Translator(tf.Module):
 
     def _end(self, ids):
         """Puts the end token behind each row, and pads ids to a tensor."""
-        end = tf.fill((ids.nrows(), 1), END_ID)
-        return tf.concat([ids, end], axis=1).to_tensor()
+        end = tf.fill((ids.nrows(), 1), self.model.end_id)
+        return tf.concat([ids, end], axis=1).to_tensor(self.model.pad_id)
 
     def _search(self, source, count=None):
         """Searches for translations, or draws `count` of them; see `decode.search`."""
-        decode = self._decode
-        lengths = tf.reduce_sum(tf.cast(source != 0, tf.int32), axis=1)
+        decode, pad_id = self._decode, self.model.pad_id
+        lengths = tf.reduce_sum(tf.cast(source != pad_id, tf.int32), axis=1)
         limits = tf.cast(decode.max_ratio * tf.cast(lengths, tf.float32), tf.int32)
         limits = limits + decode.max_extra
         # A tensor, so that the search drops sentences that have ended; at least 1, because the
         # maximum of an empty batch is the smallest int32.
         max_length = tf.maximum(tf.reduce_max(limits), 1)
-        start_ids = tf.fill((tf.shape(source)[0],), START_ID)
+        start_ids = tf.fill((tf.shape(source)[0],), self.model.start_id)
         begin = (*self.model.start_decoding(source, max_length), start_ids, max_length)
-        rules = {"length_limit": limits}
+        rules = {"length_limit": limits, **self.model.special_ids}
         if decode.prefix:
             prefix = self.target_tokenizer.tokenize(tf.constant([decode.prefix]))
             rules["prefix"] = tf.tile(prefix.to_tensor(), (tf.shape(source)[0], 1))
         hypotheses = search(decode, count, begin, rules)
         has_words = lengths > 1  # The end token is always there.
-        token_ids = tf.where(has_words[:, None, None], hypotheses.token_ids, 0)
+        token_ids = tf.where(has_words[:, None, None], hypotheses.token_ids, pad_id)
         scores = tf.where(has_words[:, None], hypotheses.scores, 0.0)
         return hypotheses._replace(token_ids=token_ids, scores=scores)
 
+    def _spell(self, tokenizer, token_ids):
+        return tf.where(token_ids == self.model.pad_id, "", tokenizer.pieces(token_ids))
 
-def _spell(tokenizer, token_ids):
-    return tf.where(token_ids == 0, "", tokenizer.pieces(token_ids))
-
-
-def _is_cut(hypotheses):
-    """Returns whether the best hypothesis of each sentence has words and no end token, `(B,)`."""
-    best = hypotheses.token_ids[:, 0]
-    return tf.reduce_any(best != 0, axis=1) & ~tf.reduce_any(best == END_ID, axis=1)
+    def _is_cut(self, hypotheses):
+        """Returns whether each sentence's best hypothesis has words and no end token, `(B,)`."""
+        best = hypotheses.token_ids[:, 0]
+        has_words = tf.reduce_any(best != self.model.pad_id, axis=1)
+        return has_words & ~tf.reduce_any(best == self.model.end_id, axis=1)

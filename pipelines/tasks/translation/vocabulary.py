@@ -1,7 +1,8 @@
-"""The tokenizers of a translation run: trained, taken from a file, or from the run it begins with.
+"""The tokenizers of a translation run: trained, taken from a file, or from what it begins with.
 
 `tokenizer.model` is of both languages, or of the source alone where `target_tokenizer.model` lies
-beside it.
+beside it. In their place, a run with `start.weights` has `vocab.json`, `source.spm` and
+`target.spm`.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import ml_collections
 
+from kerasformer.interop.marian_tokenizer import MarianTokenizer, load_marian_tokenizers
 from kerasformer.tokenizers import (
     UNKNOWN_ID,
     SentencePieceTokenizer,
@@ -18,34 +20,40 @@ from kerasformer.tokenizers import (
 )
 from pipelines.data.sources import expanded
 from pipelines.runs.files import write_bytes
+from pipelines.tasks.translation import foreign
 from pipelines.text.cleaning import Pair
 
-FILES = ("tokenizer.model", "target_tokenizer.model")
+TRAINED = ("tokenizer.model", "target_tokenizer.model")
+FILES = (*TRAINED, *foreign.FILES)
+# Of each kind the file that is written last.
+LAST = (TRAINED[0], foreign.FILES[0])
 NUM_BYTES = 256  # Pieces that `byte_fallback` takes.
 
 
 class Tokenizers(NamedTuple):
     """The tokenizers of the source and of the target; the same one twice if they are shared."""
 
-    source: SentencePieceTokenizer
-    target: SentencePieceTokenizer
+    source: SentencePieceTokenizer | MarianTokenizer
+    target: SentencePieceTokenizer | MarianTokenizer
 
     @property
     def are_shared(self) -> bool:
         """Returns whether both languages have one vocabulary."""
-        return self.source is self.target
+        return self.source is self.target or isinstance(self.source, MarianTokenizer)
 
 
 def load_tokenizers(workdir: str) -> Tokenizers:
     """Loads the tokenizers of a run."""
-    source, target = (Path(workdir, name) for name in FILES)
+    if Path(workdir, foreign.VOCABULARY).exists():
+        return Tokenizers(*load_marian_tokenizers(workdir))
+    source, target = (Path(workdir, name) for name in TRAINED)
     first = SentencePieceTokenizer.from_file(source)
     return Tokenizers(first, SentencePieceTokenizer.from_file(target) if target.exists() else first)
 
 
 def have_tokenizers(workdir: str) -> bool:
     """Tests whether the folder of a run holds its tokenizers already."""
-    return Path(workdir, FILES[0]).exists()  # It is written last.
+    return any(Path(workdir, name).exists() for name in LAST)
 
 
 def make_tokenizers(config: ml_collections.ConfigDict, workdir: str, pairs: Sequence[Pair]) -> None:
@@ -60,14 +68,17 @@ def make_tokenizers(config: ml_collections.ConfigDict, workdir: str, pairs: Sequ
         ValueError: if they cannot be trained or read.
     """
     if config.start.workdir:
-        first = load_tokenizers(expanded(config.start.workdir))
-        protos = [first.source.proto, first.target.proto][: 1 if first.are_shared else 2]
+        folder = Path(expanded(config.start.workdir))
+        load_tokenizers(str(folder))  # It refuses what cannot be read.
+        files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
+    elif config.start.weights:
+        files = foreign.read_tokenizers(config)
     elif config.tokenizer.path:
-        protos = read_foreign(config.tokenizer)
+        files = dict(zip(TRAINED, read_foreign(config.tokenizer), strict=False))
     else:
-        protos = train_tokenizers(config.tokenizer, pairs)
-    for name, proto in reversed(list(zip(FILES, protos, strict=False))):
-        write_bytes(Path(workdir) / name, proto)
+        files = dict(zip(TRAINED, train_tokenizers(config.tokenizer, pairs), strict=False))
+    for name in sorted(files, key=lambda name: name in LAST):
+        write_bytes(Path(workdir) / name, files[name])
 
 
 def check(config: ml_collections.ConfigDict) -> None:
