@@ -4,6 +4,8 @@ CTranslate2 keeps kernels as rows (out, in), and those of query, key and value (
 in one matrix, in the order in which ours are.
 """
 
+from pathlib import Path
+
 import keras
 import numpy as np
 from keras import ops
@@ -55,10 +57,10 @@ def export_ctranslate2(
 
     Args:
         model: built `Seq2SeqTransformer`.
-        folder: str or path of a folder.
+        folder: str or path of a folder, which is made if it is not there.
         vocabulary: list of str, the token of each id (of a source, where a target has others).
-        target_vocabulary: list of str or `None`, where a target has others. Tokens of the special
-            ids are written as they are called here.
+        target_vocabulary: list of str or `None`, where a target has others. The start and the end
+            token have these names on both sides.
         unknown: str. The token that stands for any other.
         quantization: str. What weights become: `"float32"`, `"int16"`, `"int8"` or `"bfloat16"`.
         max_length: int. The most tokens of a source or a target, end token included.
@@ -104,6 +106,7 @@ def export_ctranslate2(
     with one_sentence("CTranslate2 cannot write the model"):
         spec.validate()
         spec.optimize(quantization=quantization)
+        Path(folder).mkdir(exist_ok=True)
         spec.save(str(folder))
 
 
