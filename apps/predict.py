@@ -34,8 +34,8 @@ from pipelines.runs import checkpoints, weights
 MODEL = flags.DEFINE_string(
     "model",
     None,
-    "Folder of an export (SavedModel or CTranslate2), of its numbered versions (the newest is used), "
-    "or of a run.",
+    "Folder of an exported model (a SavedModel, or one for CTranslate2), of its numbered versions "
+    "(the newest is used), or of a run.",
     required=True,
 )
 WEIGHTS = flags.DEFINE_enum(

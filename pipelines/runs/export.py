@@ -119,7 +119,7 @@ def export(
             tf.saved_model.save(module, str(folder), signatures=functions)
         elif format == "ctranslate2":
             kind, functions = quantization or "float32", {}
-            largest = task.write_ctranslate2(module, config, workdir, folder, kind)
+            largest = task.write_ctranslate2(module, config, folder, kind)
             title = f"CTranslate2, in {kind}, whose float32 is within {largest:.1e} of TensorFlow"
         else:
             title, functions = _write_files(task, module, folder, workdir, format)

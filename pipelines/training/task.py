@@ -275,7 +275,6 @@ class Task(Protocol):
         self,
         module: Any,
         config: ml_collections.ConfigDict,
-        workdir: str,
         folder: Path,
         quantization: str,
     ) -> float:
@@ -284,7 +283,6 @@ class Task(Protocol):
         Args:
             module: what `serving` returns.
             config: the resolved config.
-            workdir: folder of the run.
             folder: path of an empty folder.
             quantization: what weights become, one of `kerasformer.interop.ctranslate2`'s.
 
@@ -364,7 +362,7 @@ def card(config: ml_collections.ConfigDict, workdir: str) -> Mapping[str, str]:
 
 
 def write_ctranslate2(
-    module: Any, config: ml_collections.ConfigDict, workdir: str, folder: Path, quantization: str
+    module: Any, config: ml_collections.ConfigDict, folder: Path, quantization: str
 ) -> float:
     """Writes nothing: the default of `Task.write_ctranslate2`."""
     raise ValueError(

@@ -1,17 +1,15 @@
 """What is written for CTranslate2: the model, the tokenizers and the search, checked as a whole."""
 
 import json
-import shutil
 from pathlib import Path
 
 import ml_collections
 
 from kerasformer.interop.agreement import TOLERANCE, largest_difference, traced
 from kerasformer.interop.ctranslate2 import export_ctranslate2
-from kerasformer.interop.ctranslate2_translator import SEARCH, CTranslate2Translator
+from kerasformer.interop.ctranslate2_translator import SEARCH, TOKENIZERS, CTranslate2Translator
 from kerasformer.tokenizers import UNKNOWN_ID
 from pipelines.tasks.translation.translator import Translator
-from pipelines.tasks.translation.vocabulary import FILES
 from pipelines.text.pairs import read_pairs
 
 NUM_SAMPLES = 16  # Validation sentences that have to be translated alike.
@@ -20,18 +18,13 @@ UNLIKE = ("temperature", "min_length", "no_repeat_ngram")
 
 
 def write_ctranslate2(
-    module: Translator,
-    config: ml_collections.ConfigDict,
-    workdir: str,
-    folder: Path,
-    quantization: str,
+    module: Translator, config: ml_collections.ConfigDict, folder: Path, quantization: str
 ) -> float:
     """Writes a translator for CTranslate2, if it translates in float32 as TensorFlow does.
 
     Args:
         module: what `serving` returns.
         config: the resolved config.
-        workdir: folder of the run.
         folder: path of an empty folder.
         quantization: str. One of `QUANTIZATIONS`.
 
@@ -43,27 +36,41 @@ def write_ctranslate2(
         ValueError: when CTranslate2 cannot express the model or its search, or answers differ.
     """
     check_search(config)
-    tokenizer, target_tokenizer, decode = module.tokenizer, module.target_tokenizer, config.decode
-
-    def write(quantization):
-        export_ctranslate2(
-            module.model,
-            folder,
-            tokenizer.vocabulary,
-            target_tokenizer.vocabulary if target_tokenizer is not tokenizer else None,
-            unknown=target_tokenizer.vocabulary[UNKNOWN_ID],
-            quantization=quantization,
-            max_length=int(decode.max_ratio * decode.max_source_length) + decode.max_extra,
-        )
-
-    write("float32")
-    for path in filter(Path.exists, (Path(workdir) / name for name in FILES)):
-        shutil.copy(path, folder)
-    (folder / SEARCH).write_text(json.dumps(decode.to_dict(), indent=1) + "\n", "utf-8")
+    write_files(module, config.decode, folder)
     largest = difference(module, folder, read_pairs(config.data, "validation")[:NUM_SAMPLES])
     if quantization != "float32":
-        write(quantization)
+        write_files(module, config.decode, folder, quantization)
     return largest
+
+
+def write_files(
+    module: Translator,
+    decode: ml_collections.ConfigDict,
+    folder: Path,
+    quantization: str = "float32",
+) -> None:
+    """Writes the files of a folder for CTranslate2, also over others.
+
+    Args:
+        module: what `serving` returns.
+        decode: the search, as in a config.
+        folder: path of the folder.
+        quantization: str. One of `QUANTIZATIONS`.
+    """
+    tokenizers = [module.tokenizer]
+    if module.target_tokenizer is not module.tokenizer:
+        tokenizers.append(module.target_tokenizer)
+    export_ctranslate2(
+        module.model,
+        folder,
+        *(tokenizer.vocabulary for tokenizer in tokenizers),
+        unknown=tokenizers[-1].vocabulary[UNKNOWN_ID],
+        quantization=quantization,
+        max_length=int(decode.max_ratio * decode.max_source_length) + decode.max_extra,
+    )
+    for name, tokenizer in zip(TOKENIZERS, tokenizers, strict=False):
+        (folder / name).write_bytes(tokenizer.proto)
+    (folder / SEARCH).write_text(json.dumps(decode.to_dict(), indent=1) + "\n", "utf-8")
 
 
 def check_search(config: ml_collections.ConfigDict) -> None:
