@@ -5,13 +5,14 @@ from pathlib import Path
 
 import ml_collections
 
-from kerasformer.interop.agreement import TOLERANCE, largest_difference, traced
+from kerasformer.interop.agreement import largest_difference, traced
 from kerasformer.interop.ctranslate2 import export_ctranslate2
 from kerasformer.interop.ctranslate2_translator import SEARCH, TOKENIZERS, CTranslate2Translator
 from kerasformer.tokenizers import UNKNOWN_ID
 from pipelines.tasks.translation.translator import Translator
 from pipelines.text.pairs import read_pairs
 
+TOLERANCE = 1e-4  # of scores, in float32
 NUM_SAMPLES = 16  # Validation sentences that have to be translated alike.
 # Where CTranslate2 forbids a token it scales up the others, so that scores and beams are others.
 UNLIKE = ("temperature", "min_length", "no_repeat_ngram")

@@ -106,7 +106,7 @@ class ProgramsTest:
             ["predict", "--model=run/foreign", "ein Hund"],
             folder=folder,
         )
-        sentences = ["received decode.min_length=3", "received quantization='int8' and format="]
+        sentences = ["received decode.min_length=3", "received quantization='int8'"]
         (folder / "run" / "foreign").mkdir()
         (folder / "run" / "foreign" / "model.bin").write_bytes(b"of another tool")
         wrong += programs.run(["predict", "--model=run/foreign", "ein Hund"], folder=folder)
