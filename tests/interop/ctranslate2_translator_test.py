@@ -28,12 +28,12 @@ def stored():
 
 
 class TranslateTest:
+    @pytest.mark.integration
     @pytest.mark.parametrize(
         "changes",
         [
             {"beam_size": 4, "num_hypotheses": 3, "max_source_length": 37, "max_ratio": 1.0},
             {"beam_size": 1, "num_hypotheses": 1, "length_penalty": "length", "alpha": 1.5},
-            {"prefix": "a d", "length_penalty": None, "max_extra": 0},
         ],
     )
     def test_it_finds_the_translations_of_the_saved_model(self, stored, changes, tmp_path):
@@ -47,6 +47,21 @@ class TranslateTest:
         assert found["translations"].tolist() == expected["translations"].tolist()
         np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-4)
         np.testing.assert_array_equal(found["truncated"], expected["truncated"])
+
+    def test_a_prefix_begins_each_translation_and_counts(self, stored, tmp_path):
+        module, decode = stored
+        changes = {"prefix": "three", "length_penalty": None, "max_source_length": 37}
+        write_files(module, ml_collections.ConfigDict({**decode.to_dict(), **changes}), tmp_path)
+        translator, texts = (
+            CTranslate2Translator(tmp_path),
+            [text for text in TEXTS if text.strip()],
+        )
+        found = translator.translate(texts)
+        assert all(text.startswith(b"three") for text in found["translation"])
+        ended = np.flatnonzero(~found["truncated"])
+        answers = [found["translation"][row] for row in ended]
+        scored = translator.score([texts[row] for row in ended], answers)
+        np.testing.assert_allclose(found["score"][ended], scored["log_probability"], atol=1e-4)
 
     def test_a_folder_without_its_search_is_named(self, tmp_path):
         with pytest.raises(ValueError, match=r"from '.*': \[Errno 2\] .*decode.json"):
