@@ -24,7 +24,7 @@ from kerasformer.interop.ctranslate2 import import_ctranslate2
 PAD, START, END = 0, 1, 2
 SEARCH = "decode.json"  # The search, beside what CTranslate2 reads.
 TOKENIZERS = ("tokenizer.model", "target_tokenizer.model")
-PATIENCE = 3.0  # Times `beam_size`: as many hypotheses end before a sentence is done.
+PATIENCE = 5.0  # Times `beam_size`: as many hypotheses end before a sentence is done.
 HYPOTHESES = 4  # that are returned where the search does not say how many
 
 
