@@ -64,7 +64,8 @@ def write_files(
     export_ctranslate2(
         module.model,
         folder,
-        *(tokenizer.vocabulary for tokenizer in tokenizers),
+        tokenizers[0].vocabulary,
+        tokenizers[1].vocabulary if len(tokenizers) > 1 else None,
         unknown=tokenizers[-1].vocabulary[UNKNOWN_ID],
         quantization=quantization,
         max_length=int(decode.max_ratio * decode.max_source_length) + decode.max_extra,
