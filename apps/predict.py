@@ -27,13 +27,15 @@ from absl import flags
 
 from apps import decode_flags, program, tasks
 from pipelines.exported import pixels, words
+from pipelines.exported.ctranslate2_models import CTranslate2Model, is_for_ctranslate2
 from pipelines.exported.models import Model, versions
 from pipelines.runs import checkpoints, weights
 
 MODEL = flags.DEFINE_string(
     "model",
     None,
-    "Folder of an exported model, of its numbered versions (the newest is used), or of a run.",
+    "Folder of an exported model (a SavedModel, or one for CTranslate2), of its numbered versions "
+    "(the newest is used), or of a run.",
     required=True,
 )
 WEIGHTS = flags.DEFINE_enum(
@@ -81,7 +83,9 @@ def main(argv):
 def load() -> Model:
     """Loads the export, or the run with the search that the flags ask for."""
     folder, changes = Path(MODEL.value), decode_flags.given()
-    if (folder / "config.json").is_file() and not versions(folder):
+    for_ctranslate2 = is_for_ctranslate2(folder)
+    is_run = (folder / "config.json").is_file() and not for_ctranslate2
+    if is_run and not versions(folder):
         if NBEST.value and changes.get("decode.num_hypotheses") is None:
             changes["decode.num_hypotheses"] = NBEST.value
         run = weights.load_run(tasks.find, MODEL.value, WEIGHTS.value, changes)
@@ -93,7 +97,7 @@ def load() -> Model:
             f"exported with, received --model={folder}: pass the run, or export it anew by "
             f"apps.export with this flag."
         )
-    return Model(folder)
+    return CTranslate2Model(folder) if for_ctranslate2 else Model(folder)
 
 
 if __name__ == "__main__":

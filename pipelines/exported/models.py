@@ -97,16 +97,17 @@ def load_named(folders: Sequence[str]) -> dict[str, Model]:
     return models
 
 
-def versions(folder: Path) -> dict[int, Path]:
-    """Finds the numbered SavedModels in a folder, or the one that the folder itself is.
+def versions(folder: Path, file: str = "saved_model.pb") -> dict[int, Path]:
+    """Finds the numbered exports in a folder, or the one that the folder itself is.
 
     Args:
         folder: path, which need not exist.
+        file: name of a file that such an export has; a SavedModel's by default.
 
     Returns:
-        Paths by number; a SavedModel in a folder without a number is number 1.
+        Paths by number; an export in a folder without a number is number 1.
     """
-    if (folder / "saved_model.pb").is_file():
+    if (folder / file).is_file():
         return {int(folder.name) if folder.name.isdecimal() else 1: folder}
-    paths = [path.parent for path in folder.glob("*/saved_model.pb")]
+    paths = [path.parent for path in folder.glob(f"*/{file}")]
     return {int(path.name): path for path in paths if path.name.isdecimal()}

@@ -1,9 +1,9 @@
 """Loads the model of a run and exports it, for TensorFlow Serving or for another runtime.
 
 `export/<version>/` holds a SavedModel, `export_onnx/<version>/` and `export_litert/<version>/` a
-file for each function of the model, the files that the run prepared of its data and its config;
-each of them a model card, `README.md`. A file is written only if its runtime answers as TensorFlow
-does.
+file for each function of the model, the files that the run prepared of its data and its config,
+`export_ctranslate2/<version>/` what CTranslate2 reads, the tokenizers and the search; each of them
+a model card, `README.md`. A file is written only if its runtime answers as TensorFlow does.
 """
 
 import contextlib
@@ -32,7 +32,8 @@ RUNTIMES = {
     "onnx": ("ONNX", ".onnx", export_onnx),
     "litert": ("LiteRT", ".tflite", export_litert),
 }
-FORMATS = ("saved_model", *RUNTIMES)
+FORMATS = ("saved_model", *RUNTIMES, "ctranslate2")
+WITH_SEARCH = ("saved_model", "ctranslate2")  # The others hold the model alone.
 LICENCE = (
     "The code that made this model is Kerasformer, under the Apache License 2.0. Whether the "
     "weights may be passed on depends on the licences of the data."
@@ -47,6 +48,7 @@ def export_run(
     weights: str | None,
     format: str = "saved_model",
     changes: Mapping[str, Any] | None = None,
+    quantization: str | None = None,
 ) -> Path:
     """Reads the config of a run and exports its model, while no other process does so.
 
@@ -56,6 +58,7 @@ def export_run(
         weights: as in `load_model`, or `None` for those that the config names.
         format: one of `FORMATS`.
         changes: values other than those of the config, as in `weights.changed`.
+        quantization: as in `export`.
 
     Returns:
         The folder of the new version.
@@ -64,13 +67,13 @@ def export_run(
         ValueError: when another process exports the run, there is none, or as in `export`.
     """
     with opened(find, workdir, f".lock-{_folder_name(format)}", "exports") as (task, config):
-        if changes and format != "saved_model":
+        if changes and format not in WITH_SEARCH:
             raise ValueError(
                 f"Expected no other {next(iter(changes))} with format={format!r}, whose files hold "
                 "the model alone."
             )
         config = changed(task, config, changes or {})
-        return export(task, config, workdir, weights or config.weights, format)
+        return export(task, config, workdir, weights or config.weights, format, quantization)
 
 
 def export(
@@ -79,6 +82,7 @@ def export(
     workdir: str,
     weights: str,
     format: str = "saved_model",
+    quantization: str | None = None,
 ) -> Path:
     """Writes the next version of a run's model, whole or not at all.
 
@@ -88,15 +92,23 @@ def export(
         workdir: folder of the run.
         weights: as in `load_model`.
         format: one of `FORMATS`.
+        quantization: what weights become for CTranslate2, one of its `QUANTIZATIONS`; `None` for
+            float32, and with any other format.
 
     Returns:
         The folder of the new version.
 
     Raises:
-        ValueError: for another format, or one that cannot hold the model, or as in `load_model`.
+        ValueError: for another format or quantization, or one that cannot hold the model, or as in
+            `load_model`.
     """
     if format not in FORMATS:
         raise ValueError(f"Expected format to be one of {FORMATS}, received {format=}.")
+    if quantization is not None and format != "ctranslate2":
+        raise ValueError(
+            f"Expected quantization with format='ctranslate2' alone, received {quantization=} and "
+            f"{format=}."
+        )
     built = config.copy_and_resolve_references()
     if format != "saved_model":
         built.train.precision = "float32"  # Other runtimes know no bfloat16.
@@ -105,13 +117,18 @@ def export(
         if format == "saved_model":
             title, functions = "SavedModel", module.signatures()
             tf.saved_model.save(module, str(folder), signatures=functions)
+        elif format == "ctranslate2":
+            kind, functions = quantization or "float32", {}
+            largest = task.write_ctranslate2(module, config, folder, kind)
+            title = f"CTranslate2, in {kind}, whose float32 is within {largest:.1e} of TensorFlow"
         else:
             title, functions = _write_files(task, module, folder, workdir, format)
             write_config(folder, config)  # It says how inputs are prepared.
         parts = dict(task.card(config, workdir))
         if format != "saved_model":
             parts["Use"] = OTHER_USE
-            parts.pop("Output", None)  # The search, which these files do not hold.
+            if format not in WITH_SEARCH:
+                parts.pop("Output", None)
             if "Input" in parts:
                 parts["Input"] = f"{BEFORE} {parts['Input']}"
         parts["Example"] = task.example(module, config)
@@ -179,7 +196,7 @@ def model_card(title: str, functions: dict, parts: dict, config, workdir, weight
         lines.append(f"- {split}: {source}")
     for name, text in parts.items():
         lines += ["", f"## {name}", "", text.strip()]
-    lines += ["", "## Signatures", ""]
+    lines += ["", "## Signatures", ""] if functions else [""]
     for name, function in functions.items():
         lines += [*_signature(name, function), ""]
     scores = Path(workdir) / "evaluation-test.json"

@@ -1,14 +1,16 @@
 """The contract between a task and the programs: all that the author of a task writes.
 
 A task is anything that has the names of `Task`: a package whose `__init__.py` hands them on (as
-`pipelines.tasks.translation` does) or an object. Nine names have a default, the functions at the
-end of this file, which a task hands on as they are if it has nothing to do there: `settle`,
-`resolve`, `begin`, `finish`, `after_step`, `validation_scorer`, `own_test`, `leaks` and `card`. A
-package hands one on by `from pipelines.training.task import after_step as after_step`. A new task
-is added to `TASKS` in `apps/tasks.py`, and its folder to `ROOMS` in `BUILD`.
+`pipelines.tasks.translation` does) or an object. Ten names have a default, the functions at the end
+of this file, which a task hands on as they are if it has nothing to do there: `settle`, `resolve`,
+`begin`, `finish`, `after_step`, `validation_scorer`, `own_test`, `leaks`, `card` and
+`write_ctranslate2`. A package hands one on by `from pipelines.training.task import after_step as
+after_step`. A new task is added to `TASKS` in `apps/tasks.py`, and its folder to `ROOMS` in
+`BUILD`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -269,6 +271,28 @@ class Task(Protocol):
             uses the SavedModel beside it.
         """
 
+    def write_ctranslate2(
+        self,
+        module: Any,
+        config: ml_collections.ConfigDict,
+        folder: Path,
+        quantization: str,
+    ) -> float:
+        """Writes what `serving` returns for CTranslate2; by default it cannot be.
+
+        Args:
+            module: what `serving` returns.
+            config: the resolved config.
+            folder: path of an empty folder.
+            quantization: what weights become, one of `kerasformer.interop.ctranslate2`'s.
+
+        Returns:
+            The largest difference of scores in float32.
+
+        Raises:
+            ValueError: when CTranslate2 cannot express it, or answers otherwise.
+        """
+
     def show_batch(
         self,
         batches: tf.data.Dataset,
@@ -335,6 +359,16 @@ def leaks(config: ml_collections.ConfigDict, own: ml_collections.ConfigDict) -> 
 def card(config: ml_collections.ConfigDict, workdir: str) -> Mapping[str, str]:
     """Adds nothing to the model card: the default of `Task.card`."""
     return {}
+
+
+def write_ctranslate2(
+    module: Any, config: ml_collections.ConfigDict, folder: Path, quantization: str
+) -> float:
+    """Writes nothing: the default of `Task.write_ctranslate2`."""
+    raise ValueError(
+        "Expected a translator with format='ctranslate2', received a run of the task "
+        f"{config.task!r}."
+    )
 
 
 def validation_scorer(

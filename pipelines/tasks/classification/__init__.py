@@ -25,3 +25,4 @@ from pipelines.tasks.classification.objective import finish as finish
 from pipelines.tasks.classification.objective import loss as loss
 from pipelines.tasks.classification.objective import metrics as metrics
 from pipelines.training.task import after_step as after_step
+from pipelines.training.task import write_ctranslate2 as write_ctranslate2

@@ -25,3 +25,4 @@ from pipelines.training.task import begin as begin
 from pipelines.training.task import finish as finish
 from pipelines.training.task import resolve as resolve
 from pipelines.training.task import validation_scorer as validation_scorer
+from pipelines.training.task import write_ctranslate2 as write_ctranslate2

@@ -25,3 +25,4 @@ from pipelines.tasks.self_distillation.objective import finish as finish
 from pipelines.tasks.self_distillation.objective import loss as loss
 from pipelines.tasks.self_distillation.objective import metrics as metrics
 from pipelines.training.task import resolve as resolve
+from pipelines.training.task import write_ctranslate2 as write_ctranslate2

@@ -10,6 +10,7 @@ from pipelines.tasks.translation.config import PREPARED as PREPARED
 from pipelines.tasks.translation.config import check as check
 from pipelines.tasks.translation.config import default_config as default_config
 from pipelines.tasks.translation.config import settle as settle
+from pipelines.tasks.translation.ctranslate2_folder import write_ctranslate2 as write_ctranslate2
 from pipelines.tasks.translation.data import datasets as datasets
 from pipelines.tasks.translation.data import leaks as leaks
 from pipelines.tasks.translation.data import show_batch as show_batch
