@@ -100,7 +100,7 @@ class PredictTest:
             assert predict(signatures, mixed, batch_size=batch_size) == 1
             out, err = capsys.readouterr()
             assert out == expected and "Graph" not in err
-            for name, reason in [("empty", "empty"), ("gif", "no image"), ("none", "No such file")]:
+            for name, reason in [("empty", "empty"), ("gif", "no BMP"), ("none", "No such file")]:
                 assert f"error: {tmp_path}/{name}.png cannot be used: {reason}" in err
             assert re.search(r"error: \S+cut\.png cannot be used: \w+", err)
             assert err.count("\n") == 4
