@@ -127,10 +127,10 @@ def models() -> dict[str, ray_engine.Served]:
         raise ValueError(f"--label names models that are not served: {sorted(unknown)}.")
     for name, folder in folders:
         present = exported.versions(Path(folder))
-        for label, number in versions[name].items():
-            if present and number not in present:
+        for label, version in versions[name].items():
+            if present and version not in present:
                 raise ValueError(
-                    f"--label={name}/{label}={number} names a version that is not there: {folder} "
+                    f"--label={name}/{label}={version} names a version that is not there: {folder} "
                     f"holds {sorted(present)}."
                 )
     return {
