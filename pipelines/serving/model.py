@@ -98,7 +98,8 @@ class Model:
         number = self._labels[label] if label is not None else number
         versions = self.versions  # Another thread may replace them.
         if not versions:
-            state = "has no version that could be loaded" if self._looked else "is loading"
+            empty = "has no version in its folder" if self._looked else "is loading"
+            state = "has no version that could be loaded" if self._loader.errors else empty
             raise RequestError(503, f"Model '{self.name}' {state}; try again later.")
         if number is None:
             return versions[max(versions)]

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import logging
 import math
 import resource
@@ -10,7 +12,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvicorn
 import uvloop
@@ -140,10 +142,22 @@ async def _load_and_watch(
     state.broken, state.ready = _broken(models), True
     served = sorted(models.keys() - set(state.broken))
     print(f"Serving {served} at {address}", file=sys.stderr, flush=True)
+    tidy: dict[str, Any] = {}  # The versions that were served when memory was last given back.
     while True:
+        before = {name: model.versions for name, model in models.items()}
         await asyncio.sleep(listening.poll)
+        if before != tidy:  # By now most requests that had begun with an old version have ended.
+            await run(thread, give_back_memory)
+            tidy = before
         await run(thread, refresh, models)
         state.broken = _broken(models)
+
+
+def give_back_memory() -> None:
+    """Frees versions that are gone, and returns to the system what loading has used."""
+    gc.collect()  # Graphs refer to themselves.
+    with contextlib.suppress(AttributeError):  # Other C libraries than glibc do not have it.
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _broken(models: Mapping[str, Model]) -> list[str]:
