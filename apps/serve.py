@@ -1,8 +1,10 @@
 """Serves exported models: `python -m apps.serve --model=words=runs/demo/export --port=8501`.
 
 Speaks TensorFlow Serving's REST API: `POST /v1/models/words:predict`. A folder of numbered
-versions is watched: a version that appears is loaded, warmed up and switched to. One that cannot
-be loaded is reported, and the version before it stays. `/docs` describes all routes.
+versions is watched: a version that appears or is replaced is loaded, warmed up and switched to. One
+that cannot be loaded is reported, tried again later, and the version before it stays. A model with
+operations that reach files, the network or Python is refused unless `--trust_model` is given.
+`/docs` describes all routes.
 
 SIGTERM ends the server cleanly, with exit code 0: it takes no new connections, finishes the
 requests that have begun, and exits.
@@ -16,6 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from apps import program
+from pipelines.exported import models as exported
 from pipelines.serving import ray_engine, server
 from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget, Limits
 from pipelines.serving.model import Model, Settings
@@ -26,6 +29,12 @@ MODEL = flags.DEFINE_multi_string(
     "model", None, "NAME=FOLDER of an exported model; may be repeated.", required=True
 )
 LABEL = flags.DEFINE_multi_string("label", [], "MODEL/LABEL=VERSION; may be repeated.")
+REQUIRE_ALL = flags.DEFINE_bool(
+    "require_all", False, "End at the start when a model cannot be loaded."
+)
+TRUST = flags.DEFINE_bool(
+    "trust_model", False, "Serve models that may reach files, the network or Python, too."
+)
 VERSIONS = flags.DEFINE_integer("versions", 1, "Newest versions to serve.", lower_bound=1)
 HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at; 0.0.0.0 is every one.")
 PORT = flags.DEFINE_integer(
@@ -106,9 +115,9 @@ def pairs(flag: str, values: list[str], pattern: str) -> list[tuple[str, str]]:
 
 def models() -> dict[str, ray_engine.Served]:
     """Reads the flags of the models and of how each is served."""
-    settings = Settings(batching(), limits(), VERSIONS.value, WAITING.value)
+    settings = Settings(batching(), limits(), VERSIONS.value, WAITING.value, TRUST.value)
     folders = pairs("model", MODEL.value, r"([\w.-]+)=(.+)")
-    labels = pairs("label", LABEL.value, r"([\w.-]+/[\w.-]+)=(\d+)")
+    labels = pairs("label", LABEL.value, r"([\w.-]+/[\w.-]+)=(\d{1,18})")
     versions: dict[str, dict[str, int]] = {name: {} for name, _ in folders}
     for key, number in labels:
         name, label = key.split("/")
@@ -116,6 +125,14 @@ def models() -> dict[str, ray_engine.Served]:
     unknown = versions.keys() - dict(folders).keys()
     if unknown:
         raise ValueError(f"--label names models that are not served: {sorted(unknown)}.")
+    for name, folder in folders:
+        present = exported.versions(Path(folder))
+        for label, version in versions[name].items():
+            if present and version not in present:
+                raise ValueError(
+                    f"--label={name}/{label}={version} names a version that is not there: {folder} "
+                    f"holds {sorted(present)}."
+                )
     return {
         name: ray_engine.Served(name, Path(folder).absolute(), settings, versions[name])
         for name, folder in folders
@@ -159,6 +176,7 @@ def main(argv):
         POLL.value,
         DRAIN.value,
         CONNECTIONS.value,
+        REQUIRE_ALL.value,
     )
     if ENGINE.value == "ray":
         if not all(n.isdecimal() for n in REPLICAS.value) or len(REPLICAS.value) != 2:

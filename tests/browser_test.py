@@ -246,7 +246,7 @@ class PixelsTest:
         self.choose_tab(reader)
         (tmp_path / "bad.png").write_bytes(b"no image")
         reader.drop(tmp_path / "bad.png")
-        assert reader.one(".fault").text.startswith("This file cannot be used: no image.")
+        assert reader.one(".fault").text.startswith("This file cannot be used: no BMP, GIF")
 
     def test_it_fits_a_phone(self, reader, file):
         reader.resize(*PHONE)

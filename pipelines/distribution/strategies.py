@@ -74,7 +74,11 @@ def _multiworker():
         )
     if text is None:
         text = os.environ["TF_CONFIG"] = slurm_cluster()
-    _read_cluster(text)
+    if not any(_read_cluster(text).values()):
+        raise ValueError(
+            "Expected TF_CONFIG to name the processes of --strategy=multiworker under 'cluster', "
+            f"received {text!r}; one process alone trains with --strategy=auto."
+        )
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -93,7 +97,7 @@ def _read_cluster(text):
         addresses = [address for hosts in cluster.values() for address in hosts]
         is_right = all(isinstance(hosts, list) for hosts in cluster.values())
         is_right &= all(isinstance(address, str) for address in addresses)
-        is_right &= set(cluster) <= {"chief", "worker"}
+        is_right &= set(cluster) <= {"chief", "worker"} and len(set(addresses)) == len(addresses)
         if addresses:
             is_right &= 0 <= int(task["index"]) < len(cluster[task["type"]])
     except (ValueError, TypeError, KeyError, AttributeError):

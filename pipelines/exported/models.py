@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
 
 from pipelines.error_sentence import sentence
 
@@ -61,8 +63,27 @@ def _languages(folder: Path) -> str:
     return found[1] if found else ""
 
 
+def read_saved_model(folder: Path) -> saved_model_pb2.SavedModel:
+    """Reads what a SavedModel says of itself, without loading it.
+
+    Raises:
+        ValueError: when `saved_model.pb` is empty, damaged, or has not one graph.
+    """
+    contents = (folder / "saved_model.pb").read_bytes()
+    if not contents:
+        raise ValueError("its saved_model.pb is empty")
+    try:
+        saved = saved_model_pb2.SavedModel.FromString(contents)
+    except DecodeError:
+        raise ValueError("its saved_model.pb is damaged, or no SavedModel") from None
+    if len(saved.meta_graphs) != 1:
+        raise ValueError(f"its saved_model.pb has {len(saved.meta_graphs)} graphs, expected 1")
+    return saved
+
+
 def _load(folder: Path) -> Any:
     try:
+        read_saved_model(folder)
         return tf.saved_model.load(str(folder))
     except Exception as error:  # a damaged file may raise anything, IndexError too
         raise ValueError(f"--model={folder} cannot be loaded: {sentence(error)}") from error

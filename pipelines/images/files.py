@@ -17,6 +17,7 @@ from pipelines.images.orientation import has_exif_mark, orientation, turn_uprigh
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+NO_IMAGE = "no BMP, GIF, JPEG, PNG or WebP image"  # A TIFF is an image, and none of these.
 ANIMATED = ("GIF", "PNG", "WEBP")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16")
 CHANNELS = (1, 3, 4)
@@ -151,8 +152,9 @@ def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
         max_pixels: int. Most pixels that an image may have when it is decoded.
 
     Returns:
-        `None` for an image that can be used, or a few words: `"empty"`, `"no image"`,
-        `"animated: 3 frames"`, `"too large: 90000 x 90000 pixels"`.
+        `None` for an image that can be used, or a few words: `"empty"`,
+        `"no BMP, GIF, JPEG, PNG or WebP image"`, `"animated: 3 frames"`,
+        `"too large: 90000 x 90000 pixels"`.
 
     Example:
 
@@ -172,7 +174,7 @@ def fault(contents: bytes, max_pixels: int = MAX_PIXELS) -> str | None:
     except Image.DecompressionBombError:
         return "too large"
     except Exception:  # Pillow's plugins raise whatever they like.
-        return "no image"
+        return NO_IMAGE
     if image.format == "BMP" and not _is_usual_bmp(contents):
         return "BMP that is compressed, or not of 8, 24 or 32 bits"
     return None if image.mode in MODES else image.mode

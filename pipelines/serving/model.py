@@ -9,38 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_text  # noqa: F401 (it registers the tokenizer's operations)
 from absl import logging
-from google.protobuf import json_format
-from tensorflow.core.protobuf import saved_model_pb2
 
-from pipelines.error_sentence import sentence
 from pipelines.exported.models import versions
 from pipelines.serving import payload
-from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget, Endpoint, Limits
+from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget
 from pipelines.serving.payload import RequestError
-from pipelines.serving.queue import Batching
+from pipelines.serving.version import Loader, Settings, Version
 
 DEFAULT = "serving_default"
 PREDICT, CLASSIFY, REGRESS = "predict", "classify", "regress"
 CLASSES, SCORES = "class_names", "probabilities"  # the outputs of a signature that classifies
-
-
-class Settings(NamedTuple):
-    """How models are served.
-
-    Attributes:
-        batching: how requests are brought together, `None` for one by one.
-        limits: what a request may ask for.
-        versions: int. How many of the newest versions are served.
-        waiting: int. Most requests of a model that wait or are computed. Others are refused.
-    """
-
-    batching: Batching | None = Batching()
-    limits: Limits = Limits()
-    versions: int = 1
-    waiting: int = 256
 
 
 class Answer(NamedTuple):
@@ -61,42 +40,6 @@ class Answer(NamedTuple):
     instances: int
     batches: tuple[int, ...]
     seconds: Mapping[str, float]
-
-
-class Version:
-    """One SavedModel, loaded and tried out.
-
-    Args:
-        folder: path of the SavedModel.
-        number: int.
-        settings: how it is served.
-        pixels: budget of pixels, as in `Model`.
-
-    Raises:
-        Exception: of any kind, when the folder cannot be loaded or the model does not run.
-    """
-
-    def __init__(self, folder: Path, number: int, settings: Settings, pixels: Budget):
-        self.number = number
-        self._loaded = tf.saved_model.load(str(folder))  # owns the variables
-        self._signatures = _signature_def(folder)
-        loaded, rules = self._loaded.signatures, (settings.batching, settings.limits, pixels)
-        self.endpoints = {name: Endpoint(name, loaded, *rules) for name in loaded}
-        if not self.endpoints:
-            raise ValueError("it has no signatures")
-        for endpoint in self.endpoints.values():
-            endpoint.warm_up()
-
-    def metadata(self, name: str) -> dict[str, Any]:
-        """Describes the signatures as `GetModelMetadataResponse` does."""
-        spec = {"name": name, "signature_name": "", "version": str(self.number)}
-        return {"model_spec": spec, "metadata": {"signature_def": self._signatures}}
-
-    def endpoint(self, name: str) -> Endpoint:
-        """Finds a signature, or raises a `RequestError`."""
-        if name not in self.endpoints:
-            raise RequestError(400, f"There is no signature '{name}': {sorted(self.endpoints)}.")
-        return self.endpoints[name]
 
 
 class Model:
@@ -123,28 +66,30 @@ class Model:
         self._labels = dict(labels or {})
         self._pixels = pixels or Budget(PIXELS_AT_ONCE)
         self.versions: dict[int, Version] = {}
-        self._errors: dict[int, tuple[Any, str]] = {}
+        self._loader, self._looked = Loader(name, settings, self._pixels), False
         self._threads = ThreadPoolExecutor(settings.waiting, f"model-{name}")
         self._slots = threading.BoundedSemaphore(settings.waiting)
 
     def refresh(self) -> None:
-        """Loads versions that are new, and drops those that newer ones have replaced.
+        """Loads versions that are new or replaced, and drops those that newer ones follow.
 
         A version that cannot be loaded is reported in the log and in `status`, and tried again
-        when its files have changed; the versions before it go on.
+        later and when its files have changed; the versions before it go on.
         """
         folders = dict(sorted(versions(self._folder).items(), reverse=True))
         wanted: dict[int, Version] = {}
         for number, folder in folders.items():
             if len(wanted) < self._settings.versions or number in self._labels.values():
-                version = self.versions.get(number) or self._load(number, folder)
+                version = self._loader.version(number, folder)
                 wanted |= {number: version} if version else {}
-        self._errors = {n: error for n, error in self._errors.items() if n in folders}
+        self._loader.keep(wanted or self.versions, folders)
         if wanted and wanted != self.versions:
-            if self.versions:  # Worth a line in any log, so not only an `info`.
+            if self._looked and wanted.keys() != self.versions.keys():
+                # Worth a line in any log, so not only an `info`.
                 gone = sorted(self.versions.keys() - wanted.keys())
                 logging.warning("%s: serving %s, gone %s.", self.name, sorted(wanted), gone)
             self.versions = wanted  # In one step: requests that have begun keep their version.
+        self._looked = True
 
     def find(self, number: int | None = None, label: str | None = None) -> Version:
         """Finds the newest version, or that of a number or a label, or raises a `RequestError`."""
@@ -153,7 +98,9 @@ class Model:
         number = self._labels[label] if label is not None else number
         versions = self.versions  # Another thread may replace them.
         if not versions:
-            raise RequestError(503, f"Model '{self.name}' is loading; try again later.")
+            empty = "has no version in its folder" if self._looked else "is loading"
+            state = "has no version that could be loaded" if self._loader.errors else empty
+            raise RequestError(503, f"Model '{self.name}' {state}; try again later.")
         if number is None:
             return versions[max(versions)]
         if number not in versions:
@@ -162,9 +109,10 @@ class Model:
 
     def load_error(self) -> str:
         """Explains why there is no version to serve."""
-        if not self._errors:
+        errors = self._loader.errors
+        if not errors:
             return f"{self._folder} holds no SavedModel, nor numbered folders with one."
-        return "; ".join(f"version {n}: {text}" for n, (_, text) in self._errors.items())
+        return "; ".join(f"version {n}: {text}" for n, text in errors.items())
 
     async def metadata(self, number: int | None, label: str | None) -> dict[str, Any]:
         """Describes the signatures of a version as `GetModelMetadataResponse` does."""
@@ -172,15 +120,14 @@ class Model:
 
     async def status(self, number: int | None, label: str | None) -> dict[str, Any]:
         """Describes versions as `GetModelStatusResponse` does: one, or all, newest first."""
-        versions, errors = self.versions, dict(self._errors)
-        if number in errors or number is None and label is None:
-            states = {n: _state(n, error) for n, (_, error) in errors.items()}
-            states |= {n: _state(n) for n in versions}
-        else:
-            served = self.find(number, label).number
-            states = {served: _state(served)}
-        order = [n for n in sorted(states, reverse=True) if number in (None, n)]
-        return {"model_version_status": [states[n] for n in order]}
+        versions, errors = self.versions, self._loader.errors
+        numbers = {*versions, *errors}
+        if label is not None or number not in {None, *errors} or not numbers:
+            numbers = {self.find(number, label).number}
+        elif number is not None:
+            numbers = {number}
+        states = [_state(n, n in versions, errors.get(n)) for n in sorted(numbers, reverse=True)]
+        return {"model_version_status": states}
 
     async def answer(self, verb: str, number: int | None, label: str | None, body: bytes) -> Answer:
         """Answers a request.
@@ -207,26 +154,13 @@ class Model:
         future.add_done_callback(lambda _: self._slots.release())
         return await asyncio.wrap_future(future)
 
-    def _load(self, number: int, folder: Path) -> Version | None:
-        files = _fingerprint(folder)
-        if number in self._errors and self._errors[number][0] == files:
-            return None
-        try:
-            began = time.monotonic()
-            version = Version(folder, number, self._settings, self._pixels)
-        except Exception as error:  # A damaged file may raise anything, IndexError too.
-            self._errors[number] = files, sentence(error)
-            logging.error("%s: %s cannot be served: %s", self.name, folder, sentence(error))
-            return None
-        self._errors.pop(number, None)
-        seconds = time.monotonic() - began
-        logging.info("%s: version %d is ready after %.1f s.", self.name, number, seconds)
-        return version
 
-
-def _state(number: int, error: str | None = None) -> dict[str, Any]:
+def _state(number: int, is_served: bool, error: str | None) -> dict[str, Any]:
+    """Describes a version; one that is served and has an error was replaced by broken files."""
+    if error and is_served:
+        error = f"its new files cannot be served, and the old ones go on: {error}"
     status = {"error_code": "UNKNOWN" if error else "OK", "error_message": error or ""}
-    return {"version": str(number), "state": "END" if error else "AVAILABLE", "status": status}
+    return {"version": str(number), "state": "AVAILABLE" if is_served else "END", "status": status}
 
 
 def _answer(verb: str, version: Version, body: bytes, max_rows: int) -> Answer:
@@ -251,24 +185,6 @@ def _answer(verb: str, version: Version, body: bytes, max_rows: int) -> Answer:
     seconds["write"] = time.perf_counter() - called
     rows = max((len(x) for x in inputs.values() if x.ndim), default=1)
     return Answer(body, version.number, signature, rows, measured.batches, seconds)
-
-
-def _fingerprint(folder: Path) -> list[tuple[str, int, int]]:
-    """Lists names, sizes and times of a folder's files; they differ when the folder has changed."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-
-
-def _signature_def(folder: Path) -> dict[str, Any]:
-    """Reads the signatures of a SavedModel as JSON."""
-    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    options = {"always_print_fields_with_no_presence": True, "preserving_proto_field_name": True}
-    signatures = saved.meta_graphs[0].signature_def
-    return {
-        "signature_def": {
-            name: json_format.MessageToDict(signatures[name], **options) for name in signatures
-        }
-    }
 
 
 def _rows_of_examples(request: Mapping[str, Any]) -> dict[str, Any]:

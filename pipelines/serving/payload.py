@@ -17,6 +17,10 @@ import tensorflow as tf
 ROWS, COLUMNS = "instances", "inputs"
 BYTES = "_bytes"  # ends the names of outputs that are bytes and not text
 MAX_DEPTH = 32  # of lists in lists of strings
+DIGITS = sys.get_int_max_str_digits()  # of an integer that Python reads
+# What JSON calls its values.
+KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+KINDS |= {int: "a number", float: "a number", type(None): "null"}
 
 
 class RequestError(Exception):
@@ -42,10 +46,17 @@ def parse(body: bytes) -> dict[str, Any]:
     """
     try:
         request = json.loads(body)
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise RequestError(400, f"The body is not JSON: {error}.") from None
+    except UnicodeDecodeError as error:
+        text = f"The body is not JSON: byte {error.start} is not {error.encoding.upper()}."
+        raise RequestError(400, text) from None
+    except RecursionError:
+        raise RequestError(400, "The body has lists or objects that are nested too deep.") from None
+    except ValueError:  # Python's own text advises a setting of Python.
+        raise RequestError(400, f"The body has an integer of more than {DIGITS} digits.") from None
     if not isinstance(request, dict):
-        raise RequestError(400, f"Expected a JSON object, received a {type(request).__name__}.")
+        raise RequestError(400, f"Expected a JSON object, received {_kind(request)}.")
     return request
 
 
@@ -92,6 +103,9 @@ def inputs(
 
 def array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
     """Turns nested lists into an array of a type and shape, without converting other types."""
+    if not _in_json(spec.dtype):
+        text = f"Input '{name}' is of type {spec.dtype.name}, which JSON does not have."
+        raise RequestError(400, text)
     entries = np.array(_strings(name, value) if spec.dtype == tf.string else value, object)
     types = set(map(type, entries.ravel()))
     if list in types:
@@ -108,9 +122,7 @@ def array(name: str, value: Any, spec: tf.TensorSpec) -> np.ndarray:
         with np.errstate(over="ignore"):  # A number too large for float32 is infinite.
             return entries.astype(spec.dtype.as_numpy_dtype)
     except OverflowError:
-        raise RequestError(
-            400, f"Input '{name}' has a number too large for {spec.dtype.name}."
-        ) from None
+        raise RequestError(400, _beyond(name, entries, spec.dtype)) from None
 
 
 def answer(outputs: Mapping[str, np.ndarray], is_rows: bool) -> bytes:
@@ -133,7 +145,15 @@ def answer(outputs: Mapping[str, np.ndarray], is_rows: bool) -> bytes:
 
 
 def plain(name: str, value: np.ndarray) -> list:
-    """Turns an array into nested lists of what JSON has; `NAME_bytes` holds bytes, not text."""
+    """Turns an array into nested lists of what JSON has; `NAME_bytes` holds bytes, not text.
+
+    Raises:
+        RequestError: for complex numbers, which JSON does not have. TensorFlow Serving refuses
+            them with the same status.
+    """
+    if not _in_json(tf.as_dtype(value.dtype)):
+        text = f"Output '{name}' is of type {value.dtype.name}, which JSON does not have."
+        raise RequestError(400, text)
     if value.dtype == object and name.endswith(BYTES):
         return _map(value, lambda item: {"b64": base64.b64encode(item).decode()})
     if value.dtype == object:
@@ -185,12 +205,28 @@ def _strings(name: str, value: Any, depth: int = 0) -> Any:
         except ValueError as error:
             raise RequestError(400, f"Input '{name}' is not base64: {error}.") from None
     if not isinstance(value, str):
-        what = type(value).__name__
-        raise RequestError(400, f"Expected input '{name}' to be strings, received a {what}.")
+        raise RequestError(400, f"Expected input '{name}' to be strings, received {_kind(value)}.")
     try:
         return value.encode()
     except UnicodeEncodeError:
         raise RequestError(400, f"Input '{name}' has half of a character in it.") from None
+
+
+def _kind(value: Any) -> str:
+    return KINDS[type(value)]
+
+
+def _in_json(dtype: tf.DType) -> bool:
+    return dtype == tf.string or dtype.is_bool or dtype.is_floating or dtype.is_integer
+
+
+def _beyond(name: str, entries: np.ndarray, dtype: tf.DType) -> str:
+    """Says of an array that has a number beyond the ends of a type on which side it is."""
+    if dtype.is_floating:  # `1e999` is infinite; an integer is not.
+        return f"Input '{name}' has an integer of more than 308 digits, too many for {dtype.name}."
+    is_below = min(entries.ravel()) < dtype.min
+    end = f"below {dtype.min}, the least" if is_below else f"above {dtype.max}, the largest"
+    return f"Input '{name}' has a number {end} {dtype.name}."
 
 
 def _types(dtype: tf.DType) -> set[type]:

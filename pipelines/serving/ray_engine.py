@@ -63,7 +63,7 @@ class Replica:
     def __init__(self, served: Served, poll: float):
         self._model = Model(*served)
         models = {served.name: self._model}
-        load(models)
+        load(models, require_all=True)  # Else Ray would count it among the healthy ones.
 
         def watch():
             while True:

@@ -98,12 +98,14 @@ class State:
 
     Attributes:
         held: int. Bytes of bodies that are arriving.
-        ready: bool. Whether all models are loaded.
+        ready: bool. Whether all models have been loaded, or could not be.
+        broken: names of the models that have no version to serve.
         closing: bool. Whether the server takes no new connections, and ends those that are open.
     """
 
     held: int = 0
     ready: bool = False
+    broken: Sequence[str] = ()
     closing: bool = False
 
 
@@ -206,12 +208,16 @@ def _add_health(app: FastAPI, models, state: State, metrics: Metrics) -> None:
     async def healthz():
         return {"status": "ok"}
 
-    @app.get("/readyz", description="Whether every model answers, and the server is not ending.")
+    @app.get("/readyz", description="Which models answer, while the server is not ending.")
     async def readyz():
         if state.closing or not state.ready:
             text = "The server is ending." if state.closing else "Models are loading."
             raise RequestError(503, text)
-        return {"status": "ready", "models": sorted(models)}
+        served = sorted(models.keys() - set(state.broken))
+        if not served:
+            raise RequestError(503, f"None of the models can be served: {list(state.broken)}.")
+        broken = {"broken": list(state.broken)} if state.broken else {}
+        return {"status": "ready", "models": served, **broken}
 
     @app.get(METRICS, description="Figures for Prometheus.", response_class=Response)
     async def figures():

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import logging
 import math
 import resource
@@ -10,7 +12,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvicorn
 import uvloop
@@ -32,6 +34,7 @@ class Listening(NamedTuple):
         poll: float. Seconds between two looks for new versions.
         drain: float. Seconds after SIGTERM in which idle connections may still bring a request.
         connections: int. Most connections at a time, including idle ones.
+        require_all: bool. Whether to end when a model cannot be loaded at the start.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +44,7 @@ class Listening(NamedTuple):
     poll: float = 1.0
     drain: float = 2.0
     connections: int = 2048
+    require_all: bool = False
 
 
 def serve(models: Mapping[str, Model], options: Options, listening: Listening) -> None:
@@ -48,7 +52,7 @@ def serve(models: Mapping[str, Model], options: Options, listening: Listening) -
 
     Raises:
         OSError: when the address cannot be had.
-        ValueError: when a model has no version that can be loaded.
+        ValueError: when a model has no version that can be loaded, and all are required.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = max(soft, min(listening.connections + 1000, hard))
@@ -121,7 +125,7 @@ async def _run(
         loop.add_signal_handler(number, drain)
     scheme = "https" if listening.certificate else "http"
     address = url(scheme, *listener.getsockname()[:2])
-    watching = loop.create_task(_load_and_watch(models, state, address, listening.poll))
+    watching = loop.create_task(_load_and_watch(models, state, address, listening))
     watching.add_done_callback(lambda _: server.stop())  # Only an error ends it.
     await server.serve(sockets=[listener])
     watching.cancel()
@@ -130,16 +134,34 @@ async def _run(
 
 
 async def _load_and_watch(
-    models: Mapping[str, Model], state: State, address: str, seconds: float
+    models: Mapping[str, Model], state: State, address: str, listening: Listening
 ) -> None:
     # Not in the threads of the loop, which would wait for a version that is loading at the end.
     run, thread = asyncio.get_running_loop().run_in_executor, ThreadPoolExecutor(1)
-    await run(thread, load, models)
-    state.ready = True
-    print(f"Serving {sorted(models)} at {address}", file=sys.stderr, flush=True)
+    await run(thread, load, models, listening.require_all)
+    state.broken, state.ready = _broken(models), True
+    served = sorted(models.keys() - set(state.broken))
+    print(f"Serving {served} at {address}", file=sys.stderr, flush=True)
+    tidy: dict[str, Any] = {}  # The versions that were served when memory was last given back.
     while True:
-        await asyncio.sleep(seconds)
+        before = {name: model.versions for name, model in models.items()}
+        await asyncio.sleep(listening.poll)
+        if before != tidy:  # By now most requests that had begun with an old version have ended.
+            await run(thread, give_back_memory)
+            tidy = before
         await run(thread, refresh, models)
+        state.broken = _broken(models)
+
+
+def give_back_memory() -> None:
+    """Frees versions that are gone, and returns to the system what loading has used."""
+    gc.collect()  # Graphs refer to themselves.
+    with contextlib.suppress(AttributeError):  # Other C libraries than glibc do not have it.
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _broken(models: Mapping[str, Model]) -> list[str]:
+    return sorted(name for name, model in models.items() if not model.versions)
 
 
 def _config(app, options: Options, listening: Listening) -> uvicorn.Config:
@@ -169,16 +191,28 @@ def _config(app, options: Options, listening: Listening) -> uvicorn.Config:
     return config
 
 
-def load(models: Mapping[str, Model]) -> None:
-    """Loads each model.
+def load(models: Mapping[str, Model], require_all: bool) -> None:
+    """Loads each model, and reports those that cannot be loaded in the log.
+
+    Args:
+        models: by name.
+        require_all: bool. Whether that is an error instead.
 
     Raises:
-        ValueError: when a model has no version that can be loaded.
+        ValueError: when a model has no version that can be loaded, and all are required.
     """
     for name, model in models.items():
-        model.refresh()
-        if not model.versions:
-            raise ValueError(f"--model={name} cannot be served: {model.load_error()}")
+        try:
+            model.refresh()
+        except OSError as error:
+            reason = sentence(error)
+        else:
+            reason = "" if model.versions else model.load_error()
+        if reason and require_all:
+            raise ValueError(f"--model={name} cannot be served: {reason}")
+        if reason:
+            text = "--model=%s cannot be served yet, and is looked at again and again: %s"
+            absl_logging.error(text, name, reason)
 
 
 def refresh(models: Mapping[str, Model]) -> None:

@@ -41,6 +41,14 @@ class MakeTest:
         with pytest.raises(ValueError, match="Expected a TPU"):
             strategies.make("tpu")
 
+    @pytest.mark.parametrize("text", ["{}", '{"cluster": {}}', '{"cluster": {"worker": []}}'])
+    def test_several_processes_of_which_none_is_named_are_an_error(self, environment, text):
+        environment.setenv("TF_CONFIG", text)
+        with pytest.raises(ValueError, match="TF_CONFIG to name the processes") as caught:
+            strategies.make("multiworker")
+        assert text in str(caught.value)
+        assert strategies.make("auto") is tf.distribute.get_strategy()
+
     @pytest.mark.parametrize(
         "text",
         [
@@ -48,6 +56,7 @@ class MakeTest:
             "[]",
             '{"cluster": {"worker": "localhost:1"}}',
             '{"cluster": {"evaluator": ["localhost:1"]}}',
+            json.dumps({"cluster": {"worker": ["a:1", "a:1"]}, "task": FIRST}),
             json.dumps(TASK),
             json.dumps(TASK | {"task": {"type": "worker", "index": 2}}),
             json.dumps(TASK | {"task": {"type": "worker", "index": "a"}}),

@@ -17,6 +17,8 @@ from PIL import Image
 from kerasformer.models import VisionTransformer
 from pipelines.exported import pixels
 from pipelines.exported.answers import Faults, written_to
+from pipelines.exported.models import read_saved_model
+from pipelines.exported.operations import foreign_operation
 from pipelines.tasks.classification.classifier import Classifier
 from tests import programs
 
@@ -100,10 +102,13 @@ class PredictTest:
             assert predict(signatures, mixed, batch_size=batch_size) == 1
             out, err = capsys.readouterr()
             assert out == expected and "Graph" not in err
-            for name, reason in [("empty", "empty"), ("gif", "no image"), ("none", "No such file")]:
+            for name, reason in [("empty", "empty"), ("gif", "no BMP"), ("none", "No such file")]:
                 assert f"error: {tmp_path}/{name}.png cannot be used: {reason}" in err
             assert re.search(r"error: \S+cut\.png cannot be used: \w+", err)
             assert err.count("\n") == 4
+
+    def test_what_the_pipelines_export_reaches_nothing_else(self, exported):
+        assert foreign_operation(read_saved_model(exported / "1")) is None
 
     def test_of_an_animated_gif_the_first_frame_is_taken(self, signatures, tmp_path, capsys):
         frames = [Image.new("RGB", (10, 8), color) for color in ("red", "blue")]

@@ -18,7 +18,8 @@ import tensorflow as tf
 from pipelines.error_sentence import sentence
 from pipelines.exported import words
 from pipelines.exported.answers import Faults, listed, written_to
-from pipelines.exported.models import Model, newest_version
+from pipelines.exported.models import Model, newest_version, read_saved_model
+from pipelines.exported.operations import foreign_operation
 from pipelines.exported.pictures import picture_paths
 from tests import ROOT, programs
 from tests.exported import exports
@@ -185,8 +186,16 @@ class ModelTest:
             with pytest.raises(ValueError, match=message):
                 Model(folder)
 
-    @pytest.mark.parametrize("broken", ["garbage", "empty", "variables", "shard"])
-    def test_a_broken_model_is_named(self, exported, tmp_path, broken):
+    @pytest.mark.parametrize(
+        ("broken", "reason"),
+        [
+            ("garbage", "its saved_model.pb is damaged"),
+            ("empty", "its saved_model.pb is empty"),
+            ("variables", "."),
+            ("shard", "."),
+        ],
+    )
+    def test_a_broken_model_is_named(self, exported, tmp_path, broken, reason):
         folder = tmp_path / "1"
         shutil.copytree(exported / "10", folder)
         if broken == "variables":
@@ -196,7 +205,7 @@ class ModelTest:
             shard.write_bytes(shard.read_bytes()[:1009])
         else:
             (folder / "saved_model.pb").write_bytes(b"garbage" if broken == "garbage" else b"")
-        with pytest.raises(ValueError, match=f"--model={folder} cannot be loaded: ."):
+        with pytest.raises(ValueError, match=f"--model={folder} cannot be loaded: {reason}"):
             Model(folder)
 
     def test_a_model_of_another_kind_is_named(self, tmp_path):
@@ -207,6 +216,9 @@ class ModelTest:
         tf.saved_model.save(module, str(tmp_path), signatures={"double": module.double})
         with pytest.raises(ValueError, match=r"signatures \['translate'\], received \['double'\]"):
             Model(tmp_path).require("translate")
+
+    def test_what_the_pipelines_export_reaches_nothing_else(self, exported):
+        assert foreign_operation(read_saved_model(exported / "10")) is None
 
 
 class InputTest:

@@ -114,7 +114,7 @@ class InputsTest:
         said = []
         pixels, names = read_files(module, [str(bad), picture, str(cut), "none.png"], said.append)
         assert names == [picture] and [sentence.split(":")[1] for sentence in said] == [
-            " no image.",
+            " no BMP, GIF, JPEG, PNG or WebP image.",
             " Invalid PNG data, size 300",
             " No such file or directory.",
         ]

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.images.files import FORMATS, decode, decode_usable, fault
+from pipelines.images.files import FORMATS, NO_IMAGE, decode, decode_usable, fault
 from pipelines.images.headers import header_size
 
 RANDOM = np.random.default_rng(0)
@@ -119,15 +119,15 @@ class FaultTest:
         "contents, words",
         [
             (b"", "empty"),
-            (b"\0" * 100, "no image"),
-            (b"<html>not found</html>", "no image"),
-            (encode(kind="TIFF"), "no image"),
-            (encode()[:20], "no image"),
+            (b"\0" * 100, NO_IMAGE),
+            (b"<html>not found</html>", NO_IMAGE),
+            (encode(kind="TIFF"), NO_IMAGE),
+            (encode()[:20], NO_IMAGE),
             (encode(kind="BMP", mode="1"), UNUSUAL_BMP),
             (bmp(bits=16), UNUSUAL_BMP),
             (bmp(bits=4), UNUSUAL_BMP),
             (bmp(compression=1), UNUSUAL_BMP),
-            (bmp(compression=3), "no image"),
+            (bmp(compression=3), NO_IMAGE),
             (bit_fields((0xFF000000, 0xFF0000, 0xFF00)), UNUSUAL_BMP),
             (frames("GIF"), "animated: 3 frames"),
             (frames("PNG"), "animated: 3 frames"),

@@ -219,7 +219,7 @@ class FolderTest:
         (tmp_path / "train/ant/0.png").write_bytes(b"")
         (tmp_path / "test/bee/3.png").write_bytes(b"GIF89a")
         data = config("folder", tmp_path, train="train", validation="val", test="test")
-        with pytest.raises(ValueError, match=r"ant/0\.png .empty.*/val'.*bee/3\.png .no image"):
+        with pytest.raises(ValueError, match=r"ant/0\.png .empty.*/val'.*bee/3\.png .no BMP, GIF"):
             read_splits(data, ("train", "validation", "test"))
 
 

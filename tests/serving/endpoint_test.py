@@ -193,7 +193,7 @@ class FaultTest:
         ("contents", "message"),
         [
             (b"", "empty"),
-            (b"no picture", "no image"),
+            (picture(7, kind="TIFF"), "no BMP, GIF, JPEG, PNG or WebP image"),
             (picture(7)[:-20], "Image 1"),
             (picture(7, (31, 37)), "too large: 37 x 31 pixels"),
             (bomb(2**16), "too large"),

@@ -93,19 +93,19 @@ class RequestTest:
             (b"instances = [1, 2]", "not JSON"),
             (b'{"instances": ["a"]', "not JSON"),
             (b'{"instances": ["a"]}}', "not JSON"),
-            (b'{"instances": ["caf\xe9"]}', "not JSON"),
+            (b'{"instances": ["caf\xe9"]}', "byte 19 is not UTF-8."),
             (b'{"instances": ["a\n"]}', "not JSON"),
-            (b"[" * 200_003, "not JSON"),
-            (b'{"instances": [' + b"7" * 5003 + b"]}", "not JSON"),
-            (b'["a"]', "JSON object, received a list"),
-            (b"null", "JSON object"),
+            (b"[" * 200_003, "lists or objects that are nested too deep."),
+            (b'{"instances": [' + b"7" * 5003 + b"]}", "has an integer of more than 4300 digits."),
+            (b'["a"]', "JSON object, received a list."),
+            (b"null", "JSON object, received null."),
             (b"{}", "either 'instances' or 'inputs'"),
             (b'{"instances": ["a"], "inputs": ["a"]}', "either"),
             (b'{"instances": []}', "with something in it"),
             (b'{"instances": "a"}', "to be a list"),
             (b'{"instances": {"text": "a"}}', "to be a list"),
-            (b'{"instances": [null]}', "strings, received a NoneType"),
-            (b'{"instances": [1]}', "strings, received a int"),
+            (b'{"instances": [null]}', "strings, received null."),
+            (b'{"instances": [1]}', "strings, received a number."),
             (b'{"instances": ["a", ["b"]]}', "of two lengths"),
             (b'{"instances": [["b"], "a"]}', "of two lengths"),
             (b'{"instances": [["a"]]}', r"shape [any], received [1, 1]"),
@@ -119,8 +119,8 @@ class RequestTest:
             (b'{"inputs": [{"b64": "Zm9"}]}', "not base64"),
             (b'{"inputs": [{"b64": "Zm9v\\n"}]}', "not base64"),
             (b'{"inputs": [{"b64": "Z\xc3\xa4"}]}', "not base64"),
-            (b'{"inputs": [{"b64": 7}]}', "strings, received a dict"),
-            (b'{"inputs": [{"b64": "Zm9v", "more": 1}]}', "strings, received a dict"),
+            (b'{"inputs": [{"b64": 7}]}', "strings, received an object."),
+            (b'{"inputs": [{"b64": "Zm9v", "more": 1}]}', "strings, received an object."),
             (b'{"inputs": ["\\ud83d"]}', "half of a character"),
             (b'{"inputs": ' + b"[" * 41 + b"]" * 41 + b"}", "strings, received a list"),
         ],
@@ -148,8 +148,15 @@ class ArrayTest:
         assert found.dtype == dtype.as_numpy_dtype
         assert found.tolist() == [[least, 0], [1, most]]
         if dtype.is_integer:
-            for beyond in (least - 1, most + 1, 10**30):
-                assert "too large" in refusal(payload.array, "x", [0, beyond], spec(dtype))
+            low, high = f"below {least}, the least", f"above {most}, the largest"
+            for beyond, words in (
+                (least - 1, low),
+                (-(10**30), low),
+                (most + 1, high),
+                (10**30, high),
+            ):
+                text = refusal(payload.array, "x", [[0], [beyond]], spec(dtype))
+                assert text == f"Input 'x' has a number {words} {dtype.name}."
 
     def test_a_number_too_large_for_a_float_is_infinite_and_one_too_small_is_zero(self):
         body = b'{"inputs": [1.7976931348623157e308, -1e999, 2.2250738585072014e-308, 1e30, NaN]}'
@@ -158,7 +165,7 @@ class ArrayTest:
         np.testing.assert_array_equal(found["x"], expected)
         assert payload.array("x", [1435774380], spec()) == np.float32(1435774336)
         assert payload.array("x", [10**30, 1], spec()).tolist() == [np.float32(1e30), 1]
-        assert "too large" in refusal(payload.array, "x", [10**400], spec())
+        assert "more than 308 digits" in refusal(payload.array, "x", [-(10**400)], spec())
 
     @pytest.mark.parametrize(
         ("dtype", "wrong"),
@@ -172,6 +179,14 @@ class ArrayTest:
         right = True if dtype.is_bool else 1
         for value in (wrong, [wrong], [right, wrong], [[right], [wrong]]):
             assert dtype.name in refusal(payload.array, "x", value, spec(dtype))
+
+    @pytest.mark.parametrize("dtype", [tf.complex64, tf.complex128])
+    def test_complex_numbers_are_refused_both_ways(self, dtype):
+        words = f"is of type {dtype.name}, which JSON does not have."
+        assert words in refusal(payload.array, "x", [1], spec(dtype))
+        outputs = {"x": np.array([1 + 2j], dtype.as_numpy_dtype), "y": np.array([1.0])}
+        for is_rows in (True, False):
+            assert refusal(payload.answer, outputs, is_rows) == f"Output 'x' {words}"
 
     @pytest.mark.parametrize("ragged", [[1, [2]], [[1], 2], [[1, 2], [3]], [[[1], [2]], [[3]]]])
     @pytest.mark.parametrize("dtype", [tf.int32, tf.float32])

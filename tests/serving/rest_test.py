@@ -300,6 +300,12 @@ class PageTest:
             state.ready = True
             expected = {"status": "ready", "models": ["colors", "words"]}
             assert json.loads(ask(port, "GET", "/readyz")[2]) == expected
+            state.broken = ["colors"]
+            expected = {"status": "ready", "models": ["words"], "broken": ["colors"]}
+            assert json.loads(ask(port, "GET", "/readyz")[2]) == expected
+            state.broken = ["colors", "words"]
+            text = "None of the models can be served: ['colors', 'words']."
+            assert error_of(port, "GET", "/readyz") == (503, text)
             assert ask(port, "GET", WORDS)[1]["Connection"] is None
             state.closing = True
             assert error_of(port, "GET", "/readyz") == (503, "The server is ending.")

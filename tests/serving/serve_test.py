@@ -27,6 +27,7 @@ from tests.serving import toy_models
 
 PREDICT = "/v1/models/words:predict"
 LONG = {"signature_name": "ponder", "instances": ["a" * 301]}
+NUMBERS = {"instances": [4.0]}
 ENDS = signal.SIGTERM
 
 
@@ -103,7 +104,10 @@ def wait_for(found):
 @pytest.mark.integration
 class ServeTest:
     def test_it_loads_serves_switches_and_ends_what_it_began(self, folder):
-        with started(folder, "--poll_seconds=0.1", "--drain_seconds=0.5") as (
+        torn = folder / "torn"
+        shutil.copytree(folder / "broken", torn)
+        flags = [f"--model=torn={torn}", "--poll_seconds=0.1", "--drain_seconds=0.5"]
+        with started(folder, *flags) as (
             process,
             port,
             log,
@@ -118,11 +122,24 @@ class ServeTest:
             wait_for(is_ready)
             assert set(statuses) <= {503, 200}
             serving = f"Serving ['half', 'words'] at http://127.0.0.1:{port}\n"
-            assert errors.read_text().startswith(serving)
+            assert errors.read_text().endswith(serving)
+            assert "--model=torn cannot be served yet" in errors.read_text()
+            assert json.loads(ask(port, "GET", "/readyz")[1])["broken"] == ["torn"]
+            (state,) = json.loads(ask(port, "GET", "/v1/models/torn")[1])["model_version_status"]
+            assert state["state"] == "END" and "is damaged" in state["status"]["error_message"]
 
-            def half():
-                path = "/v1/models/half:predict"
-                return json.loads(ask(port, "POST", path, {"instances": [4.0]})[1])["predictions"]
+            def half(model="half"):
+                status, body, _ = ask(port, "POST", f"/v1/models/{model}:predict", NUMBERS)
+                assert status in (200, 503)
+                return json.loads(body).get("predictions")
+
+            assert half("torn") is None
+            shutil.copytree(folder / "3", torn / "1", dirs_exist_ok=True)
+            wait_for(lambda: half("torn") == [5.0])
+            shutil.copytree(folder / "half" / "2", torn / "1", dirs_exist_ok=True)
+            wait_for(lambda: half("torn") == [4.0])
+            assert "torn: version 1 was replaced by other files." in errors.read_text()
+            wait_for(lambda: "broken" not in json.loads(ask(port, "GET", "/readyz")[1]))
 
             assert half() == [4.0]
             assert ask(port, "GET", "/healthz", headers={"X-A": "b" * 2**16})[0] == 431
@@ -210,8 +227,17 @@ class ServeTest:
                 (["--model=a=b", f"--api_keys={folder}/none.txt"], 1, "no key in it"),
                 (["--model=a=b", "--tls_certificate=no.pem"], 1, "--tls_certificate=no.pem"),
                 (["--model=a=b", f"--tls_key={folder}/key.pem"], 1, "Expected --tls_certificate"),
-                ([f"--model=a={folder}/none"], 1, "holds no SavedModel"),
-                ([f"--model=a={folder}/broken"], 1, "--model=a cannot be served: version 1: "),
+                (["--require_all", f"--model=a={folder}/none"], 1, "holds no SavedModel"),
+                (
+                    ["--require_all", f"--model=a={folder}/broken"],
+                    1,
+                    "--model=a cannot be served: version 1: its saved_model.pb is damaged",
+                ),
+                (
+                    [f"--model=a={folder}/half", "--label=a/stable=7"],
+                    1,
+                    f"--label=a/stable=7 names a version that is not there: {folder}/half holds [2",
+                ),
             ]
             code = (
                 "import json, sys\nfrom absl.testing import flagsaver\n"
