@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from pipelines.serving import payload
+from pipelines.serving.encodings import ACCEPTED, Compressed, Decoder
 from pipelines.serving.model import Answer
 from pipelines.serving.observe import Metrics, Observed
 from pipelines.serving.payload import RequestError
@@ -26,6 +27,7 @@ OPEN = ("/healthz", "/readyz")  # need no key
 HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},
+    415: {"Accept-Encoding": ACCEPTED},
     503: {"Retry-After": "1"},
 }
 GONE = 499  # what the log says of a caller who hung up
@@ -121,11 +123,12 @@ def build(models: Mapping[str, Backend], options: Options, state: State) -> Fast
         description="TensorFlow Serving's REST API for exported models.",
         redoc_url=None,
         redirect_slashes=False,
-        responses={code: {"model": ErrorBody} for code in (400, 401, 404, 405, 408, 413, 503)},
+        responses={code: {"model": ErrorBody} for code in (400, 401, 404, 405, 408, 413, 415, 503)},
     )
     _add_models(app, models, options, state, metrics)
     _add_health(app, models, state, metrics)
     _add_error_handlers(app)
+    app.add_middleware(Compressed)
     if options.api_keys:
         app.add_middleware(_Keys, keys=options.api_keys)
     if options.cors_origins:  # Before the keys, because a browser's preflight request has none.
@@ -258,19 +261,25 @@ class _Keys:
 
 
 async def _body(request: Request, options: Options, state: State) -> bytes:
+    """Reads a body. The bound holds for what is sent, and for what that is when it is decoded."""
     text = f"The body has more than {options.max_body} bytes."
+    decoder = Decoder(request.headers.getlist("content-encoding"))
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > options.max_body:
         raise RequestError(413, text)
-    body = bytearray()
+    body, sent = bytearray(), 0
     try:
         async for part in request.stream():
-            body += part
-            state.held += len(part)
-            if len(body) > options.max_body:
-                raise RequestError(413, text)
-            if state.held > options.held * options.max_body:
-                raise RequestError(503, "Too many large requests arrive at once; try again later.")
+            sent += len(part)
+            async for piece in decoder.decode(part):
+                body += piece
+                state.held += len(piece)
+                if max(len(body), sent) > options.max_body:
+                    raise RequestError(413, text)
+                if state.held > options.held * options.max_body:
+                    text = "Too many large requests arrive at once; try again later."
+                    raise RequestError(503, text)
+        decoder.end()
     finally:
         state.held -= len(body)
     return bytes(body)
