@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-import hmac
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -15,14 +15,13 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from pipelines.serving import payload
+from pipelines.serving import keys, methods, payload
 from pipelines.serving.encodings import ACCEPTED, Compressed, Decoder
 from pipelines.serving.model import Answer
 from pipelines.serving.observe import Metrics, Observed
 from pipelines.serving.payload import RequestError
 
 METRICS = "/monitoring/prometheus/metrics"
-OPEN = ("/healthz", "/readyz")  # need no key
 # Headers of answers by status. After 408 the rest of a body that comes too slowly is not awaited.
 HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
@@ -51,14 +50,14 @@ class Options(NamedTuple):
     Attributes:
         max_body: int. Most bytes of a request's body.
         seconds: float. Time for the head of a request to arrive, and again for the answer.
-        api_keys: keys of which a request must show one; without any, requests need none.
+        api_keys: keys of which a request must show one; `None` where requests need none.
         cors_origins: origins whose pages may ask.
         held: int. How many bodies of the largest size may be in memory while they arrive.
     """
 
     max_body: int = 8 * 2**20
     seconds: float = 60.0
-    api_keys: Sequence[str] = ()
+    api_keys: keys.Keys | None = None
     cors_origins: Sequence[str] = ()
     held: int = 32
 
@@ -129,8 +128,12 @@ def build(models: Mapping[str, Backend], options: Options, state: State) -> Fast
     _add_health(app, models, state, metrics)
     _add_error_handlers(app)
     app.add_middleware(Compressed)
+    app.add_middleware(methods.Head)
     if options.api_keys:
-        app.add_middleware(_Keys, keys=options.api_keys)
+        keys.describe(app.openapi())  # which FastAPI keeps
+        body = {"error": "The request shows no API key that is known."}
+        refuse = functools.partial(_json, body, 401, HEADERS[401])
+        app.add_middleware(keys.Guard, keys=options.api_keys, refuse=refuse)
     if options.cors_origins:  # Before the keys, because a browser's preflight request has none.
         app.add_middleware(
             CORSMiddleware,
@@ -180,10 +183,10 @@ def _add_models(app: FastAPI, models, options: Options, state: State, metrics: M
         }
         return Response(answer.body, media_type="application/json")
 
-    choices = {"newest": "", "version": "/versions/{version}", "label": "/labels/{label}"}
+    choices = {"newest": "", "version": "/versions/{version:name}", "label": "/labels/{label:name}"}
     for choice, suffix in choices.items():
-        path = "/v1/models/{model}" + suffix
-        for verb, body in BODIES.items():  # First, because `{model}` matches `words:predict` too.
+        path = "/v1/models/{model:name}" + suffix
+        for verb, body in BODIES.items():
             schema = _openapi(path, body)
             app.post(f"{path}:{verb}", name=f"{verb}_{choice}", openapi_extra=schema)(ask)
         schema = _openapi(path)
@@ -196,7 +199,7 @@ def _openapi(path: str, body: type[BaseModel] | None = None) -> dict[str, Any]:
     schema = {"type": "string", "minLength": 1}
     parts = [
         {"name": name, "in": "path", "required": True, "schema": schema}
-        for name in re.findall(r"{(\w+)}", path)
+        for name in re.findall(r"{(\w+):name}", path)
     ]
     if body is None:
         return {"parameters": parts}
@@ -228,8 +231,13 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def no_such_route(request: Request, error: HTTPException):
+        headers = error.headers
+        if error.status_code == 405:
+            headers = {"Allow": methods.allowed(app.routes, request.scope)}
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
         text = f"{error.detail}: {request.method} {request.scope['path']}"
-        return _json({"error": text}, error.status_code, error.headers)
+        return _json({"error": text}, error.status_code, headers)
 
     @app.exception_handler(ClientDisconnect)
     async def hung_up(request: Request, error: ClientDisconnect):
@@ -239,25 +247,6 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def failed(request: Request, error: Exception):
         logging.error("%s", request.scope["path"], exc_info=error)
         return _json({"error": "The server made a mistake; its log says which."}, 500)
-
-
-class _Keys:
-    """An ASGI application that asks for a key, `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
-
-    def __init__(self, app, keys: Sequence[str]):
-        self._app, self._keys = app, [key.encode() for key in keys]
-
-    async def __call__(self, scope, receive, send):
-        app = self._app
-        if scope["type"] == "http" and scope["path"] not in OPEN:
-            headers = dict(scope["headers"])
-            scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-            token = headers.get(b"x-api-key", token if scheme.lower() == b"bearer" else b"")
-            # Compared with every key, so that the time tells nothing about them.
-            if not sum(hmac.compare_digest(token, key) for key in self._keys):
-                text = "The request shows no API key that is known."
-                app = _json({"error": text}, 401, HEADERS[401])
-        await app(scope, receive, send)
 
 
 async def _body(request: Request, options: Options, state: State) -> bytes:

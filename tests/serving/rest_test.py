@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from pipelines.serving import rest
+from pipelines.serving import keys, rest
 from pipelines.serving.model import Model, Settings
 from pipelines.serving.rest import Options, State
 from tests.serving import toy_models
@@ -119,13 +119,10 @@ class RouteTest:
             ("GET", f"{WORDS}/versions/18446744073709551616", 400),
             ("GET", f"{WORDS}/versions/%D9%A7", 400),
             ("POST", PREDICT, 400),
-            ("POST", f"{WORDS}:translate", 405),
-            ("POST", WORDS, 405),
-            ("PUT", PREDICT, 405),
-            ("DELETE", WORDS, 405),
-            ("OPTIONS", PREDICT, 405),
-            ("HEAD", "/healthz", 405),
-            ("GET", PREDICT, 404),
+            ("POST", f"{WORDS}:translate", 404),
+            ("GET", f"{WORDS}:translate", 404),
+            ("OPTIONS", "/none", 404),
+            ("HEAD", "/v1/models/none", 404),
             ("GET", "/v1/models", 404),
             ("GET", f"{WORDS}/", 404),
             ("GET", "/", 404),
@@ -139,6 +136,35 @@ class RouteTest:
             assert ask(port, method, path)[0] == status
         else:
             assert error_of(port, method, path)[0] == status
+
+    @pytest.mark.parametrize(
+        ("method", "path", "allowed"),
+        [
+            ("POST", WORDS, "GET, HEAD, OPTIONS"),
+            ("DELETE", f"{WORDS}/versions/7", "GET, HEAD, OPTIONS"),
+            ("POST", "/healthz", "GET, HEAD, OPTIONS"),
+            ("POST", "/docs", "GET, HEAD, OPTIONS"),
+            ("PUT", "/static-offline-docs/swagger-ui.css", "GET, HEAD, OPTIONS"),
+            ("GET", PREDICT, "OPTIONS, POST"),
+            ("HEAD", PREDICT, "OPTIONS, POST"),
+            ("PUT", f"{WORDS}/labels/stable:classify", "OPTIONS, POST"),
+        ],
+    )
+    def test_a_method_that_a_path_has_not_is_told_which_it_has(self, port, method, path, allowed):
+        if method != "HEAD":
+            assert error_of(port, method, path)[0] == 405
+        assert ask(port, method, path)[1]["Allow"] == allowed
+        status, headers, body = ask(port, "OPTIONS", path)
+        assert (status, headers["Allow"], body) == (204, allowed, b"")
+
+    @pytest.mark.parametrize(
+        "path", ["/healthz", WORDS, f"{WORDS}/metadata", "/docs", rest.METRICS]
+    )
+    def test_head_tells_all_but_the_body(self, port, path):
+        found, told = ask(port, "GET", path), ask(port, "HEAD", path)
+        assert (found[0], told[0], told[2]) == (200, 200, b"")
+        names = [name for name in found[1] if name not in ("x-request-id", "date")]
+        assert path == rest.METRICS or [told[1][x] for x in names] == [found[1][x] for x in names]
 
     def test_a_request_that_is_no_http_harms_nobody(self, port):
         for garbage in (b"garbage\r\n\r\n", b"GET /\xff\xfe HTTP/1.1\r\n\r\n", b"\0" * 5000):
@@ -219,11 +245,17 @@ def ask_again(models):
 
 
 class KeyTest:
-    def test_requests_need_a_key_in_either_header(self, models):
-        with running(models, api_keys=("first", "second")) as port:
-            for path in ("/healthz", "/readyz"):
+    @pytest.fixture
+    def both(self, tmp_path):
+        (tmp_path / "keys").write_text("first\nsecond\n")
+        return keys.Keys(tmp_path / "keys")
+
+    def test_requests_need_a_key_in_either_header(self, models, both):
+        with running(models, api_keys=both) as port:
+            page = "/static-offline-docs/swagger-ui.css"
+            for path in ("/healthz", "/readyz", "/docs", "/openapi.json", page):
                 assert ask(port, "GET", path)[0] == 200
-            for path in (WORDS, "/docs", "/openapi.json", rest.METRICS, "/none"):
+            for path in (WORDS, rest.METRICS, "/none", "/docs/", "/healthz/..", page[:-20]):
                 status, headers, _ = ask(port, "GET", path)
                 assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
             for wrong in ("", "third", "firs", "first ", "Bearer first", "\xff"):
@@ -238,7 +270,18 @@ class KeyTest:
                 assert ask(port, "GET", WORDS, headers=shown)[0] == 200
             assert error_of(port, "GET", WORDS, headers={"Authorization": "Basic first"})[0] == 401
 
-    def test_a_page_of_another_origin_may_ask_where_it_is_named(self, models, port):
+    def test_the_page_knows_how_keys_are_shown_and_where(self, models, both):
+        with running(models, api_keys=both) as port:
+            described = json.loads(ask(port, "GET", "/openapi.json")[2])
+        schemes = described["components"]["securitySchemes"]
+        assert schemes["X-API-Key"]["in"] == "header" and schemes["Bearer"]["scheme"] == "bearer"
+        for path, operations in described["paths"].items():
+            for operation in operations.values():
+                needs_key = path not in ("/healthz", "/readyz")
+                asked = [{"Bearer": []}, {"X-API-Key": []}] if needs_key else []
+                assert operation["security"] == asked
+
+    def test_a_page_of_another_origin_may_ask_where_it_is_named(self, models, both, port):
         page = {"Origin": "https://a.example"}
         preflight = {
             **page,
@@ -247,14 +290,15 @@ class KeyTest:
         }
         _, headers, _ = ask(port, "GET", WORDS, headers=page)
         assert not [name for name in headers if name.lower().startswith("access-control")]
-        assert ask(port, "OPTIONS", PREDICT, headers=preflight)[0] == 405
-        with running(models, api_keys=("key",), cors_origins=("https://a.example",)) as port:
+        status, headers, _ = ask(port, "OPTIONS", PREDICT, headers=preflight)
+        assert status == 204 and "Access-Control-Allow-Methods" not in headers
+        with running(models, api_keys=both, cors_origins=("https://a.example",)) as port:
             status, headers, _ = ask(port, "OPTIONS", PREDICT, headers=preflight)
             assert (status, headers["Access-Control-Allow-Origin"]) == (200, page["Origin"])
             assert "POST" in headers["Access-Control-Allow-Methods"]
             assert "x-api-key" in headers["Access-Control-Allow-Headers"]
-            other = {"Origin": "https://b.example", "X-API-Key": "key"}
-            for shown, status in ((page | {"X-API-Key": "key"}, 200), (page, 401)):
+            other = {"Origin": "https://b.example", "X-API-Key": "first"}
+            for shown, status in ((page | {"X-API-Key": "first"}, 200), (page, 401)):
                 found, headers, _ = ask(port, "GET", WORDS, headers=shown)
                 allowed = headers["Access-Control-Allow-Origin"]
                 assert (found, allowed) == (status, page["Origin"])
@@ -280,6 +324,7 @@ class PageTest:
         described = json.loads(ask(port, "GET", "/openapi.json")[2])
         paths = described["paths"]
         assert len(paths) == 3 * (1 + 1 + 3) + 3
+        assert "securitySchemes" not in described["components"]
         for path, methods in paths.items():
             for method, of in methods.items():
                 assert {"200", "400", "404", "503"} <= of["responses"].keys()
