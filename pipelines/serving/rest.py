@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from absl import logging
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
@@ -242,11 +241,6 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     async def hung_up(request: Request, error: ClientDisconnect):
         return Response(status_code=GONE)
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception):
-        logging.error("%s", request.scope["path"], exc_info=error)
-        return _json({"error": "The server made a mistake; its log says which."}, 500)
 
 
 async def _body(request: Request, options: Options, state: State) -> bytes:

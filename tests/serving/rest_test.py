@@ -360,4 +360,6 @@ class PageTest:
 
         with running({"words": Torn()}) as port:
             status, text = error_of(port, "GET", WORDS)
-        assert status == 500 and "secret" not in text
+            assert status == 500 and "secret" not in text
+            given = {"X-Request-Id": "mine"}
+            assert ask(port, "GET", WORDS, headers=given)[1]["X-Request-Id"] == "mine"
