@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from pipelines.serving import keys, methods, payload
+from pipelines.serving.connection import Bounded
 from pipelines.serving.encodings import ACCEPTED, Compressed, Decoder
 from pipelines.serving.model import Answer
 from pipelines.serving.observe import Metrics, Observed
@@ -141,6 +142,9 @@ def build(models: Mapping[str, Backend], options: Options, state: State) -> Fast
             allow_headers=["*"],
             expose_headers=["Retry-After", "X-Request-Id"],
         )
+    body = {"error": "There are too many connections; try again later."}
+    refuse = functools.partial(_json, body, 503, HEADERS[503])
+    app.add_middleware(Bounded, refuse=refuse, always=("/healthz", "/readyz", METRICS))
     app.add_middleware(Observed, metrics=metrics, is_closing=lambda: state.closing)
     return app
 

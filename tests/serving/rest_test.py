@@ -2,16 +2,20 @@
 
 import base64
 import contextlib
+import functools
+import gzip
 import http.client
 import json
 import re
 import socket
 import threading
 import time
+import zlib
 
 import pytest
 
 from pipelines.serving import keys, rest
+from pipelines.serving.connection import Connection
 from pipelines.serving.model import Model, Settings
 from pipelines.serving.rest import Options, State
 from tests.serving import toy_models
@@ -216,6 +220,44 @@ class LimitTest:
             assert headers.get("Retry-After") == ("1" if status == 503 else None)
             assert json.loads(body)
 
+    def test_beyond_the_connections_only_health_is_told(self, models, caplog):
+        caplog.set_level("INFO", "kerasformer.access")
+        options = {
+            "http": functools.partial(Connection, seconds=60),
+            "limit_concurrency": 2,
+        }
+        app = rest.build(models, Options(), State(ready=True))
+        with answering(app, **options) as port, contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            for method, path in (("POST", PREDICT), ("GET", WORDS)):
+                status, headers, body = ask(port, method, path)
+                assert (status, headers["Retry-After"], headers["Connection"]) == (
+                    503,
+                    "1",
+                    "close",
+                )
+                assert json.loads(body)["error"].startswith("There are too many connections")
+            status, headers, _ = ask(port, "GET", "/healthz")
+            assert (status, headers["Connection"]) == (200, "close")
+            assert (
+                'requests_total{model="",status="503"} 2'
+                in ask(port, "GET", rest.METRICS)[2].decode()
+            )
+        assert [json.loads(line)["status"] for line in caplog.messages] == [503, 503, 200, 200]
+
+    def test_a_compressed_body_is_read_and_bounded(self, port):
+        body = json.dumps({"instances": ["b" * 1999] * 49}).encode()
+        for coding, data in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body))):
+            assert len(data) < 2000
+            found = ask(port, "POST", PREDICT, data, {"Content-Encoding": coding})
+            assert found[0] == 200 and len(json.loads(found[2])["predictions"]) == 49
+        bomb = {"Content-Encoding": "gzip"}
+        assert error_of(port, "POST", PREDICT, gzip.compress(bytes(100_004)), bomb)[0] == 413
+        assert error_of(port, "POST", PREDICT, body, bomb)[0] == 400
+        status, headers, _ = ask(port, "POST", PREDICT, body, {"Content-Encoding": "br"})
+        assert (status, headers["Accept-Encoding"]) == (415, "gzip, deflate")
+
     def test_a_model_that_is_loading_is_one_to_come_back_to(self, tmp_path):
         state = State()
         with running({"words": Model("words", tmp_path, Settings())}, state) as port:
@@ -306,6 +348,24 @@ class KeyTest:
 
 
 class PageTest:
+    def test_an_answer_is_compressed_for_who_wants_it(self, port):
+        zipped = {"Accept-Encoding": "br, gzip;q=0.5"}
+        for method, path, body in (
+            ("POST", PREDICT, {"instances": ["b" * 1999]}),
+            ("GET", "/static-offline-docs/swagger-ui.css", None),
+        ):
+            plain = ask(port, method, path, body)
+            status, headers, data = ask(port, method, path, body, zipped)
+            assert (status, headers["Content-Encoding"]) == (200, "gzip")
+            assert gzip.decompress(data) == plain[2] and len(data) < len(plain[2]) / 3
+            assert "Content-Encoding" not in plain[1] and "Accept-Encoding" in plain[1]["Vary"]
+        known = zipped | {"If-None-Match": headers["ETag"]}
+        assert headers["ETag"] == "W/" + plain[1]["ETag"]
+        assert ask(port, method, path, headers=known)[0] == 304
+        status, told, nothing = ask(port, "HEAD", path, headers=zipped)
+        assert (status, nothing, told["Content-Encoding"]) == (200, b"", "gzip")
+        assert ask(port, "GET", "/healthz", headers=zipped)[1]["Content-Encoding"] is None
+
     def test_the_page_of_routes_loads_nothing_from_elsewhere(self, port):
         found, to_load = {}, ["/docs"]
         while to_load:
