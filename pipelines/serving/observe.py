@@ -13,6 +13,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from starlette.datastructures import Headers
 
+from pipelines.serving.cancellation import CANCELLED
 from pipelines.serving.model import Answer
 
 PREFIX = "kerasformer_"
@@ -53,6 +54,7 @@ class Metrics:
         self.latency = make(
             Histogram, "request_seconds", "Seconds of requests.", ["model"], buckets=SECONDS
         )
+        self.registry.register(CANCELLED)
         self.batches = make(Histogram, "batch_size", "Instances in a batch.", model, buckets=SIZES)
 
     def count(self, model: str, answer: Answer) -> None:

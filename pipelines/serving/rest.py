@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from fastapi import FastAPI, Request, Response
@@ -173,7 +173,8 @@ def _add_models(app: FastAPI, models, options: Options, state: State, metrics: M
             async with asyncio.timeout(options.seconds):
                 body = await _body(request, options, state)
                 with metrics.running.labels(request.state.model).track_inprogress():
-                    answer = await model.answer(verb, version, label, body)
+                    work = model.answer(verb, version, label, body)
+                    answer = await _while_connected(request, work)
         except TimeoutError:
             text = f"The request took longer than {options.seconds:g} s."
             raise RequestError(408, text) from None
@@ -245,6 +246,24 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     async def hung_up(request: Request, error: ClientDisconnect):
         return Response(status_code=GONE)
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Waits for an answer, and cancels the work when the client hangs up."""
+
+    async def hang_up():
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.ensure_future(x) for x in (work, hang_up())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientDisconnect
+        return await tasks[0]
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _body(request: Request, options: Options, state: State) -> bytes:

@@ -11,12 +11,14 @@ import socket
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pipelines.serving import keys, rest
 from pipelines.serving.connection import Connection
 from pipelines.serving.model import Model, Settings
+from pipelines.serving.queue import Batching
 from pipelines.serving.rest import Options, State
 from tests.serving import toy_models
 from tests.serving.in_thread import answering
@@ -265,6 +267,32 @@ class LimitTest:
             assert error_of(port, "GET", f"{WORDS}/metadata")[0] == 503
             assert error_of(port, "GET", "/readyz")[0] == 503
             assert ask(port, "GET", "/healthz")[0] == 200
+
+    def test_what_a_client_hung_up_on_is_not_computed_if_it_waits(self, tmp_path):
+        toy_models.save(toy_models.words(), tmp_path / "1")
+        model = Model("words", tmp_path, Settings(Batching(wait=0.0, threads=1, lengths=())))
+        model.refresh()
+        with running({"words": model}) as port, ThreadPoolExecutor(1) as threads:
+            name = 'kerasformer_cancelled_total{model="words"} '
+
+            def cancelled():
+                found = ask(port, "GET", rest.METRICS)[2].decode().partition(name)[2]
+                return float(found.split("\n")[0] or 0)
+
+            before = cancelled()
+            busy = threads.submit(ask, port, "POST", PREDICT, LONG | {"instances": ["a" * 201]})
+            time.sleep(0.1)
+            body = json.dumps(LONG | {"instances": ["b" * 10**3]}).encode()  # for many seconds
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(head(PREDICT, f"Content-Length: {len(body)}") + body)
+                time.sleep(0.1)
+            time.sleep(0.1)
+            assert not busy.done()
+            assert busy.result()[0] == 200
+            assert ask(port, "POST", PREDICT, LONG | {"instances": ["c"]})[0] == 200
+            while cancelled() == before:  # Its thread counts it a moment after its batch.
+                time.sleep(0.01)
+            assert cancelled() == before + 1
 
     def test_a_client_that_hangs_up_harms_nobody(self, port, caplog):
         caplog.set_level("INFO", "kerasformer.access")
