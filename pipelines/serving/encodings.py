@@ -3,6 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
@@ -36,7 +37,7 @@ class Decoder:
             text = f"Expected the body's Content-Encoding to be gzip or deflate, received {coding}."
             raise RequestError(415, text)
         self._left = bytearray()  # what has come and is not yet decoded
-        self._stream = None
+        self._stream: Any = None  # zlib's class has no public name
         self._members = 0
 
     async def decode(self, part: bytes) -> AsyncIterator[bytes]:
@@ -64,7 +65,7 @@ class Decoder:
 
     def _read(self, size: int) -> bytes:
         """Decodes what has come to at most `size` bytes, and nothing when all is decoded."""
-        pieces = []
+        pieces: list[bytes] = []
         while size:
             if self._left and (self._stream is None or self._stream.eof):
                 self._begin()

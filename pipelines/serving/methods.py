@@ -39,10 +39,10 @@ class Head:
 
 
 def allowed(routes: Iterable[BaseRoute], scope: MutableMapping[str, Any]) -> str:
-    """Lists the methods of a path, as the header `Allow` has them."""
-    methods = {"OPTIONS"}
+    """Lists the methods of a path, or of the server for `*`, as the header `Allow` has them."""
+    methods, is_any = {"OPTIONS"}, scope["path"] == "*"
     for route in routes:
-        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
+        if isinstance(route, Route) and (is_any or route.matches(scope)[0] is not Match.NONE):
             methods |= route.methods or set()
     if methods == {"OPTIONS"}:  # A file of the page, which is no route of its own.
         methods.add("GET")

@@ -200,8 +200,9 @@ class Model:
             raise RequestError(503, text)
         try:
             limits, cancellation = self._settings.limits, Cancellation()
-            work = _answer, verb, version, body, limits.instances, cancellation
-            future = self._threads.submit(*work)
+            future = self._threads.submit(
+                _answer, verb, version, body, limits.instances, cancellation
+            )
         except RuntimeError:  # The system gives no more threads.
             self._slots.release()
             raise RequestError(503, "The server has no thread for this; try again later.") from None

@@ -236,7 +236,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def no_such_route(request: Request, error: HTTPException):
         headers = error.headers
-        if error.status_code == 405:
+        if error.status_code == 405 or request.scope["path"] == "*":  # the server as such
             headers = {"Allow": methods.allowed(app.routes, request.scope)}
             if request.method == "OPTIONS":
                 return Response(status_code=204, headers=headers)
