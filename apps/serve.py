@@ -10,6 +10,8 @@ SIGTERM ends the server cleanly, with exit code 0: it takes no new connections, 
 requests that have begun, and exits.
 """
 
+import contextlib
+import ipaddress
 import os
 import re
 import sys
@@ -21,6 +23,7 @@ from apps import program
 from pipelines.exported import models as exported
 from pipelines.serving import ray_engine, server
 from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget, Limits
+from pipelines.serving.keys import Keys
 from pipelines.serving.model import Model, Settings
 from pipelines.serving.queue import Batching
 from pipelines.serving.rest import Options
@@ -75,7 +78,9 @@ MAX_BODY = flags.DEFINE_integer(
 SECONDS = flags.DEFINE_float(
     "max_seconds", Options().seconds, "Seconds a request may take.", lower_bound=0.001
 )
-API_KEYS = flags.DEFINE_string("api_keys", None, "File with an API key in each line.")
+API_KEYS = flags.DEFINE_string(
+    "api_keys", None, "File with an API key in each line; it may change."
+)
 CERTIFICATE = flags.DEFINE_string("tls_certificate", None, "PEM file, for HTTPS.")
 TLS_KEY = flags.DEFINE_string("tls_key", None, "PEM file of the certificate's key.")
 CORS = flags.DEFINE_list("cors_origins", [], "Origins whose pages may ask, such as https://a.b.")
@@ -155,19 +160,22 @@ def limits() -> Limits:
     return Limits(INSTANCES.value, CHARACTERS.value, PIXELS.value)
 
 
-def api_keys(path: str | None) -> list[str]:
-    """Reads a file with a key in each line."""
-    keys = [line.strip() for line in Path(path).read_text().splitlines()] if path else []
-    keys = [key for key in keys if key]
-    if path and not keys:
-        raise ValueError(f"--api_keys={path} has no key in it.")
-    return keys
+def warn_of_strangers(host: str) -> None:
+    """Prints a warning when other machines may ask, and nobody has to show a key."""
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    if host != "localhost" and not API_KEYS.value:
+        text = "answers everyone who can reach this machine, because there are no --api_keys."
+        print(f"warning: --host={host} {text}", file=sys.stderr, flush=True)
 
 
 def main(argv):
     if len(argv) > 1:
         raise ValueError(f"Expected flags alone, received {argv[1:]}.")
-    options = Options(MAX_BODY.value, SECONDS.value, api_keys(API_KEYS.value), CORS.value)
+    api_keys = Keys(API_KEYS.value) if API_KEYS.value else None
+    options = Options(MAX_BODY.value, SECONDS.value, api_keys, CORS.value)
+    warn_of_strangers(HOST.value)
     listening = server.Listening(
         HOST.value,
         PORT.value,

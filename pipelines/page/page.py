@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 
 from pipelines.page import pixels, words
 from pipelines.page.links import MAX_CHARACTERS, Pictures, State, alert, read_link
+from pipelines.page.refusals import Refusals
 from pipelines.page.style import CSS, THEME
 
 WORDS, PIXELS = "words", "pixels"
@@ -109,7 +110,7 @@ def mount(app: fastapi.FastAPI, blocks: gradio.Blocks, path: str = "/") -> fasta
         show_error=False,
         ssr_mode=False,
         max_file_size=MAX_FILE,
-        app_kwargs={"middleware": [Middleware(Headers)]},
+        app_kwargs={"middleware": [Middleware(Headers), Middleware(Refusals, blocks=blocks)]},
     )
 
 

@@ -1,7 +1,9 @@
 """An HTTP connection that limits the time and the size of a request's headers."""
 
 import asyncio
+from collections.abc import Callable, Collection
 
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 2**16  # bytes of a request's first line and headers
@@ -10,6 +12,7 @@ MAX_PIPELINED = 16  # requests that are sent before the answer to an earlier one
 MALFORMED = b"400 Bad Request", b"The request is not HTTP."
 LATE = b"408 Request Timeout", b"The head of the request took too long."
 LARGE = b"431 Request Header Fields Too Large", b"The head of the request is too large."
+FULL = "is_full"  # in the state of a request that came while there were too many connections
 
 
 class Connection(HttpToolsProtocol):
@@ -18,6 +21,8 @@ class Connection(HttpToolsProtocol):
     The head of a request must be complete in time, counted from the opening of the connection or
     from the last answer. Heads, trailers and whatever else comes between bodies are limited in
     size, and so is the number of requests that a client sends before it has an earlier answer.
+    Requests that come while there are more connections than uvicorn's limit are only marked:
+    `Bounded` refuses them, where uvicorn itself would answer in plain text and unseen by the log.
 
     Args:
         seconds: float. Time for a head.
@@ -26,6 +31,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *, seconds: float, **arguments):
         super().__init__(**arguments)
+        self._most, self.limit_concurrency = self.limit_concurrency, None
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
         self._head = 0  # bytes of the head that the parser has read
@@ -68,6 +74,8 @@ class Connection(HttpToolsProtocol):
         """Stops the timer, because the application reads the rest."""
         self._stop()
         self._pending = 0
+        if self._most and max(len(self.connections), len(self.tasks)) > self._most:
+            self.scope["state"][FULL] = True
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
             self._give_up(MALFORMED)
@@ -122,3 +130,31 @@ class Connection(HttpToolsProtocol):
             ]
             self.transport.write(b"\r\n".join([*lines, b"", body]))
         self.transport.close()
+
+
+class Bounded:
+    """An ASGI application that refuses what comes while there are too many connections.
+
+    Args:
+        app: the ASGI application.
+        refuse: makes the answer to a request that is refused.
+        always: paths that are answered nevertheless, so that nobody takes a busy server for dead.
+    """
+
+    def __init__(self, app, refuse: Callable[[], Response], always: Collection[str]):
+        self._app, self._refuse, self._always = app, refuse, always
+
+    async def __call__(self, scope, receive, send):
+        """Handles one connection or request."""
+        is_full = scope["type"] == "http" and scope.get("state", {}).get(FULL)
+        if not is_full:
+            await self._app(scope, receive, send)
+            return
+
+        async def send_last(message):
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        app = self._app if scope["path"] in self._always else self._refuse()
+        await app(scope, receive, send_last)

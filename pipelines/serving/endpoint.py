@@ -16,6 +16,7 @@ from absl import logging
 
 from pipelines.error_sentence import sentence
 from pipelines.images.files import count_pixels, fault
+from pipelines.serving.cancellation import Cancellation
 from pipelines.serving.payload import RequestError
 from pipelines.serving.queue import Batching, Measured, Queue
 
@@ -103,16 +104,20 @@ class Endpoint:
             self._bounds = self._batching.lengths if self._texts else ()
             self._queues = self._make_queues(batched, self._batching)
 
-    def call(self, inputs: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Measured]:
+    def call(
+        self, inputs: Mapping[str, np.ndarray], cancellation: Cancellation | None = None
+    ) -> tuple[dict[str, np.ndarray], Measured]:
         """Calls the signature; safe from any thread.
 
         Args:
             inputs: arrays by name, of the types and shapes in `specs`.
+            cancellation: of the call, or `None` for one that is not cancelled.
 
         Returns:
             Tuple of the outputs by name and what the call took.
 
         Raises:
+            Cancelled: when the call was cancelled before it was computed.
             RequestError: when the inputs exceed the limits, an image cannot be decoded, or the
                 model refuses them; with status 503, when the queue is full.
         """
@@ -120,23 +125,31 @@ class Endpoint:
         lengths = [len(text) for name in self._texts for text in inputs[name].flat]
         bucket = sum(max(lengths, default=0) > bound for bound in self._bounds)
         with self._pixels.hold(pixels):
-            return self._call(bucket, inputs)
+            return self._call(bucket, inputs, cancellation or Cancellation())
 
-    def _call(self, bucket: int, inputs: Mapping[str, np.ndarray]) -> tuple[dict, Measured]:
+    def _call(
+        self, bucket: int, inputs: Mapping[str, np.ndarray], cancellation: Cancellation
+    ) -> tuple[dict, Measured]:
+        cancellation.check()  # Its turn may have come late.
         tensors = {name: tf.constant(x, self.specs[name].dtype) for name, x in inputs.items()}
         try:
-            return self._in_batch(bucket, tensors) if self._queues else self._alone(tensors)
+            if self._queues:
+                return self._in_batch(bucket, tensors, cancellation)
+            return self._alone(tensors)
         except (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError) as error:
             raise RequestError(400, self._explain(inputs, error)) from None
         except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError):
             raise RequestError(503, "The queue of this model is full; try again later.") from None
 
-    def _in_batch(self, bucket: int, tensors: Mapping[str, tf.Tensor]) -> tuple[dict, Measured]:
+    def _in_batch(
+        self, bucket: int, tensors: Mapping[str, tf.Tensor], cancellation: Cancellation
+    ) -> tuple[dict, Measured]:
         try:
-            return self._queues[bucket](tensors)
+            return self._queues[bucket](tensors, cancellation)
         except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError):
             raise
         except tf.errors.OpError:
+            cancellation.check()
             return self._alone(tensors)  # Rows of another request may have caused the error.
 
     def _alone(self, tensors: Mapping[str, tf.Tensor]) -> tuple[dict, Measured]:
@@ -168,7 +181,7 @@ class Endpoint:
         for number, text in enumerate(TRIALS):
             try:
                 for bucket, size in calls:
-                    self._call(bucket, _trial(self.specs, text, size))
+                    self._call(bucket, _trial(self.specs, text, size), Cancellation())
                 return
             except RequestError as error:
                 if number + 1 == len(TRIALS):

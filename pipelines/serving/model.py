@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from absl import logging
 
 from pipelines.exported.models import versions
 from pipelines.serving import payload
+from pipelines.serving.cancellation import CANCELLED, Cancellation, Cancelled
 from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget
 from pipelines.serving.payload import RequestError
 from pipelines.serving.version import Loader, Settings, Version
@@ -130,7 +131,7 @@ class Model:
         return {"model_version_status": states}
 
     async def answer(self, verb: str, number: int | None, label: str | None, body: bytes) -> Answer:
-        """Answers a request.
+        """Answers a request. When it is cancelled before it is computed, it is not computed.
 
         Args:
             verb: `"predict"`, `"classify"` or `"regress"`.
@@ -145,14 +146,25 @@ class Model:
             text = f"Too many requests wait for model '{self.name}'; try again later."
             raise RequestError(503, text)
         try:
-            limits = self._settings.limits
-            future = self._threads.submit(_answer, verb, version, body, limits.instances)
+            limits, cancellation = self._settings.limits, Cancellation()
+            future = self._threads.submit(
+                _answer, verb, version, body, limits.instances, cancellation
+            )
         except RuntimeError:  # The system gives no more threads.
             self._slots.release()
             raise RequestError(503, "The server has no thread for this; try again later.") from None
         # A caller who gives up keeps the slot until the work is done.
-        future.add_done_callback(lambda _: self._slots.release())
-        return await asyncio.wrap_future(future)
+        future.add_done_callback(self._end)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            cancellation.cancel()
+            raise
+
+    def _end(self, future: Future) -> None:
+        self._slots.release()
+        if future.cancelled() or isinstance(future.exception(), Cancelled):
+            CANCELLED.labels(self.name).inc()
 
 
 def _state(number: int, is_served: bool, error: str | None) -> dict[str, Any]:
@@ -163,7 +175,10 @@ def _state(number: int, is_served: bool, error: str | None) -> dict[str, Any]:
     return {"version": str(number), "state": "AVAILABLE" if is_served else "END", "status": status}
 
 
-def _answer(verb: str, version: Version, body: bytes, max_rows: int) -> Answer:
+def _answer(
+    verb: str, version: Version, body: bytes, max_rows: int, cancellation: Cancellation
+) -> Answer:
+    cancellation.check()  # Its thread may have begun late.
     began = time.perf_counter()
     request = payload.parse(body)
     if verb != PREDICT:
@@ -175,7 +190,7 @@ def _answer(verb: str, version: Version, body: bytes, max_rows: int) -> Answer:
         raise RequestError(400, f"Signature '{signature}' does not {verb}; use :predict.")
     inputs, is_rows = payload.inputs(request, endpoint.specs, max_rows)
     read = time.perf_counter()
-    outputs, measured = endpoint.call(inputs)
+    outputs, measured = endpoint.call(inputs, cancellation)
     called = time.perf_counter()
     if verb == PREDICT:
         body = payload.answer(outputs, is_rows)

@@ -1,5 +1,6 @@
 """A queue of requests from many threads, whose rows are computed in batches inside TensorFlow."""
 
+import contextlib
 import itertools
 import time
 import uuid
@@ -8,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from pipelines.serving.cancellation import Cancellation, Cancelled
 
 
 class Batching(NamedTuple):
@@ -56,6 +59,8 @@ class Measured(NamedTuple):
 class Queue:
     """Brings the rows of calls from many threads together and computes them in batches.
 
+    Rows of calls that were cancelled before their batch began are left out of it.
+
     Args:
         compute: concrete function of a batch, a signature of the model.
         decode: concrete function from the inputs of a call to those of `compute`. It runs for
@@ -82,11 +87,13 @@ class Queue:
         self._batch_inputs = list(compute.structured_input_signature[1])
         self._outputs = list(compute.structured_outputs)
         self._numbers = itertools.count()
+        self._sizes = batching.sizes()
+        self._gone = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, 0)
         batch = tf.nondifferentiable_batch_function(
             threads,
             max(batching.max_size, max_rows),  # What is computed at once has one of the sizes.
             round(1e6 * seconds),
-            batching.sizes(),
+            self._sizes,
             max_enqueued_batches=2**20,  # The threads that may wait are the bound.
             autograph=False,
         )
@@ -97,24 +104,51 @@ class Queue:
         enqueue = tf.function(self._enqueue, signature, autograph=False)
         self._call = enqueue.get_concrete_function()
 
-    def __call__(self, tensors: Mapping[str, tf.Tensor]) -> tuple[dict[str, np.ndarray], Measured]:
+    def __call__(
+        self, tensors: Mapping[str, tf.Tensor], cancellation: Cancellation
+    ) -> tuple[dict[str, np.ndarray], Measured]:
         """Puts the rows of a call into the queue and waits for their outputs; safe from any thread.
 
         Args:
             tensors: by name, as in `specs`.
+            cancellation: of the call.
 
         Returns:
             Tuple of the outputs by name and what the call took.
+
+        Raises:
+            Cancelled: when the call was cancelled before a batch with its rows began.
         """
         rows = [tensors[name] for name in self._specs]
         numbers = np.fromiter(self._numbers, np.int64, len(rows[0]))
         asked = time.time()
-        *outputs, facts = (x.numpy() for x in self._call(tf.constant(numbers), *rows))
+        with self._until_gone(tf.constant(numbers), cancellation) as keys:
+            *outputs, facts = (x.numpy() for x in self._call(keys, *rows))
         began, ended, sizes, firsts = facts.T
+        if not sizes.all():
+            raise Cancelled
         batches = tuple(sizes[firsts == numbers].astype(int).tolist())
         waited, computed = began.min() - asked, ended.max() - began.min()
         measured = Measured(max(0.0, waited), computed, batches)
         return dict(zip(self._outputs, outputs, strict=True)), measured
+
+    @contextlib.contextmanager
+    def _until_gone(self, numbers, cancellation):
+        """Notes the numbers of a call's rows as gone when it is cancelled, while it waits."""
+        noted = []
+
+        def take_back():
+            noted.append(numbers)
+            self._gone.insert(numbers, tf.ones_like(numbers))
+
+        cancellation.wait(take_back)
+        try:
+            yield numbers
+        finally:
+            with contextlib.suppress(Cancelled):
+                cancellation.wait(None)
+            if noted:
+                self._gone.remove(numbers)
 
     def _enqueue(self, numbers, *rows):
         """Runs for each call: decodes its rows and leaves them to the batch."""
@@ -126,16 +160,50 @@ class Queue:
     def _compute_batch(self, numbers, *rows):
         """Runs for each batch: computes its rows, and adds facts `(rows, 4)` to the outputs.
 
-        The facts are when the batch began and ended, its size, and the number of its first row.
+        The facts are when the batch began and ended, its size, and the number of its first row. The
+        size is 0 for a row that is gone.
         """
         began = tf.timestamp()
         with tf.control_dependencies([began]):
             rows = [tf.identity(x) for x in rows]
-        outputs = self._compute(**dict(zip(self._batch_inputs, rows, strict=True)))
-        with tf.control_dependencies(list(outputs.values())):
+            gone = self._gone.lookup(numbers) > 0
+        outputs = self._compute_kept(rows, gone)
+        with tf.control_dependencies(outputs):
             ended = tf.timestamp()
-        # TensorFlow fills a batch up with copies of rows, which have the same numbers.
-        size = tf.size(tf.unique(numbers)[0])
-        facts = [began, ended, *(tf.cast(x, tf.float64) for x in (size, numbers[0]))]
-        facts = tf.tile([facts], [tf.size(numbers), 1])
-        return [*(outputs[name] for name in self._outputs), facts]
+
+        def facts(kept):
+            # TensorFlow fills a batch up with copies of rows, which have the same numbers.
+            counted = [tf.size(tf.unique(kept)[0]), kept[0]]
+            row = [began, ended, *(tf.cast(x, tf.float64) for x in counted)]
+            return tf.tile([row], [tf.size(numbers), 1])
+
+        def spread():
+            """Gives each row that is kept its outputs; what the others get is not used."""
+            places = tf.maximum(tf.cumsum(tf.cast(~gone, tf.int32)) - 1, 0)
+            kept = tf.concat([tf.gather(numbers, tf.where(~gone)[:, 0]), [-1]], 0)
+            told = tf.where(gone[:, None], tf.zeros([], tf.float64), facts(kept) - [0, 0, 1, 0])
+            return [*(tf.gather(x, places) for x in outputs), told]
+
+        return tf.cond(tf.reduce_any(gone), spread, lambda: [*outputs, facts(numbers)])
+
+    def _compute_kept(self, rows, gone):
+        """Computes the rows of a batch that are not gone, filled up to one of the sizes."""
+
+        def gather():
+            kept = tf.where(~gone)[:, 0]
+            filled = tf.constant(self._sizes)[tf.searchsorted(self._sizes, [tf.size(kept)])[0]]
+            picked = tf.gather(kept, tf.minimum(tf.range(filled), tf.size(kept) - 1))
+            return [tf.gather(x, picked) for x in rows]
+
+        def compute():
+            outputs = self._compute(**dict(zip(self._batch_inputs, chosen, strict=True)))
+            return [outputs[name] for name in self._outputs]
+
+        def nothing():
+            specs = [self._compute.structured_outputs[name] for name in self._outputs]
+            return [tf.zeros([1, *x.shape[1:]], x.dtype) for x in specs]
+
+        are_all_gone = tf.reduce_all(gone)
+        is_smaller = tf.reduce_any(gone) & ~are_all_gone
+        chosen = tf.cond(is_smaller, gather, lambda: rows)
+        return tf.cond(are_all_gone, nothing, compute)

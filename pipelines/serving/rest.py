@@ -2,12 +2,11 @@
 
 import asyncio
 import dataclasses
-import hmac
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from absl import logging
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
@@ -15,17 +14,19 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from pipelines.serving import payload
+from pipelines.serving import keys, methods, payload
+from pipelines.serving.connection import Bounded
+from pipelines.serving.encodings import ACCEPTED, Compressed, Decoder
 from pipelines.serving.model import Answer
 from pipelines.serving.observe import Metrics, Observed
 from pipelines.serving.payload import RequestError
 
 METRICS = "/monitoring/prometheus/metrics"
-OPEN = ("/healthz", "/readyz")  # need no key
 # Headers of answers by status. After 408 the rest of a body that comes too slowly is not awaited.
 HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},
+    415: {"Accept-Encoding": ACCEPTED},
     503: {"Retry-After": "1"},
 }
 GONE = 499  # what the log says of a caller who hung up
@@ -49,14 +50,14 @@ class Options(NamedTuple):
     Attributes:
         max_body: int. Most bytes of a request's body.
         seconds: float. Time for the head of a request to arrive, and again for the answer.
-        api_keys: keys of which a request must show one; without any, requests need none.
+        api_keys: keys of which a request must show one; `None` where requests need none.
         cors_origins: origins whose pages may ask.
         held: int. How many bodies of the largest size may be in memory while they arrive.
     """
 
     max_body: int = 8 * 2**20
     seconds: float = 60.0
-    api_keys: Sequence[str] = ()
+    api_keys: keys.Keys | None = None
     cors_origins: Sequence[str] = ()
     held: int = 32
 
@@ -123,13 +124,18 @@ def build(models: Mapping[str, Backend], options: Options, state: State) -> Fast
         description="TensorFlow Serving's REST API for exported models.",
         redoc_url=None,
         redirect_slashes=False,
-        responses={code: {"model": ErrorBody} for code in (400, 401, 404, 405, 408, 413, 503)},
+        responses={code: {"model": ErrorBody} for code in (400, 401, 404, 405, 408, 413, 415, 503)},
     )
     _add_models(app, models, options, state, metrics)
     _add_health(app, models, state, metrics)
     _add_error_handlers(app)
+    app.add_middleware(Compressed)
+    app.add_middleware(methods.Head)
     if options.api_keys:
-        app.add_middleware(_Keys, keys=options.api_keys)
+        keys.describe(app.openapi())  # which FastAPI keeps
+        body = {"error": "The request shows no API key that is known."}
+        refuse = functools.partial(_json, body, 401, HEADERS[401])
+        app.add_middleware(keys.Guard, keys=options.api_keys, refuse=refuse)
     if options.cors_origins:  # Before the keys, because a browser's preflight request has none.
         app.add_middleware(
             CORSMiddleware,
@@ -138,6 +144,9 @@ def build(models: Mapping[str, Backend], options: Options, state: State) -> Fast
             allow_headers=["*"],
             expose_headers=["Retry-After", "X-Request-Id"],
         )
+    body = {"error": "There are too many connections; try again later."}
+    refuse = functools.partial(_json, body, 503, HEADERS[503])
+    app.add_middleware(Bounded, refuse=refuse, always=("/healthz", "/readyz", METRICS))
     app.add_middleware(Observed, metrics=metrics, is_closing=lambda: state.closing)
     return app
 
@@ -166,7 +175,8 @@ def _add_models(app: FastAPI, models, options: Options, state: State, metrics: M
             async with asyncio.timeout(options.seconds):
                 body = await _body(request, options, state)
                 with metrics.running.labels(request.state.model).track_inprogress():
-                    answer = await model.answer(verb, version, label, body)
+                    work = model.answer(verb, version, label, body)
+                    answer = await _while_connected(request, work)
         except TimeoutError:
             text = f"The request took longer than {options.seconds:g} s."
             raise RequestError(408, text) from None
@@ -179,10 +189,10 @@ def _add_models(app: FastAPI, models, options: Options, state: State, metrics: M
         }
         return Response(answer.body, media_type="application/json")
 
-    choices = {"newest": "", "version": "/versions/{version}", "label": "/labels/{label}"}
+    choices = {"newest": "", "version": "/versions/{version:name}", "label": "/labels/{label:name}"}
     for choice, suffix in choices.items():
-        path = "/v1/models/{model}" + suffix
-        for verb, body in BODIES.items():  # First, because `{model}` matches `words:predict` too.
+        path = "/v1/models/{model:name}" + suffix
+        for verb, body in BODIES.items():
             schema = _openapi(path, body)
             app.post(f"{path}:{verb}", name=f"{verb}_{choice}", openapi_extra=schema)(ask)
         schema = _openapi(path)
@@ -195,7 +205,7 @@ def _openapi(path: str, body: type[BaseModel] | None = None) -> dict[str, Any]:
     schema = {"type": "string", "minLength": 1}
     parts = [
         {"name": name, "in": "path", "required": True, "schema": schema}
-        for name in re.findall(r"{(\w+)}", path)
+        for name in re.findall(r"{(\w+):name}", path)
     ]
     if body is None:
         return {"parameters": parts}
@@ -231,52 +241,57 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def no_such_route(request: Request, error: HTTPException):
+        headers = error.headers
+        if error.status_code == 405 or request.scope["path"] == "*":  # the server as such
+            headers = {"Allow": methods.allowed(app.routes, request.scope)}
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
         text = f"{error.detail}: {request.method} {request.scope['path']}"
-        return _json({"error": text}, error.status_code, error.headers)
+        return _json({"error": text}, error.status_code, headers)
 
     @app.exception_handler(ClientDisconnect)
     async def hung_up(request: Request, error: ClientDisconnect):
         return Response(status_code=GONE)
 
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception):
-        logging.error("%s", request.scope["path"], exc_info=error)
-        return _json({"error": "The server made a mistake; its log says which."}, 500)
 
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Waits for an answer, and cancels the work when the client hangs up."""
 
-class _Keys:
-    """An ASGI application that asks for a key, `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
+    async def hang_up():
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
 
-    def __init__(self, app, keys: Sequence[str]):
-        self._app, self._keys = app, [key.encode() for key in keys]
-
-    async def __call__(self, scope, receive, send):
-        app = self._app
-        if scope["type"] == "http" and scope["path"] not in OPEN:
-            headers = dict(scope["headers"])
-            scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-            token = headers.get(b"x-api-key", token if scheme.lower() == b"bearer" else b"")
-            # Compared with every key, so that the time tells nothing about them.
-            if not sum(hmac.compare_digest(token, key) for key in self._keys):
-                text = "The request shows no API key that is known."
-                app = _json({"error": text}, 401, HEADERS[401])
-        await app(scope, receive, send)
+    tasks = [asyncio.ensure_future(x) for x in (work, hang_up())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientDisconnect
+        return await tasks[0]
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _body(request: Request, options: Options, state: State) -> bytes:
+    """Reads a body. The bound holds for what is sent, and for what that is when it is decoded."""
     text = f"The body has more than {options.max_body} bytes."
+    decoder = Decoder(request.headers.getlist("content-encoding"))
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > options.max_body:
         raise RequestError(413, text)
-    body = bytearray()
+    body, sent = bytearray(), 0
     try:
         async for part in request.stream():
-            body += part
-            state.held += len(part)
-            if len(body) > options.max_body:
-                raise RequestError(413, text)
-            if state.held > options.held * options.max_body:
-                raise RequestError(503, "Too many large requests arrive at once; try again later.")
+            sent += len(part)
+            async for piece in decoder.decode(part):
+                body += piece
+                state.held += len(piece)
+                if max(len(body), sent) > options.max_body:
+                    raise RequestError(413, text)
+                if state.held > options.held * options.max_body:
+                    text = "Too many large requests arrive at once; try again later."
+                    raise RequestError(503, text)
+        decoder.end()
     finally:
         state.held -= len(body)
     return bytes(body)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines.serving.cancellation import Cancellation, Cancelled
 from pipelines.serving.endpoint import PIXELS_AT_ONCE, Budget, Endpoint, Limits
 from pipelines.serving.payload import RequestError
 from pipelines.serving.queue import Batching
@@ -140,6 +141,59 @@ class AnswerTest:
     def test_no_answer_waits_for_warm_up(self, make):
         for model, name in (("half", "any_shape"), ("words", "ponder"), ("colors", "classify")):
             make(model, name).warm_up()
+
+
+class CancellationTest:
+    @pytest.fixture
+    def busy(self, make):
+        """Makes an endpoint whose only thread is at work, and waits for it in the end."""
+        batching = Batching(max_size=8, wait=0.0, threads=1, lengths=())
+        endpoint = make("words", "ponder", batching, Limits(characters=10**6))
+        endpoint.warm_up()
+        with ThreadPoolExecutor(1) as threads:
+            first = threads.submit(endpoint.call, texts("a" * 101))
+            time.sleep(0.1)
+            assert not first.done()
+            yield endpoint
+            assert first.result()[0]["text"].tolist() == [b"a" * 101]
+
+    def calls(self, endpoint, words, cancelled):
+        """Calls with each word, cancels some while they wait, and returns what came of each."""
+        cancellations = [Cancellation() for _ in words]
+        with ThreadPoolExecutor(len(words)) as threads:
+            futures = [
+                threads.submit(endpoint.call, texts(*word.split()), cancellation)
+                for word, cancellation in zip(words, cancellations, strict=True)
+            ]
+            time.sleep(0.1)
+            assert not any(future.done() for future in futures)
+            for index in cancelled:
+                cancellations[index].cancel()
+            return [future.exception() or future.result() for future in futures]
+
+    def test_calls_that_wait_are_left_out_of_their_batch(self, busy):
+        gone = "b" * 10**5  # It would take minutes.
+        words = ["one", gone, "two three four", f"five {gone}", "six"]
+        found = self.calls(busy, words, cancelled=[1, 3])
+        assert [type(found[index]) for index in (1, 3)] == [Cancelled] * 2
+        kept = [found[index] for index in (0, 2, 4)]
+        answers = [outputs["text"].tolist() for outputs, _ in kept]
+        assert answers == [[b"one"], [b"two", b"three", b"four"], [b"six"]]
+        assert sum(size for _, measured in kept for size in measured.batches) == 5
+
+    def test_a_batch_that_all_have_left_is_not_computed(self, busy):
+        found = self.calls(busy, ["b" * 10**5, "c" * 10**5], cancelled=[0, 1])
+        assert [type(error) for error in found] == [Cancelled] * 2
+
+    def test_what_is_cancelled_late_or_before_is_no_different(self, make):
+        endpoint, cancellation = make("words"), Cancellation()
+        outputs, _ = endpoint.call(texts("a"), cancellation)
+        cancellation.cancel()
+        assert outputs["loud"].tolist() == [b"A"]
+        for one in (endpoint, make("words", batching=None)):
+            with pytest.raises(Cancelled):
+                one.call(texts("a"), cancellation)
+            assert one.call(texts("b"), Cancellation())[0]["loud"].tolist() == [b"B"]
 
 
 class BudgetTest:

@@ -11,6 +11,7 @@ from pipelines.serving.model import Answer
 from pipelines.serving.observe import Metrics, Observed
 
 SECONDS = {"read": 0.001, "queue": 0.002, "compute": 0.3, "write": 0.0001}
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 ANSWER = Answer(b"{}", 7, "translate", 3, (3, 11), SECONDS)
 
 
@@ -96,10 +97,42 @@ class LogTest:
 
         caplog.set_level("INFO", "kerasformer.access")
         metrics = Metrics()
-        with pytest.raises(RuntimeError):
-            ask(fail, metrics=metrics)
-        assert json.loads(caplog.records[0].getMessage())["status"] == 500
+        start, body = ask(fail, metrics=metrics, headers=[(b"x-request-id", b"mine")])
+        assert start["status"] == 500 and (b"x-request-id", b"mine") in start["headers"]
+        assert b"its log says which" in body["body"]
+        error, line = caplog.records
+        assert error.getMessage() == "/path, request mine" and error.exc_info
+        assert json.loads(line.getMessage())["status"] == 500
         assert figures(metrics)["kerasformer_requests_total", "", "500"] == 1
+
+    def test_an_answer_that_fails_half_way_ends_its_connection(self, caplog):
+        async def fail(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            ask(fail)
+
+    @pytest.mark.parametrize(
+        ("sent", "is_valid"),
+        [
+            (f"00-{TRACE}-{PARENT}-01", True),
+            (f"cc-{TRACE}-{PARENT}-00-what-comes-later", True),
+            (f"00-{TRACE}-{PARENT}-01-more", False),
+            (f"ff-{TRACE}-{PARENT}-01", False),
+            (f"00-{'0' * 32}-{PARENT}-01", False),
+            (f"00-{TRACE}-{'0' * 16}-01", False),
+            (f"00-{TRACE.upper()}-{PARENT}-01", False),
+            (f"00-{TRACE}-{PARENT}", False),
+            ("", False),
+        ],
+    )
+    def test_the_trace_of_a_request_is_logged(self, caplog, sent, is_valid):
+        caplog.set_level("INFO", "kerasformer.access")
+        ask(application, headers=[(b"traceparent", sent.encode())])
+        line = json.loads(caplog.messages[0])
+        expected = (TRACE, PARENT) if is_valid else (None, None)
+        assert (line.get("trace_id"), line.get("parent_id")) == expected
 
     def test_the_id_of_a_request_comes_back(self):
         start, *_ = ask(application, headers=[(b"x-request-id", b"job 7/a")])

@@ -2,17 +2,23 @@
 
 import base64
 import contextlib
+import functools
+import gzip
 import http.client
 import json
 import re
 import socket
 import threading
 import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipelines.serving import rest
+from pipelines.serving import keys, rest
+from pipelines.serving.connection import Connection
 from pipelines.serving.model import Model, Settings
+from pipelines.serving.queue import Batching
 from pipelines.serving.rest import Options, State
 from tests.serving import toy_models
 from tests.serving.in_thread import answering
@@ -85,6 +91,8 @@ class RouteTest:
         status, headers, body = ask(port, "GET", path)
         assert (status, headers["Content-Type"]) == (200, "application/json")
         assert json.loads(body)["model_version_status"][0]["version"] == "7"
+        told = ask(port, "HEAD", path)
+        assert (told[0], told[1]["Content-Length"], told[2]) == (200, str(len(body)), b"")
         status, _, body = ask(port, "GET", f"{path}/metadata")
         assert status == 200 and json.loads(body)["model_spec"]["name"] == "words"
         status, headers, body = ask(port, "POST", f"{path}:predict", {"instances": ["ä"]})
@@ -119,13 +127,10 @@ class RouteTest:
             ("GET", f"{WORDS}/versions/18446744073709551616", 400),
             ("GET", f"{WORDS}/versions/%D9%A7", 400),
             ("POST", PREDICT, 400),
-            ("POST", f"{WORDS}:translate", 405),
-            ("POST", WORDS, 405),
-            ("PUT", PREDICT, 405),
-            ("DELETE", WORDS, 405),
-            ("OPTIONS", PREDICT, 405),
-            ("HEAD", "/healthz", 405),
-            ("GET", PREDICT, 404),
+            ("POST", f"{WORDS}:translate", 404),
+            ("GET", f"{WORDS}:translate", 404),
+            ("OPTIONS", "/none", 404),
+            ("HEAD", "/v1/models/none", 404),
             ("GET", "/v1/models", 404),
             ("GET", f"{WORDS}/", 404),
             ("GET", "/", 404),
@@ -190,6 +195,44 @@ class LimitTest:
             assert headers.get("Retry-After") == ("1" if status == 503 else None)
             assert json.loads(body)
 
+    def test_beyond_the_connections_only_health_is_told(self, models, caplog):
+        caplog.set_level("INFO", "kerasformer.access")
+        options = {
+            "http": functools.partial(Connection, seconds=60),
+            "limit_concurrency": 2,
+        }
+        app = rest.build(models, Options(), State(ready=True))
+        with answering(app, **options) as port, contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            for method, path in (("POST", PREDICT), ("GET", WORDS)):
+                status, headers, body = ask(port, method, path)
+                assert (status, headers["Retry-After"], headers["Connection"]) == (
+                    503,
+                    "1",
+                    "close",
+                )
+                assert json.loads(body)["error"].startswith("There are too many connections")
+            status, headers, _ = ask(port, "GET", "/healthz")
+            assert (status, headers["Connection"]) == (200, "close")
+            assert (
+                'requests_total{model="",status="503"} 2'
+                in ask(port, "GET", rest.METRICS)[2].decode()
+            )
+        assert [json.loads(line)["status"] for line in caplog.messages] == [503, 503, 200, 200]
+
+    def test_a_compressed_body_is_read_and_bounded(self, port):
+        body = json.dumps({"instances": ["b" * 1999] * 49}).encode()
+        for coding, data in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body))):
+            assert len(data) < 2000
+            found = ask(port, "POST", PREDICT, data, {"Content-Encoding": coding})
+            assert found[0] == 200 and len(json.loads(found[2])["predictions"]) == 49
+        bomb = {"Content-Encoding": "gzip"}
+        assert error_of(port, "POST", PREDICT, gzip.compress(bytes(100_004)), bomb)[0] == 413
+        assert error_of(port, "POST", PREDICT, body, bomb)[0] == 400
+        status, headers, _ = ask(port, "POST", PREDICT, body, {"Content-Encoding": "br"})
+        assert (status, headers["Accept-Encoding"]) == (415, "gzip, deflate")
+
     def test_a_model_that_is_loading_is_one_to_come_back_to(self, tmp_path):
         state = State()
         with running({"words": Model("words", tmp_path, Settings())}, state) as port:
@@ -197,6 +240,34 @@ class LimitTest:
             assert error_of(port, "GET", f"{WORDS}/metadata")[0] == 503
             assert error_of(port, "GET", "/readyz")[0] == 503
             assert ask(port, "GET", "/healthz")[0] == 200
+
+    def test_what_a_client_hung_up_on_is_not_computed_if_it_waits(self, tmp_path):
+        toy_models.save(toy_models.words(), tmp_path / "1")
+        model = Model(
+            "words", tmp_path, Settings(Batching(max_size=2, wait=0.0, threads=1, lengths=()))
+        )
+        model.refresh()
+        with running({"words": model}) as port, ThreadPoolExecutor(1) as threads:
+            name = 'kerasformer_cancelled_total{model="words"} '
+
+            def cancelled():
+                found = ask(port, "GET", rest.METRICS)[2].decode().partition(name)[2]
+                return float(found.split("\n")[0] or 0)
+
+            before = cancelled()
+            busy = threads.submit(ask, port, "POST", PREDICT, LONG | {"instances": ["a" * 201]})
+            time.sleep(0.1)
+            body = json.dumps(LONG | {"instances": ["b" * 10**3]}).encode()  # for many seconds
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(head(PREDICT, f"Content-Length: {len(body)}") + body)
+                time.sleep(0.1)
+            time.sleep(0.1)
+            assert not busy.done()
+            assert busy.result()[0] == 200
+            assert ask(port, "POST", PREDICT, LONG | {"instances": ["c"]})[0] == 200
+            while cancelled() == before:  # Its thread counts it a moment after its batch.
+                time.sleep(0.01)
+            assert cancelled() == before + 1
 
     def test_a_client_that_hangs_up_harms_nobody(self, port, caplog):
         caplog.set_level("INFO", "kerasformer.access")
@@ -219,11 +290,17 @@ def ask_again(models):
 
 
 class KeyTest:
-    def test_requests_need_a_key_in_either_header(self, models):
-        with running(models, api_keys=("first", "second")) as port:
-            for path in ("/healthz", "/readyz"):
+    @pytest.fixture
+    def both(self, tmp_path):
+        (tmp_path / "keys").write_text("first\nsecond\n")
+        return keys.Keys(tmp_path / "keys")
+
+    def test_requests_need_a_key_in_either_header(self, models, both):
+        with running(models, api_keys=both) as port:
+            page = "/static-offline-docs/swagger-ui.css"
+            for path in ("/healthz", "/readyz", "/docs", "/openapi.json", page):
                 assert ask(port, "GET", path)[0] == 200
-            for path in (WORDS, "/docs", "/openapi.json", rest.METRICS, "/none"):
+            for path in (WORDS, rest.METRICS, "/none", "/docs/", "/healthz/..", page[:-20]):
                 status, headers, _ = ask(port, "GET", path)
                 assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
             for wrong in ("", "third", "firs", "first ", "Bearer first", "\xff"):
@@ -238,7 +315,18 @@ class KeyTest:
                 assert ask(port, "GET", WORDS, headers=shown)[0] == 200
             assert error_of(port, "GET", WORDS, headers={"Authorization": "Basic first"})[0] == 401
 
-    def test_a_page_of_another_origin_may_ask_where_it_is_named(self, models, port):
+    def test_the_page_knows_how_keys_are_shown_and_where(self, models, both):
+        with running(models, api_keys=both) as port:
+            described = json.loads(ask(port, "GET", "/openapi.json")[2])
+        schemes = described["components"]["securitySchemes"]
+        assert schemes["X-API-Key"]["in"] == "header" and schemes["Bearer"]["scheme"] == "bearer"
+        for path, operations in described["paths"].items():
+            for operation in operations.values():
+                needs_key = path not in ("/healthz", "/readyz")
+                asked = [{"Bearer": []}, {"X-API-Key": []}] if needs_key else []
+                assert operation["security"] == asked
+
+    def test_a_page_of_another_origin_may_ask_where_it_is_named(self, models, both, port):
         page = {"Origin": "https://a.example"}
         preflight = {
             **page,
@@ -247,14 +335,15 @@ class KeyTest:
         }
         _, headers, _ = ask(port, "GET", WORDS, headers=page)
         assert not [name for name in headers if name.lower().startswith("access-control")]
-        assert ask(port, "OPTIONS", PREDICT, headers=preflight)[0] == 405
-        with running(models, api_keys=("key",), cors_origins=("https://a.example",)) as port:
+        status, headers, _ = ask(port, "OPTIONS", PREDICT, headers=preflight)
+        assert status == 204 and "Access-Control-Allow-Methods" not in headers
+        with running(models, api_keys=both, cors_origins=("https://a.example",)) as port:
             status, headers, _ = ask(port, "OPTIONS", PREDICT, headers=preflight)
             assert (status, headers["Access-Control-Allow-Origin"]) == (200, page["Origin"])
             assert "POST" in headers["Access-Control-Allow-Methods"]
             assert "x-api-key" in headers["Access-Control-Allow-Headers"]
-            other = {"Origin": "https://b.example", "X-API-Key": "key"}
-            for shown, status in ((page | {"X-API-Key": "key"}, 200), (page, 401)):
+            other = {"Origin": "https://b.example", "X-API-Key": "first"}
+            for shown, status in ((page | {"X-API-Key": "first"}, 200), (page, 401)):
                 found, headers, _ = ask(port, "GET", WORDS, headers=shown)
                 allowed = headers["Access-Control-Allow-Origin"]
                 assert (found, allowed) == (status, page["Origin"])
@@ -262,6 +351,24 @@ class KeyTest:
 
 
 class PageTest:
+    def test_an_answer_is_compressed_for_who_wants_it(self, port):
+        zipped = {"Accept-Encoding": "br, gzip;q=0.5"}
+        for method, path, body in (
+            ("POST", PREDICT, {"instances": ["b" * 1999]}),
+            ("GET", "/static-offline-docs/swagger-ui.css", None),
+        ):
+            plain = ask(port, method, path, body)
+            status, headers, data = ask(port, method, path, body, zipped)
+            assert (status, headers["Content-Encoding"]) == (200, "gzip")
+            assert gzip.decompress(data) == plain[2] and len(data) < len(plain[2]) / 3
+            assert "Content-Encoding" not in plain[1] and "Accept-Encoding" in plain[1]["Vary"]
+        known = zipped | {"If-None-Match": headers["ETag"]}
+        assert headers["ETag"] == "W/" + plain[1]["ETag"]
+        assert ask(port, method, path, headers=known)[0] == 304
+        status, told, nothing = ask(port, "HEAD", path, headers=zipped)
+        assert (status, nothing, told["Content-Encoding"]) == (200, b"", "gzip")
+        assert ask(port, "GET", "/healthz", headers=zipped)[1]["Content-Encoding"] is None
+
     def test_the_page_of_routes_loads_nothing_from_elsewhere(self, port):
         found, to_load = {}, ["/docs"]
         while to_load:
@@ -280,6 +387,7 @@ class PageTest:
         described = json.loads(ask(port, "GET", "/openapi.json")[2])
         paths = described["paths"]
         assert len(paths) == 3 * (1 + 1 + 3) + 3
+        assert "securitySchemes" not in described["components"]
         for path, methods in paths.items():
             for method, of in methods.items():
                 assert {"200", "400", "404", "503"} <= of["responses"].keys()
@@ -321,4 +429,6 @@ class PageTest:
 
         with running({"words": Torn()}) as port:
             status, text = error_of(port, "GET", WORDS)
-        assert status == 500 and "secret" not in text
+            assert status == 500 and "secret" not in text
+            given = {"X-Request-Id": "mine"}
+            assert ask(port, "GET", WORDS, headers=given)[1]["X-Request-Id"] == "mine"

@@ -199,9 +199,11 @@ class ServeTest:
         context = ssl.create_default_context(cafile=folder / "certificate.pem")
         flags = [f"--tls_{name}={folder / name}.pem" for name in ("certificate", "key")]
         flags += [f"--api_keys={folder}/keys.txt", "--max_batch=0", "--drain_seconds=0"]
+        flags += ["--host=0.0.0.0"]
         with started(folder, *flags) as (process, port, _, errors):
             wait_for(lambda: ask(port, "GET", "/readyz", context=context)[0] == 200)
-            assert f"https://127.0.0.1:{port}" in errors.read_text()
+            assert f"https://0.0.0.0:{port}" in errors.read_text()
+            assert "warning: " not in errors.read_text()
             body = {"instances": ["a"]}
             assert ask(port, "POST", PREDICT, body, context=context)[0] == 401
             shown = {"Authorization": "Bearer second"}
@@ -227,7 +229,11 @@ class ServeTest:
                 (["--model=a=b", f"--api_keys={folder}/none.txt"], 1, "no key in it"),
                 (["--model=a=b", "--tls_certificate=no.pem"], 1, "--tls_certificate=no.pem"),
                 (["--model=a=b", f"--tls_key={folder}/key.pem"], 1, "Expected --tls_certificate"),
-                (["--require_all", f"--model=a={folder}/none"], 1, "holds no SavedModel"),
+                (
+                    ["--require_all", f"--model=a={folder}/none", "--host=0.0.0.0"],
+                    1,
+                    "holds no SavedModel",
+                ),
                 (
                     ["--require_all", f"--model=a={folder}/broken"],
                     1,
@@ -256,6 +262,7 @@ class ServeTest:
         for (flags, code, text), lines, found in zip(cases, said[::2], said[1::2], strict=False):
             (error,) = [line for line in lines.splitlines() if line.startswith("error: ")]
             assert text in error and "Traceback" not in lines, flags
+            assert ("warning: --host=0.0.0.0" in lines) == ("--host=0.0.0.0" in flags), flags
             assert int(found) == code, flags
         assert len(said) == 2 * len(cases) + 1
         assert os.listdir(folder / "broken" / "1") == ["saved_model.pb"]
