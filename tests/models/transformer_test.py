@@ -233,7 +233,7 @@ class ErrorTest:
             make_model(end_id=VOCABULARY)
         with pytest.raises(ValueError, match="Expected no mixer.*received mixer='LSTM'"):
             make_model(mixer="LSTM")
-        with pytest.raises(ValueError, match=r"one of .*'base', 'big', 'opus-mt', 'tiny', .*='huge'"):
+        with pytest.raises(ValueError, match="one of .*'tiny'.*='huge'"):
             Seq2SeqTransformer.from_variant("huge", VOCABULARY)
 
 
