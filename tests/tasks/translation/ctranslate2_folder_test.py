@@ -84,9 +84,10 @@ class ProgramsTest:
         assert aligned.returncode == 1 and "expected signatures ['align']" in aligned.stderr
 
     def test_a_process_with_ctranslate2_alone_translates_by_the_code_of_the_docs(self, folder):
+        whole = "--max_source_length=53"
         exported, expected = programs.run(
-            ["export", "--workdir=run", "--format=ctranslate2"],
-            ["predict", "--model=run", *SENTENCES],
+            ["export", "--workdir=run", "--format=ctranslate2", whole],
+            ["predict", "--model=run", whole, *SENTENCES],
             folder=folder,
         )
         assert exported.returncode == 0, exported.stderr
