@@ -68,13 +68,13 @@ class ProgramsTest:
         assert any(line.startswith("Beam search with 2 beams") for line in card)
         assert "## Signatures" not in card
         model = "--model=run/export_ctranslate2"
-        for flags in (["--file=lines.txt"], ["--file=lines.txt", "--nbest=2"]):
-            of_run, found = programs.run(
-                ["predict", "--model=run", *flags], ["predict", model, *flags], folder=folder
-            )
-            assert found.returncode == 0, found.stderr
-            texts = [re.sub(r"-?\d+\.\d+", "", x.stdout) for x in (of_run, found)]
-            assert texts[0] == texts[1] and "a dog" in texts[0]
+        flags = ["--file=lines.txt", "--nbest=2"]
+        of_run, found = programs.run(
+            ["predict", "--model=run", *flags], ["predict", model, *flags], folder=folder
+        )
+        assert found.returncode == 0, found.stderr
+        texts = [re.sub(r"-?\d+\.\d+", "", done.stdout) for done in (of_run, found)]
+        assert texts[0] == texts[1] and "a dog" in texts[0]
         scored, aligned = programs.run(
             ["predict", model, "--score", "zwei Hunde", "two dogs"],
             ["predict", model, "--alignment=x.png", "zwei Hunde"],
