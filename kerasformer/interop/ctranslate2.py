@@ -30,8 +30,16 @@ ACTIVATIONS = {
 def import_ctranslate2():
     """Imports CTranslate2.
 
+    Returns:
+        The module `ctranslate2`.
+
     Raises:
         ImportError: where it is missing.
+
+    Example:
+
+    >>> import_ctranslate2().__name__
+    'ctranslate2'
     """
     try:
         import ctranslate2

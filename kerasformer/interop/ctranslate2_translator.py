@@ -60,6 +60,17 @@ class CTranslate2Translator:
     Raises:
         ImportError: where CTranslate2 is missing.
         ValueError: when a file is missing or cannot be read.
+
+    Example:
+
+    >>> try:
+    ...     CTranslate2Translator("absent")
+    ... except ValueError as error:
+    ...     print(str(error).partition(":")[0])
+    Cannot read a translator for CTranslate2 from 'absent'
+
+    References:
+        - [Klein et al., 2020](https://aclanthology.org/2020.ngt-1.25/)
     """
 
     def __init__(self, folder, **options):
