@@ -16,6 +16,7 @@ from kerasformer.interop.agreement import (
 )
 
 OPSET = 18  # The newest that tf2onnx writes.
+INT32, INT64, BOOL = 6, 7, 9  # in `onnx.TensorProto`
 
 
 def export_onnx(function, path, samples, tolerance=TOLERANCE):
@@ -98,10 +99,7 @@ def _convert(concrete, tf2onnx):
             graph = tf2onnx.tfonnx.process_tf_graph(
                 graph,
                 opset=OPSET,
-                custom_op_handlers={
-                    "Erfc": (_write_erfc, []),
-                    "TensorListFromTensor": (_write_list, []),
-                },
+                custom_op_handlers={name: (write, []) for name, write in HANDLERS.items()},
                 tensors_to_rename=names,
                 **ends,
             )
@@ -133,6 +131,32 @@ def _write_list(graph, node, name, _):
     graph.copy_shape(node.input[0], node.output[0])
     graph.replace_inputs(node, node.input[:1])
     node.type = "Identity"
+
+
+def _write_reshape(graph, node, name, _):
+    """Writes a Reshape in which 0 is a size, as in TensorFlow, and not the size that was before."""
+    graph.insert_new_node_on_input(node, "Cast", node.input[1], to=INT64)
+    node.set_attr("allowzero", 1)
+
+
+def _write_where(graph, node, name, _):
+    """Writes a choice as Where. tf2onnx multiplies by 0 and 1, which makes NaN of infinities."""
+    output = node.output[0]
+    if graph.get_dtype(output) == BOOL:  # Which the Where of ONNX Runtime does not take.
+        for index in (1, 2):
+            number = graph.make_node("Cast", [node.input[index]], attr={"to": INT32})
+            graph.replace_input(node, node.input[index], number.output[0], index)
+        graph.set_dtype(output, INT32)
+        graph.insert_new_node_on_output("Cast", output, to=BOOL)
+    node.type = "Where"
+
+
+HANDLERS = {
+    "Erfc": _write_erfc,
+    "Reshape": _write_reshape,
+    "SelectV2": _write_where,
+    "TensorListFromTensor": _write_list,
+}
 
 
 def _set_shape(value, shape):
