@@ -1,6 +1,7 @@
 """Models out to ONNX: a TensorFlow function becomes a file that ONNX Runtime reads."""
 
 import os
+import sys
 from collections.abc import Callable
 
 from kerasformer.interop.agreement import (
@@ -48,7 +49,7 @@ def export_onnx(
         Float, the largest difference seen.
 
     Raises:
-        ImportError: where onnx, tf2onnx or onnxruntime is missing.
+        ImportError: where onnx, tf2onnx, onnxruntime or onnxruntime-extensions is missing.
         ValueError: for another quantization, or when ONNX lacks an operation, the file would be too
             large, an input and an output have the same name, or an output differs. Then no file is
             written.
@@ -67,9 +68,13 @@ def export_onnx(
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import tf2onnx  # noqa: F401
+
+        if search and not _tokenizer_library():
+            raise ImportError("onnxruntime_extensions")
     except ImportError as error:
         raise ImportError(
-            'ONNX needs onnx, tf2onnx and onnxruntime: `pip install "kerasformer[onnx]"`.'
+            "ONNX needs onnx, tf2onnx, onnxruntime and onnxruntime-extensions: "
+            '`pip install "kerasformer[onnx]"`.'
         ) from error
     if quantization not in QUANTIZATIONS:
         raise ValueError(
@@ -105,12 +110,23 @@ def load_onnx(model: str | os.PathLike | bytes) -> Callable[[dict], dict]:
     except ImportError as error:
         raise ImportError('ONNX needs onnxruntime: `pip install "kerasformer[onnx]"`.') from error
     options = onnxruntime.SessionOptions()
-    try:
-        import onnxruntime_extensions
-
-        options.register_custom_ops_library(onnxruntime_extensions.get_library_path())
-    except ImportError:
-        pass  # Only a file with tokenizers needs it.
+    if library := _tokenizer_library():
+        options.register_custom_ops_library(library)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _tokenizer_library() -> str | None:
+    """Returns the path of the library of onnxruntime-extensions, loaded, where there is one."""
+    flags = sys.getdlopenflags()
+    # TensorFlow shows its symbols to libraries that are loaded after it. This one must use its
+    # own, of other versions of protobuf and SentencePiece: else the process ends.
+    sys.setdlopenflags(flags | getattr(os, "RTLD_DEEPBIND", 0))
+    try:
+        import onnxruntime_extensions
+    except ImportError:
+        return None  # Only a file with tokenizers needs it.
+    finally:
+        sys.setdlopenflags(flags)
+    return onnxruntime_extensions.get_library_path()

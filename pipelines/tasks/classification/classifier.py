@@ -85,9 +85,9 @@ class Classifier(ImageModule):
             format: str. The runtime, which makes no difference.
 
         Returns:
-            Dict by name: pairs of a `tf.function` and a list of samples of its inputs.
+            As `Task.serving` says.
         """
-        return {"model": (self.predict, self.samples())}
+        return {"model": (self.predict, self.samples(), {})}
 
     def _logits(self, pixels):
         return self.model(self.normalize(pixels), training=False)
