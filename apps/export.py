@@ -1,27 +1,48 @@
 """Exports the model of a run as a SavedModel: `python -m apps.export --workdir=runs/demo`.
 
 Each call writes the next version, `workdir/export/1`, `2`, ..., with a model card in it. With
-`--format=onnx` or `--format=litert` it is `workdir/export_onnx/1` or `workdir/export_litert/1`.
-A translator can be given another search than its config says, such as `--beam_size=1`.
+`--format=onnx` or `--format=litert` it is `workdir/export_onnx/1` or `workdir/export_litert/1`, and
+`--quantization=int8` makes it smaller. A translator can be given another search than its config
+says, such as `--beam_size=1`.
+
+Several formats, as in `--format=saved_model,onnx`, are also scored and timed on the test set, and
+so are those of a `--quantization`: `workdir/export.md` compares size, speed and score.
 """
 
 from absl import flags
 
 from apps import decode_flags, program, tasks
-from pipelines.runs import checkpoints, export
+from pipelines.runs import checkpoints, export, formats
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 WEIGHTS = flags.DEFINE_enum(
     "weights", None, checkpoints.WEIGHTS, "Which weights; unset: as the config says."
 )
-FORMAT = flags.DEFINE_enum("format", "saved_model", export.FORMATS, "What is written.")
+FORMAT = flags.DEFINE_list(
+    "format", ["saved_model"], f"What is written, one or several of {', '.join(formats.FORMATS)}."
+)
+QUANTIZATION = flags.DEFINE_string(
+    "quantization",
+    None,
+    "Precision of the weights: "
+    + "; ".join(
+        f"{name}: {', '.join(x.quantizations) or 'none'}" for name, x in formats.FORMATS.items()
+    )
+    + "; unset: the first, or that of the training.",
+)
+MEASURE = flags.DEFINE_bool(
+    "measure",
+    None,
+    "Whether exports are scored on the test set and timed; unset: those of several formats or of "
+    "a --quantization.",
+)
 flags.adopt_module_key_flags(decode_flags)
 
 
 def main(_):
-    flags_of_run = WORKDIR.value, WEIGHTS.value, FORMAT.value
-    path = export.export_run(tasks.find, *flags_of_run, decode_flags.given())
-    print(f"Exported to {path}")
+    run = tasks.find, WORKDIR.value, WEIGHTS.value, FORMAT.value, decode_flags.given()
+    for path in export.export_run(*run, QUANTIZATION.value, MEASURE.value):
+        print(f"Exported to {path}", flush=True)
 
 
 if __name__ == "__main__":

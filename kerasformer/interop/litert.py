@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -14,13 +15,10 @@ from kerasformer.interop.agreement import (
     write_whole,
 )
 
-
 QUANTIZATIONS = ("float32", "float16", "int8")
 
 
-def export_litert(
-    function, path, samples, tolerance=None, quantization="float32", calibration=()
-):
+def export_litert(function, path, samples, tolerance=None, quantization="float32", calibration=()):
     """Writes a TensorFlow function as a LiteRT file, if LiteRT gives the same outputs.
 
     The file has one signature, `serving_default`. Sizes that are `None` in the input signature
@@ -112,7 +110,9 @@ def _convert(concrete, quantization, calibration):
     elif quantization == "int8":
         converter.representative_dataset = lambda: iter(calibration)
     try:
-        return converter.convert()
+        with warnings.catch_warnings():  # Of its own interpreter, which TensorFlow gives up.
+            warnings.simplefilter("ignore")
+            return converter.convert()
     except Exception as error:  # Its class of error is private.
         missing = re.search(r"(?:TF Select|Custom) ops: (.*)", str(error))
         if missing:

@@ -13,7 +13,7 @@ from kerasformer.interop.agreement import (
 )
 from kerasformer.interop.onnx_conversion import convert
 from kerasformer.interop.onnx_quantization import quantize
-from kerasformer.interop.onnx_text import TextSearch, put_between_tokenizers
+from kerasformer.interop.onnx_text import put_between_tokenizers
 
 QUANTIZATIONS = ("float32", "int8")
 

@@ -44,7 +44,11 @@ def quantize(model: Any, calibration: Sequence[dict[str, np.ndarray]] = ()) -> A
             onnx.save(model, source)
             quantization.quant_pre_process(source, source, skip_symbolic_shape=True)
             quantization.quantize_static(
-                source, target, _Reader(calibration), op_types_to_quantize=["Conv"], per_channel=True
+                source,
+                target,
+                _Reader(calibration),
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
             )
             model = onnx.load(target)
         _fold_transposes(model.graph)
@@ -81,7 +85,9 @@ def _fold_transposes(graph) -> None:
                 array = numpy_helper.to_array(weights[node.input[0]])
                 (order,) = (attribute.ints for attribute in node.attribute)
                 folded = np.ascontiguousarray(array.transpose(order))
-                graph.initializer.append(numpy_helper.from_array(folded, f"{node.output[0]}_folded"))
+                graph.initializer.append(
+                    numpy_helper.from_array(folded, f"{node.output[0]}_folded")
+                )
                 part.node.remove(node)
                 rename(part, {node.output[0]: f"{node.output[0]}_folded"})
 

@@ -3,6 +3,8 @@
 Letters: `B` images, `h` height, `w` width, `c` channels, `C` classes, `k` names of an answer.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from pipelines.images.module import IMAGE, ImageModule
@@ -66,6 +68,11 @@ class Classifier(ImageModule):
         """Adds `class_name`, string `(B,)`, to what the model looked at."""
         name = self._spell(tf.argmax(self._logits(pixels), axis=-1))
         return {"class_name": name, **super()._attention_pixels(pixels)}
+
+    def scorer(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Makes a function from normalised images `(B, h, w, c)` to probabilities `(B, C)`."""
+        # Not an attribute, because a `tf.Module` is exported with all of its functions.
+        return tf.function(lambda images: self._activation(self.model(images, training=False)))
 
     def signatures(self) -> dict:
         """Returns the functions to export under their names."""

@@ -61,7 +61,7 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) 
     """Classifies a split and scores it.
 
     Args:
-        module: what `serving` returns.
+        module: what `serving` or `exported` returns.
         config: the resolved config.
         split: `"test"` or `"validation"`.
 
@@ -90,10 +90,9 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) 
 
 def _classified(module, images, config):
     """Returns a function from normalised images to probabilities, and the batches for it."""
-    activation = tf.nn.sigmoid if images.are_multi else tf.nn.softmax
     size, crop = image_size(config), config.serve.crop
     batches = evaluation_dataset(images, config.serve.batch_size, size, *module.normalization, crop)
-    return tf.function(lambda x: activation(module.model(x, training=False))), batches
+    return module.scorer(), batches
 
 
 def validation_scorer(

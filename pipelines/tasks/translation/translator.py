@@ -201,7 +201,7 @@ class Translator(tf.Module):
         """Makes sentences of the words of the source, two of them, one, and none."""
         pieces = [piece.strip("▁") for piece in self.tokenizer.vocabulary]
         words = [piece for piece in pieces if piece.isalpha()] or ["a"]
-        words = np.random.default_rng(1).choice(words, 7)
+        words = np.random.default_rng(1).choice(words, 7).tolist()
         return [{"text": [" ".join(words[:2]), " ".join(words[2:]), ""]}, {"text": [words[0]]}]
 
     def _read(self, text):
