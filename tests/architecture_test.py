@@ -18,6 +18,7 @@ from tests import ROOT
 
 FOLDERS = ("kerasformer", "pipelines", "apps", "tests")
 OPTIONAL = "matplotlib sklearn tensorflow_datasets ray tf2onnx onnx onnxruntime ai_edge_litert"
+OPTIONAL += " onnxruntime_extensions"
 WHAT_MAY_HIDE = f"{OPTIONAL} may, where `except ImportError` gives the `pip install` line"
 PRIVATE = ("keras.src", "tensorflow.python")
 PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_exit"}  # of named tuples, and of `os`

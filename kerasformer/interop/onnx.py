@@ -1,8 +1,8 @@
 """Models out to ONNX: a TensorFlow function becomes a file that ONNX Runtime reads."""
 
 import os
-import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from kerasformer.interop.agreement import (
     TOLERANCES,
@@ -12,8 +12,9 @@ from kerasformer.interop.agreement import (
     write_whole,
 )
 from kerasformer.interop.onnx_conversion import convert
+from kerasformer.interop.onnx_packages import runtime, tokenizer_library, writers
 from kerasformer.interop.onnx_quantization import quantize
-from kerasformer.interop.onnx_text import put_between_tokenizers
+from kerasformer.interop.onnx_text import DOMAIN, put_between_tokenizers
 
 QUANTIZATIONS = ("float32", "int8")
 
@@ -64,18 +65,7 @@ def export_onnx(
     ...     export_onnx(double, os.path.join(folder, "double.onnx"), [{"x": [3.0, 5.0]}])
     0.0
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import tf2onnx  # noqa: F401
-
-        if search and not _tokenizer_library():
-            raise ImportError("onnxruntime_extensions")
-    except ImportError as error:
-        raise ImportError(
-            "ONNX needs onnx, tf2onnx, onnxruntime and onnxruntime-extensions: "
-            '`pip install "kerasformer[onnx]"`.'
-        ) from error
+    writers(), runtime()  # Before the work.
     if quantization not in QUANTIZATIONS:
         raise ValueError(
             f"Expected a quantization of ONNX to be one of {QUANTIZATIONS}, "
@@ -87,6 +77,7 @@ def export_onnx(
         model = quantize(model, calibration)
     if search:
         put_between_tokenizers(model, search)
+        tokenizer_library()  # Its absence has a sentence of its own.
     with one_sentence("ONNX Runtime cannot load the exported model"):
         content = model.SerializeToString()
         run = load_onnx(content)
@@ -105,28 +96,11 @@ def load_onnx(model: str | os.PathLike | bytes) -> Callable[[dict], dict]:
         ImportError: where onnxruntime is missing, or onnxruntime-extensions for a file that has
             tokenizers.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError('ONNX needs onnxruntime: `pip install "kerasformer[onnx]"`.') from error
+    content = model if isinstance(model, bytes) else Path(model).read_bytes()
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
-    if library := _tokenizer_library():
-        options.register_custom_ops_library(library)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    if DOMAIN.encode() in content:
+        options.register_custom_ops_library(tokenizer_library())
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
-
-
-def _tokenizer_library() -> str | None:
-    """Returns the path of the library of onnxruntime-extensions, loaded, where there is one."""
-    flags = sys.getdlopenflags()
-    # TensorFlow shows its symbols to libraries that are loaded after it. This one must use its
-    # own, of other versions of protobuf and SentencePiece: else the process ends.
-    sys.setdlopenflags(flags | getattr(os, "RTLD_DEEPBIND", 0))
-    try:
-        import onnxruntime_extensions
-    except ImportError:
-        return None  # Only a file with tokenizers needs it.
-    finally:
-        sys.setdlopenflags(flags)
-    return onnxruntime_extensions.get_library_path()

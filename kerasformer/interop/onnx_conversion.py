@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kerasformer.interop.agreement import input_specs, one_sentence
 from kerasformer.interop.onnx_loops import hoist_constants
+from kerasformer.interop.onnx_packages import writers
 
 OPSET = 18  # The newest that tf2onnx writes.
 INT32, INT64, BOOL = 6, 7, 9  # in `onnx.TensorProto`
@@ -20,11 +21,10 @@ def convert(concrete: tf.types.experimental.ConcreteFunction):
         `onnx.ModelProto`.
 
     Raises:
+        ImportError: where a package is missing.
         ValueError: when ONNX lacks an operation, or an input and an output have the same name.
     """
-    import onnx
-    import tf2onnx
-
+    onnx, tf2onnx, _ = writers()
     specs, outputs = input_specs(concrete), concrete.structured_outputs
     shared = sorted({spec.name for spec in specs} & set(outputs))
     if shared:

@@ -11,6 +11,7 @@ import numpy as np
 
 from kerasformer.interop.agreement import one_sentence
 from kerasformer.interop.onnx_loops import bodies, rename
+from kerasformer.interop.onnx_packages import writers
 
 
 def quantize(model: Any, calibration: Sequence[dict[str, np.ndarray]] = ()) -> Any:
@@ -30,9 +31,7 @@ def quantize(model: Any, calibration: Sequence[dict[str, np.ndarray]] = ()) -> A
     Raises:
         ValueError: when ONNX Runtime cannot do so.
     """
-    import onnx
-    from onnxruntime import quantization
-
+    onnx, _, quantization = writers()
     has_convolutions = any(node.op_type == "Conv" for node in model.graph.node)
     with (
         one_sentence("ONNX Runtime cannot quantise the model"),
@@ -73,8 +72,7 @@ class _Reader:
 
 def _fold_transposes(graph) -> None:
     """Replaces transposed weights, also in bodies of loops, by weights that are stored so."""
-    from onnx import numpy_helper
-
+    numpy_helper = writers().onnx.numpy_helper
     weights = {weight.name: weight for weight in graph.initializer}
 
     def fold(part):

@@ -7,6 +7,8 @@ ONNX has no tokenizer. The package onnxruntime-extensions gives ONNX Runtime the
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from kerasformer.interop.onnx_packages import writers
+
 DOMAIN = "ai.onnx.contrib"  # of the operations of onnxruntime-extensions
 TOKENS, STARTS, TOKEN_IDS = "tokens", "starts", "token_ids"
 
@@ -37,13 +39,12 @@ def put_between_tokenizers(model: Any, search: TextSearch) -> None:
         model: `onnx.ModelProto` of `search.function`, which is changed.
         search: its tokenizers, and the names of what goes in and out.
     """
-    from onnx import TensorProto, helper
-
+    helper, types = writers().onnx.helper, writers().onnx.TensorProto
     graph = model.graph
     constants = {
-        "nbest_size": (TensorProto.INT64, 0),  # No sampling.
-        "alpha": (TensorProto.FLOAT, 0.0),
-        "no": (TensorProto.BOOL, False),
+        "nbest_size": (types.INT64, 0),  # No sampling.
+        "alpha": (types.FLOAT, 0.0),
+        "no": (types.BOOL, False),
     }
     for name, (kind, value) in constants.items():
         graph.initializer.append(helper.make_tensor(name, kind, [1], [value]))
@@ -60,8 +61,8 @@ def put_between_tokenizers(model: Any, search: TextSearch) -> None:
     graph.node.append(helper.make_node("Shape", [TOKEN_IDS], ["rows"], start=0, end=1))
     body = _spell_row(search.target)
     graph.node.append(helper.make_node("Loop", ["rows", ""], [search.result], body=body))
-    inputs = [helper.make_tensor_value_info(search.text, TensorProto.STRING, [f"{search.text}_0"])]
-    outputs = [helper.make_tensor_value_info(search.result, TensorProto.STRING, [rows])]
+    inputs = [helper.make_tensor_value_info(search.text, types.STRING, [f"{search.text}_0"])]
+    outputs = [helper.make_tensor_value_info(search.result, types.STRING, [rows])]
     outputs += [value for value in graph.output if value.name != TOKEN_IDS]
     del graph.input[:], graph.output[:]
     graph.input.extend(inputs)
@@ -71,11 +72,10 @@ def put_between_tokenizers(model: Any, search: TextSearch) -> None:
 
 def _spell_row(tokenizer: bytes):
     """Makes the body of a loop over rows, because the decoder spells one sentence at a time."""
-    from onnx import TensorProto, helper
-
+    helper, types = writers().onnx.helper, writers().onnx.TensorProto
     nodes = [
         helper.make_node("Gather", [TOKEN_IDS, "row"], ["ids"], axis=0),
-        helper.make_node("Cast", ["ids"], ["wide_ids"], to=TensorProto.INT64),
+        helper.make_node("Cast", ["ids"], ["wide_ids"], to=types.INT64),
         helper.make_node(
             "SentencepieceDecoder",
             ["wide_ids", "no"],
@@ -87,11 +87,11 @@ def _spell_row(tokenizer: bytes):
         helper.make_node("Identity", ["before"], ["after"]),
     ]
     inputs = [
-        helper.make_tensor_value_info("row", TensorProto.INT64, []),
-        helper.make_tensor_value_info("before", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("row", types.INT64, []),
+        helper.make_tensor_value_info("before", types.BOOL, []),
     ]
     outputs = [
-        helper.make_tensor_value_info("after", TensorProto.BOOL, []),
-        helper.make_tensor_value_info("sentence", TensorProto.STRING, []),
+        helper.make_tensor_value_info("after", types.BOOL, []),
+        helper.make_tensor_value_info("sentence", types.STRING, []),
     ]
     return helper.make_graph(nodes, "spell_row", inputs, outputs)
