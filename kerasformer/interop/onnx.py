@@ -58,6 +58,7 @@ def export_onnx(
     Example:
 
     >>> import os, tempfile
+    >>> import tensorflow as tf
     >>> @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
     ... def double(x):
     ...     return {"y": 2 * x}

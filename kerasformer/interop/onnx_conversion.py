@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,7 @@ OPSET = 18  # The newest that tf2onnx writes.
 INT32, INT64, BOOL = 6, 7, 9  # in `onnx.TensorProto`
 
 
-def convert(concrete: tf.types.experimental.ConcreteFunction):
+def convert(concrete: tf.types.experimental.ConcreteFunction) -> Any:
     """Converts a function to an ONNX model whose inputs and outputs have their names.
 
     Returns:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+import tensorflow as tf
 
 from pipelines.data.sources import source_name
 from pipelines.runs.checkpoints import Checkpoints
@@ -115,8 +116,8 @@ def export(
         parts = dict(task.card(config, workdir))
         if precision:
             parts["Use"] = OTHER_USE
-            if not FORMATS[format].has_search:
-                parts.pop("Output", None)
+            if not any(map(_takes_text, functions.values())):
+                parts.pop("Output", None)  # It tells of the search, which these files do not hold.
             if "Input" in parts:
                 parts["Input"] = f"{BEFORE} {parts['Input']}"
         if is_measured:
@@ -133,6 +134,11 @@ def export(
         made_with = filter(None, [f"{format} {precision}".strip(), f"weights {weights}", label])
         add_row(workdir, path, ", ".join(made_with), measured[0])
     return path
+
+
+def _takes_text(function: Any) -> bool:
+    """Tests whether a function reads sentences."""
+    return any(spec.dtype == tf.string for spec in function.input_signature)
 
 
 def _folder_name(format: str) -> str:
