@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -77,7 +77,7 @@ def export_litert(function, path, samples, tolerance=None, quantization="float32
     return largest
 
 
-def load_litert(model: str | os.PathLike | bytes) -> Callable[[dict], dict]:
+def load_litert(model: str | os.PathLike | bytes) -> Callable[[Mapping], Mapping]:
     """Loads a LiteRT file, or its content, as a function from inputs to outputs by their names.
 
     Raises:

@@ -1,7 +1,7 @@
 """Models out to ONNX: a TensorFlow function becomes a file that ONNX Runtime reads."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kerasformer.interop.agreement import (
@@ -90,7 +90,7 @@ def export_onnx(
     return largest
 
 
-def load_onnx(model: str | os.PathLike | bytes) -> Callable[[dict], dict]:
+def load_onnx(model: str | os.PathLike | bytes) -> Callable[[Mapping], Mapping]:
     """Loads an ONNX file, or its content, as a function from inputs to outputs by their names.
 
     Raises:

@@ -190,7 +190,7 @@ class Translator(tf.Module):
                 f"A translator can be exported as saved_model or onnx, not as {format}."
             )
         halves = id_translator.functions(self.model)
-        functions = {name: (*pair, {}) for name, pair in halves.items()}
+        functions: dict[str, tuple] = {name: (*pair, {}) for name, pair in halves.items()}
         if not self._decode.temperature:
             protos = self.tokenizer.proto, self.target_tokenizer.proto
             search = TextSearch(self.translate_tokens, *protos)
