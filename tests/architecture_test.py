@@ -18,8 +18,8 @@ from tests import ROOT
 
 FOLDERS = ("kerasformer", "pipelines", "apps", "tests")
 OPTIONAL = (
-    "matplotlib sklearn tensorflow_datasets ray tf2onnx onnx onnxruntime ai_edge_litert "
-    "safetensors huggingface_hub ctranslate2"
+    "matplotlib sklearn tensorflow_datasets ray tf2onnx onnx onnxruntime onnxruntime_extensions "
+    "ai_edge_litert safetensors huggingface_hub ctranslate2"
 )
 WHAT_MAY_HIDE = f"{OPTIONAL} may, where `except ImportError` gives the `pip install` line"
 PRIVATE = ("keras.src", "tensorflow.python")

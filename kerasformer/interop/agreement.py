@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-TOLERANCE = 1e-4
+# The largest difference that an export in a precision may have.
+TOLERANCES = {"float32": 1e-4, "float16": 0.01, "int8": 0.5}
+TINY = 1e-12  # so that nothing is divided by zero
 
 
 @contextlib.contextmanager
@@ -57,16 +59,22 @@ def largest_difference(
     samples: Sequence[dict[str, np.ndarray]],
     tolerance: float,
     runtime: str,
+    is_exact: bool = True,
 ) -> float:
     """Compares the outputs of a function and of its exported form.
+
+    In float32 a difference is the largest one of numbers, relative to the largest number of the
+    output if that is above 1, and outputs that are not floats must be equal. In another precision
+    it is the norm of the differences of an output, relative to its norm; of outputs that are not
+    floats, see `share_of_equal`.
 
     Args:
         function: concrete function that returns a dict of tensors.
         run: its exported form.
         samples: inputs to compare the outputs of.
-        tolerance: float. Largest difference of numbers, relative to the largest number of the
-            output if that is above 1. Outputs that are not floats must be equal.
+        tolerance: float. The largest difference that is allowed.
         runtime: str. Name of what runs the exported form, used in errors.
+        is_exact: bool. Whether the exported form is in float32.
 
     Returns:
         The largest difference.
@@ -74,17 +82,10 @@ def largest_difference(
     Raises:
         ValueError: when there is no sample, the runtime fails, or outputs differ.
     """
-    if not samples:
-        raise ValueError("Expected samples to compare answers for, received none.")
-    largest, specs = 0.0, input_specs(function)
-    for sample in samples:
-        sample = {x.name: np.asarray(sample[x.name], x.dtype.as_numpy_dtype) for x in specs}
-        outputs = function(*map(tf.constant, sample.values()))
-        expected = {name: output.numpy() for name, output in outputs.items()}
-        with one_sentence(f"{runtime} cannot run the exported model"):
-            received = run(sample)
+    largest = 0.0
+    for expected, received in _outputs(function, run, samples, runtime):
         for name, array in expected.items():
-            difference = _difference(array, received[name])
+            difference = _difference(array, received[name], is_exact)
             if not difference <= tolerance:  # NaN included
                 raise ValueError(
                     f"{runtime} gives another {name} of shape {received[name].shape} than the "
@@ -94,13 +95,57 @@ def largest_difference(
     return largest
 
 
-def _difference(expected, received):
+def share_of_equal(
+    function: tf.types.experimental.ConcreteFunction,
+    run: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+    samples: Sequence[dict[str, np.ndarray]],
+    runtime: str,
+) -> tuple[int, int]:
+    """Counts the equal answers, such as class names or sentences, of a function and its export.
+
+    Args:
+        function, run, samples, runtime: as in `largest_difference`.
+
+    Returns:
+        Tuple of how many texts or whole numbers of the outputs are equal, and of how many.
+
+    Raises:
+        ValueError: when there is no sample, or the runtime fails.
+    """
+    equal = count = 0
+    for expected, received in _outputs(function, run, samples, runtime):
+        for name, array in expected.items():
+            if array.dtype.kind not in "fb":
+                pairs = zip(_plain(array), _plain(received[name]), strict=True)
+                equal += sum(one == other for one, other in pairs)
+                count += array.size
+    return equal, count
+
+
+def _outputs(function, run, samples, runtime) -> Iterator[tuple[dict, dict]]:
+    """Yields what a function and its exported form give for each sample."""
+    if not samples:
+        raise ValueError("Expected samples to compare answers for, received none.")
+    specs = input_specs(function)
+    for sample in samples:
+        sample = {x.name: np.asarray(sample[x.name], x.dtype.as_numpy_dtype) for x in specs}
+        outputs = function(*map(tf.constant, sample.values()))
+        with one_sentence(f"{runtime} cannot run the exported model"):
+            received = run(sample)
+        yield {name: output.numpy() for name, output in outputs.items()}, received
+
+
+def _difference(expected, received, is_exact):
     if expected.shape != received.shape:
         return float("inf")
     if not np.issubdtype(expected.dtype, np.floating):
-        return 0.0 if _plain(expected) == _plain(received) else float("inf")
-    scale = np.max(np.abs(expected), initial=1.0)
-    return float(np.max(np.abs(received - expected), initial=0.0) / scale)
+        is_equal = not is_exact or _plain(expected) == _plain(received)
+        return 0.0 if is_equal else float("inf")
+    difference = received - expected
+    if is_exact:
+        scale = np.max(np.abs(expected), initial=1.0)
+        return float(np.max(np.abs(difference), initial=0.0) / scale)
+    return float(np.linalg.norm(difference) / max(np.linalg.norm(expected), TINY))
 
 
 def _plain(array):

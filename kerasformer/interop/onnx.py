@@ -1,27 +1,36 @@
 """Models out to ONNX: a TensorFlow function becomes a file that ONNX Runtime reads."""
 
-import contextlib
-import logging
-
-import numpy as np
-import tensorflow as tf
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from kerasformer.interop.agreement import (
-    TOLERANCE,
-    input_specs,
+    TOLERANCES,
     largest_difference,
     one_sentence,
     traced,
     write_whole,
 )
+from kerasformer.interop.onnx_conversion import convert
+from kerasformer.interop.onnx_packages import runtime, tokenizer_library, writers
+from kerasformer.interop.onnx_quantization import quantize
+from kerasformer.interop.onnx_text import DOMAIN, put_between_tokenizers
 
-OPSET = 18  # The newest that tf2onnx writes.
+QUANTIZATIONS = ("float32", "int8")
 
 
-def export_onnx(function, path, samples, tolerance=TOLERANCE):
+def export_onnx(
+    function,
+    path,
+    samples,
+    tolerance=None,
+    quantization="float32",
+    calibration=(),
+    search=None,
+):
     """Writes a TensorFlow function as an ONNX file, if ONNX Runtime gives the same outputs.
 
-    Sizes that are `None` in the input signature stay open in the file.
+    Sizes that are `None` in the input signature stay open in the file. Its opset is 18.
 
     Args:
         function: `tf.function` with an input signature of named `tf.TensorSpec`, which returns a
@@ -29,20 +38,27 @@ def export_onnx(function, path, samples, tolerance=TOLERANCE):
         path: str or path of the file.
         samples: list of dicts of arrays by the names of the inputs, to compare the outputs of; of
             several sizes where sizes are open.
-        tolerance: float. Largest difference of numbers, relative to the largest number of the
-            output if that is above 1. Outputs that are not floats must be equal.
+        tolerance: float or `None`. The largest difference that `agreement.largest_difference`
+            allows, by default 0.0001, and 0.5 with int8.
+        quantization: str, `"float32"` or `"int8"`, as `onnx_quantization.quantize` does it.
+        calibration: list of dicts of arrays as samples, inputs like those that the model will have;
+            with int8, of a model with convolutions.
+        search: `TextSearch` or `None`. Where `function` takes and gives sentences, what the file
+            holds instead between tokenizers of onnxruntime-extensions.
 
     Returns:
         Float, the largest difference seen.
 
     Raises:
-        ImportError: where onnx, tf2onnx or onnxruntime is missing.
-        ValueError: when ONNX lacks an operation, the file would be too large, an input and an
-            output have the same name, or an output differs. Then no file is written.
+        ImportError: where onnx, tf2onnx, onnxruntime or onnxruntime-extensions is missing.
+        ValueError: for another quantization, or when ONNX lacks an operation, the file would be too
+            large, an input and an output have the same name, or an output differs. Then no file is
+            written.
 
     Example:
 
     >>> import os, tempfile
+    >>> import tensorflow as tf
     >>> @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
     ... def double(x):
     ...     return {"y": 2 * x}
@@ -50,109 +66,42 @@ def export_onnx(function, path, samples, tolerance=TOLERANCE):
     ...     export_onnx(double, os.path.join(folder, "double.onnx"), [{"x": [3.0, 5.0]}])
     0.0
     """
-    try:
-        import onnx
-        import onnxruntime
-        import tf2onnx
-    except ImportError as error:
-        raise ImportError(
-            'ONNX needs onnx, tf2onnx and onnxruntime: `pip install "kerasformer[onnx]"`.'
-        ) from error
+    writers(), runtime()  # Before the work.
+    if quantization not in QUANTIZATIONS:
+        raise ValueError(
+            f"Expected a quantization of ONNX to be one of {QUANTIZATIONS}, "
+            f"received {quantization=}."
+        )
     concrete = traced(function)
-    model = _convert(concrete, tf2onnx)
-    unknown = {n.op_type for n in model.graph.node if not onnx.defs.has(n.op_type, n.domain)}
-    if unknown:
-        raise ValueError(f"ONNX has no form of these TensorFlow operations: {sorted(unknown)}.")
+    model = convert(traced(search.function) if search else concrete)
+    if quantization == "int8":
+        model = quantize(model, calibration)
+    if search:
+        put_between_tokenizers(model, search)
+        tokenizer_library()  # Its absence has a sentence of its own.
     with one_sentence("ONNX Runtime cannot load the exported model"):
         content = model.SerializeToString()
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-
-    def run(sample):
-        return dict(zip(names, session.run(names, sample), strict=True))
-
-    largest = largest_difference(concrete, run, samples, tolerance, "ONNX Runtime")
+        run = load_onnx(content)
+    tolerance = tolerance or TOLERANCES[quantization]
+    largest = largest_difference(
+        concrete, run, samples, tolerance, "ONNX Runtime", quantization == "float32"
+    )
     write_whole(path, content)
     return largest
 
 
-def _convert(concrete, tf2onnx):
-    """Converts a concrete function to an ONNX model whose inputs and outputs have their names."""
-    specs, outputs = input_specs(concrete), concrete.structured_outputs
-    shared = sorted({spec.name for spec in specs} & set(outputs))
-    if shared:
-        raise ValueError(
-            f"Expected other names of outputs than of inputs, received {shared} twice."
-        )
-    inputs = concrete.inputs[: len(specs)]  # Variables follow them.
-    names = {tensor.name: spec.name for tensor, spec in zip(inputs, specs, strict=True)}
-    names |= {tensor.name: name for name, tensor in outputs.items()}
-    ends = {
-        "input_names": [tensor.name for tensor in inputs],
-        "output_names": [tensor.name for tensor in outputs.values()],
-    }
-    with one_sentence("tf2onnx cannot convert the model"), _silent("tf2onnx"):
-        frozen = tf2onnx.tf_loader.from_function(concrete, **ends)
-        with tf.Graph().as_default() as graph:
-            tf.import_graph_def(frozen, name="")
-            graph = tf2onnx.tfonnx.process_tf_graph(
-                graph,
-                opset=OPSET,
-                custom_op_handlers={
-                    "Erfc": (_write_erfc, []),
-                    "TensorListFromTensor": (_write_list, []),
-                },
-                tensors_to_rename=names,
-                **ends,
-            )
-            # Without its optimizer, which merges two Reshape into one of another shape.
-            model = graph.make_model("kerasformer")
-    shapes = {spec.name: spec.shape for spec in specs}
-    shapes |= {name: tensor.shape for name, tensor in outputs.items()}
-    for value in (*model.graph.input, *model.graph.output):
-        _set_shape(value, shapes[value.name])
-    return model
+def load_onnx(model: str | os.PathLike | bytes) -> Callable[[Mapping], Mapping]:
+    """Loads an ONNX file, or its content, as a function from inputs to outputs by their names.
 
-
-def _write_erfc(graph, node, name, _):
-    """Replaces TensorFlow's `Erfc` (a part of the exact GELU), which ONNX lacks, by 1 - Erf."""
-    dtype = graph.get_dtype(node.output[0])
-    output, shapes = node.output[0], node.output_shapes
-    erf = graph.make_node("Erf", [node.input[0]]).output[0]
-    one = graph.make_const(f"{name}/one", np.float32(1)).output[0]
-    graph.remove_node(name)
-    graph.make_node("Sub", [one, erf], outputs=[output], shapes=shapes, dtypes=[dtype])
-
-
-def _write_list(graph, node, name, _):
-    """Replaces what a loop over time makes of a sequence, its list, by the sequence itself.
-
-    tf2onnx does so too, but leaves the list's second input to the node.
+    Raises:
+        ImportError: where onnxruntime is missing, or onnxruntime-extensions for a file that has
+            tokenizers.
     """
-    graph.copy_dtype(node.input[0], node.output[0])
-    graph.copy_shape(node.input[0], node.output[0])
-    graph.replace_inputs(node, node.input[:1])
-    node.type = "Identity"
-
-
-def _set_shape(value, shape):
-    """Sets the fixed sizes of an ONNX model's input or output, and gives the open ones names."""
-    sizes = value.type.tensor_type.shape
-    sizes.Clear()
-    for axis, size in enumerate(shape):
-        if size is None:
-            sizes.dim.add(dim_param=f"{value.name}_{axis}")
-        else:
-            sizes.dim.add(dim_value=size)
-
-
-@contextlib.contextmanager
-def _silent(name):
-    """Silences a library's log, because its errors are raised anyway."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    content = model if isinstance(model, bytes) else Path(model).read_bytes()
+    onnxruntime = runtime()
+    options = onnxruntime.SessionOptions()
+    if DOMAIN.encode() in content:
+        options.register_custom_ops_library(tokenizer_library())
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))

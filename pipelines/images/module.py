@@ -127,9 +127,9 @@ class ImageModule(tf.Module):
             format: str. The runtime, which makes no difference.
 
         Returns:
-            Dict by name: pairs of a `tf.function` and a list of samples of its inputs.
+            As `Task.serving` says.
         """
-        return {"model": (self.of_pixels(self._embed_pixels, "image"), self.samples())}
+        return {"model": (self.of_pixels(self._embed_pixels, "image"), self.samples(), {})}
 
     def samples(self) -> list[dict[str, np.ndarray]]:
         """Makes inputs, of one image and of three, for functions of other runtimes."""

@@ -82,6 +82,12 @@ def read_split(
     return pixels[: len(kept)].astype(np.uint8), [images.name(index) for index in kept]
 
 
+def inputs(module: ImageModule, config: Any, split: str, count: int) -> list[dict[str, np.ndarray]]:
+    """Reads batches of images of a split, for functions of other runtimes; see `Task.inputs`."""
+    pixels, _ = read_split(module, config.data, split, count)
+    return [{"image": pixels[start : start + BATCH]} for start in range(0, len(pixels), BATCH)]
+
+
 def evenly_spaced(total: int, count: int) -> np.ndarray:
     """Chooses numbers from 0 on, the first and the last included.
 

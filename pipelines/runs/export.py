@@ -4,6 +4,7 @@
 file for each function of the model, the files that the run prepared of its data and its config,
 `export_ctranslate2/<version>/` what CTranslate2 reads, the tokenizers and the search; each of them
 a model card, `README.md`. A file is written only if its runtime answers as TensorFlow does.
+`export.md` compares the exports that were measured.
 """
 
 import contextlib
@@ -11,34 +12,27 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 import tensorflow as tf
 
-from kerasformer.interop.litert import export_litert
-from kerasformer.interop.onnx import export_onnx
 from pipelines.data.sources import source_name
 from pipelines.runs.checkpoints import Checkpoints
-from pipelines.runs.config import write_config
-from pipelines.runs.evaluation import match
+from pipelines.runs.evaluation import file_label, match
 from pipelines.runs.files import write_text
 from pipelines.runs.folder import opened
+from pipelines.runs.formats import FORMATS, Model, chosen_quantization
+from pipelines.runs.measuring import add_row, measure, section
 from pipelines.runs.weights import changed, load_model
 
-RUNTIMES = {
-    "onnx": ("ONNX", ".onnx", export_onnx),
-    "litert": ("LiteRT", ".tflite", export_litert),
-}
-FORMATS = ("saved_model", *RUNTIMES, "ctranslate2")
-WITH_SEARCH = ("saved_model", "ctranslate2")  # The others hold the model alone.
 LICENCE = (
     "The code that made this model is Kerasformer, under the Apache License 2.0. Whether the "
     "weights may be passed on depends on the licences of the data."
 )
-BEFORE = "The program that uses these files does this first:"
+BEFORE = "A program does this first for files that take numbers:"
 OTHER_USE = "`docs/runtimes.md` of Kerasformer has code that uses these files."
 
 
@@ -46,34 +40,43 @@ def export_run(
     find: Callable[[str], Any],
     workdir: str,
     weights: str | None,
-    format: str = "saved_model",
+    formats: Sequence[str] = ("saved_model",),
     changes: Mapping[str, Any] | None = None,
     quantization: str | None = None,
-) -> Path:
+    is_measured: bool | None = None,
+) -> Iterator[Path]:
     """Reads the config of a run and exports its model, while no other process does so.
 
     Args:
         find: function from a name to the `training.task.Task` of that name.
         workdir: folder of the run.
         weights: as in `load_model`, or `None` for those that the config names.
-        format: one of `FORMATS`.
+        formats: of `formats.FORMATS`, one after the other.
         changes: values other than those of the config, as in `weights.changed`.
-        quantization: as in `export`.
+        quantization: the precision of the files, or `None` for that of each format.
+        is_measured: whether exports are scored and timed, for `export.md`; `None` for those of
+            several formats or of a quantization.
 
-    Returns:
-        The folder of the new version.
+    Yields:
+        The folder of each new version.
 
     Raises:
         ValueError: when another process exports the run, there is none, or as in `export`.
     """
-    with opened(find, workdir, f".lock-{_folder_name(format)}", "exports") as (task, config):
-        if changes and format not in WITH_SEARCH:
+    for format in formats:
+        chosen_quantization(format, quantization)
+        if changes and not FORMATS[format].has_search:
             raise ValueError(
                 f"Expected no other {next(iter(changes))} with format={format!r}, whose files hold "
                 "the model alone."
             )
-        config = changed(task, config, changes or {})
-        return export(task, config, workdir, weights or config.weights, format, quantization)
+    if is_measured is None:
+        is_measured = len(formats) > 1 or quantization is not None
+    for format in formats:
+        with opened(find, workdir, f".lock-{_folder_name(format)}", "exports") as (task, config):
+            config = changed(task, config, changes or {})
+            how = weights or config.weights, format, quantization, is_measured
+            yield export(task, config, workdir, *how, file_label(changes or {}, "").strip("-"))
 
 
 def export(
@@ -83,6 +86,8 @@ def export(
     weights: str,
     format: str = "saved_model",
     quantization: str | None = None,
+    is_measured: bool = False,
+    label: str = "",
 ) -> Path:
     """Writes the next version of a run's model, whole or not at all.
 
@@ -91,9 +96,9 @@ def export(
         config: the resolved config of the run.
         workdir: folder of the run.
         weights: as in `load_model`.
-        format: one of `FORMATS`.
-        quantization: what weights become for CTranslate2, one of its `QUANTIZATIONS`; `None` for
-            float32, and with any other format.
+        format: one of `formats.FORMATS`.
+        quantization, is_measured: as in `export_run`.
+        label: str. What is other than in the config, for `export.md`.
 
     Returns:
         The folder of the new version.
@@ -102,41 +107,40 @@ def export(
         ValueError: for another format or quantization, or one that cannot hold the model, or as in
             `load_model`.
     """
-    if format not in FORMATS:
-        raise ValueError(f"Expected format to be one of {FORMATS}, received {format=}.")
-    if quantization is not None and format != "ctranslate2":
-        raise ValueError(
-            f"Expected quantization with format='ctranslate2' alone, received {quantization=} and "
-            f"{format=}."
-        )
+    precision = chosen_quantization(format, quantization)
     built = config.copy_and_resolve_references()
-    if format != "saved_model":
+    if precision:
         built.train.precision = "float32"  # Other runtimes know no bfloat16.
+    measured = []
 
     def write(folder):
-        if format == "saved_model":
-            title, functions = "SavedModel", module.signatures()
-            tf.saved_model.save(module, str(folder), signatures=functions)
-        elif format == "ctranslate2":
-            kind, functions = quantization or "float32", {}
-            largest = task.write_ctranslate2(module, config, folder, kind)
-            title = f"CTranslate2, in {kind}, whose float32 is within {largest:.1e} of TensorFlow"
-        else:
-            title, functions = _write_files(task, module, folder, workdir, format)
-            write_config(folder, config)  # It says how inputs are prepared.
+        title, functions = FORMATS[format].write(model, folder, precision)
         parts = dict(task.card(config, workdir))
-        if format != "saved_model":
+        if precision:
             parts["Use"] = OTHER_USE
-            if format not in WITH_SEARCH:
-                parts.pop("Output", None)
+            if functions and not any(map(_takes_text, functions.values())):
+                parts.pop("Output", None)  # It tells of the search, which these files do not hold.
             if "Input" in parts:
                 parts["Input"] = f"{BEFORE} {parts['Input']}"
+        if is_measured:
+            measured.append(measure(model, folder, format))
+            parts["Measured"] = section(measured[0])
         parts["Example"] = task.example(module, config)
         card = model_card(title, functions, parts, config, workdir, weights)
         write_text(folder / "README.md", card)
 
     module = task.serving(load_model(task.build, built, workdir, weights), built, workdir)
-    return _write_version(Path(workdir) / _folder_name(format), write)
+    model = Model(task, module, config, workdir)
+    path = _write_version(Path(workdir) / _folder_name(format), write)
+    if measured:
+        made_with = filter(None, [f"{format} {precision}".strip(), f"weights {weights}", label])
+        add_row(workdir, path, ", ".join(made_with), measured[0])
+    return path
+
+
+def _takes_text(function: Any) -> bool:
+    """Tests whether a function reads sentences."""
+    return any(spec.dtype == tf.string for spec in function.input_signature)
 
 
 def _folder_name(format: str) -> str:
@@ -160,18 +164,6 @@ def _write_version(folder: Path, write: Callable[[Path], None]) -> Path:
         with contextlib.suppress(OSError):  # It holds other versions.
             folder.rmdir()
     return folder / str(version)
-
-
-def _write_files(task, module, folder, workdir, format):
-    """Writes a file for each function of a model, and what the run prepared beside them."""
-    runtime, suffix, write = RUNTIMES[format]
-    functions, largest = {}, 0.0
-    for name, (function, samples) in module.runtime_functions(format).items():
-        functions[name + suffix] = function
-        largest = max(largest, write(function, folder / (name + suffix), samples))
-    for path in filter(Path.exists, (Path(workdir) / name for name in task.PREPARED)):
-        shutil.copy(path, folder)
-    return f"{runtime}, in float32, within {largest:.1e} of TensorFlow", functions
 
 
 def model_card(title: str, functions: dict, parts: dict, config, workdir, weights: str) -> str:

@@ -1,12 +1,12 @@
 """The contract between a task and the programs: all that the author of a task writes.
 
 A task is anything that has the names of `Task`: a package whose `__init__.py` hands them on (as
-`pipelines.tasks.translation` does) or an object. Ten names have a default, the functions at the end
-of this file, which a task hands on as they are if it has nothing to do there: `settle`, `resolve`,
-`begin`, `finish`, `after_step`, `validation_scorer`, `own_test`, `leaks`, `card` and
-`write_ctranslate2`. A package hands one on by `from pipelines.training.task import after_step as
-after_step`. A new task is added to `TASKS` in `apps/tasks.py`, and its folder to `ROOMS` in
-`BUILD`.
+`pipelines.tasks.translation` does) or an object. Twelve names have a default, the functions at the
+end of this file, which a task hands on as they are if it has nothing to do there: `settle`,
+`resolve`, `begin`, `finish`, `after_step`, `validation_scorer`, `inputs`, `exported`, `own_test`,
+`leaks`, `card` and `write_ctranslate2`. A package hands one on by
+`from pipelines.training.task import after_step as after_step`. A new task is added to `TASKS` in
+`apps/tasks.py`, and its folder to `ROOMS` in `BUILD`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -226,7 +226,41 @@ class Task(Protocol):
 
         Returns:
             A `tf.Module` with a method `signatures() -> dict` of `tf.function` by name, and, for
-            other runtimes, `runtime_functions(format) -> dict` of pairs `(tf.function, samples)`.
+            other runtimes, `runtime_functions(format) -> dict` of tuples by name: a `tf.function`,
+            a list of samples (dicts of arrays by the names of its inputs), and a dict of further
+            arguments of what writes the file, such as `interop.onnx.export_onnx`.
+        """
+
+    def inputs(
+        self, module: Any, config: ml_collections.ConfigDict, split: str, count: int
+    ) -> list[dict[str, Any]]:
+        """Reads inputs of a split, for what `runtime_functions` returns; by default none.
+
+        Args:
+            module: what `serving` returned.
+            config: the resolved config.
+            split: `"train"`, `"validation"` or `"test"`.
+            count: int. How many, evenly spaced in the split; all, where there are fewer.
+
+        Returns:
+            List of batches, dicts of arrays by the names of the inputs.
+        """
+
+    def exported(
+        self, functions: Mapping[str, Callable], config: ml_collections.ConfigDict, workdir: str
+    ) -> Any:
+        """Makes of the functions of an export what `evaluate` takes in place of the module.
+
+        By default nothing, so that exports have no scores.
+
+        Args:
+            functions: by name, of the signatures or of `runtime_functions`: each a function without
+                arguments that loads one, which takes and returns a dict of arrays.
+            config: the resolved config.
+            workdir: folder of the run.
+
+        Returns:
+            The object, or `None` where the functions give no answers that have a score.
         """
 
     def evaluate(self, module: Any, config: ml_collections.ConfigDict, split: str) -> Evaluation:
@@ -344,6 +378,20 @@ def finish(sums: Mapping[str, Any]) -> Mapping[str, float]:
 def after_step(model: keras.Model, config: ml_collections.ConfigDict) -> None:
     """Leaves the model as the optimizer made it: the default of `Task.after_step`."""
     return  # AutoGraph cannot read a function of a docstring alone.
+
+
+def inputs(
+    module: Any, config: ml_collections.ConfigDict, split: str, count: int
+) -> list[dict[str, Any]]:
+    """Reads no inputs: the default of `Task.inputs`."""
+    return []
+
+
+def exported(
+    functions: Mapping[str, Callable], config: ml_collections.ConfigDict, workdir: str
+) -> Any:
+    """Makes nothing that has scores: the default of `Task.exported`."""
+    return None
 
 
 def own_test(config: ml_collections.ConfigDict, path: str) -> Mapping[str, Any]:

@@ -79,6 +79,17 @@ class DifferenceTest:
             difference(lambda sample: answer(sample, **changes))
         assert "\n" not in str(caught.value)
 
+    def test_in_another_precision_norms_differ_and_texts_are_counted(self):
+        def run(sample):
+            return answer(sample, factor=1.1, name=np.array(["odd"] * len(sample["x"]), object))
+
+        concrete = describe.get_concrete_function()
+        share = SAMPLES, 0.2, "Abacus", False
+        assert agreement.largest_difference(concrete, run, *share) == pytest.approx(0.1, rel=1e-5)
+        with pytest.raises(ValueError, match="another scaled"):
+            agreement.largest_difference(concrete, run, SAMPLES, 0.05, "Abacus", False)
+        assert agreement.share_of_equal(concrete, run, SAMPLES, "Abacus") == (3, 4)
+
     def test_a_runtime_that_fails_is_one_sentence(self):
         def run(sample):
             raise RuntimeError("no beads left\nat bead 7")

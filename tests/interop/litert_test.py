@@ -41,8 +41,27 @@ class ExportTest:
         np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-5, atol=1e-5)
         assert found["name"].tolist() == expected["name"].numpy().tolist()
 
+        sizes = [path.stat().st_size]
+        for quantization, bound in (("float16", 0.01), ("int8", 0.2)):
+            options = {"quantization": quantization, "calibration": [{"image": images}]}
+            difference = export_litert(classify, path, [{"image": images}], **options)
+            assert 1e-6 < difference < bound
+            found = Interpreter(path).get_signature_runner()(image=images)
+            assert found["name"].dtype == object and found["logits"].dtype == np.float32
+            sizes.append(path.stat().st_size)
+        assert sizes == sorted(sizes, reverse=True)
+
 
 class RefusalTest:
+    def test_a_quantization_that_cannot_be_is_one_sentence(self, tmp_path):
+        function = tf.function(lambda x: {"y": x}, [OPEN])
+        for quantization, sentence in (
+            ("int16", "received quantization='int16'"),
+            ("int8", "none"),
+        ):
+            with pytest.raises(ValueError, match=sentence):
+                export_litert(function, tmp_path / "x", [], quantization=quantization)
+
     def test_an_operation_that_litert_lacks_is_named(self, tmp_path):
         function = tf.function(lambda x: {"y": tf.math.igamma(x, x)}, [OPEN])
         assert reason_not_to_write(tmp_path, function).endswith("operations: Igamma.")

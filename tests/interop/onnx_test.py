@@ -4,6 +4,7 @@ import sys
 
 import keras
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import tensorflow as tf
@@ -64,8 +65,50 @@ class ExportTest:
         variable.assign(5.0)
         assert run(x=np.ones((1, 1, 3), "float32"))["y"].tolist() == [[[3.0, 3.0, 3.0]]]
 
+    def test_infinities_and_sizes_of_zero_are_kept(self, tmp_path):
+        @tf.function(input_signature=[OPEN])
+        def choose(x):
+            y = tf.where(x > 3, x, -float("inf"))
+            best = tf.where(tf.reduce_any(x > 5, axis=-1, keepdims=True), y, tf.reverse(y, [-1]))
+            shape = tf.shape(x)
+            return {"y": best, "rows": tf.reshape(tf.repeat(x, 2, 0), (2 * shape[0], shape[1], 3))}
+
+        x = np.array([[[2.0, 3.0, 5.0], [7.0, 1.0, 4.0]]], np.float32)
+        _, run = written(tmp_path, choose, [{"x": np.full((1, 1, 3), 11.0)}])
+        for inputs in (x, x[:, :0]):
+            for name, expected in choose(inputs).items():
+                np.testing.assert_array_equal(run(x=inputs)[name], expected)
+
+    def test_int8_is_smaller_and_near_with_a_convolution_that_saw_inputs(self, tmp_path):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                keras.layers.Conv2D(31, 3, activation="relu"),
+                keras.layers.Flatten(),
+                keras.layers.Dense(7),
+            ]
+        )
+        image = tf.TensorSpec((None, 8, 8, 3), tf.float32, name="image")
+        function = tf.function(lambda image: {"y": model(image)}, [image])
+        images = np.random.default_rng(1).normal(size=(5, 8, 8, 3)).astype("float32")
+        whole, small = tmp_path / "whole.onnx", tmp_path / "small.onnx"
+        samples = [{"image": images}]
+        export_onnx(function, whole, samples)
+        options = {"quantization": "int8", "calibration": samples}
+        difference = export_onnx(function, small, samples, **options)
+        assert 1e-4 < difference < 0.05
+        assert small.stat().st_size < 0.5 * whole.stat().st_size
+        kinds = {node.op_type for node in onnx.load(small).graph.node}
+        assert {"MatMulInteger", "DequantizeLinear"} <= kinds  # The latter for the convolution.
+
 
 class RefusalTest:
+    def test_another_quantization_is_one_sentence(self, tmp_path):
+        function = tf.function(lambda x: {"y": x}, [OPEN])
+        with pytest.raises(ValueError, match="'int8'.*, received quantization='float16'"):
+            export_onnx(function, tmp_path / "x.onnx", [], quantization="float16")
+
     def test_an_operation_that_onnx_lacks_is_named(self, tmp_path):
         function = tf.function(lambda x: {"y": tf.math.igamma(x, x)}, [OPEN])
         assert reason_not_to_write(tmp_path, function).endswith("operations: ['Igamma'].")

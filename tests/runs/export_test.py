@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import keras
 import ml_collections
@@ -15,7 +16,7 @@ import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from pipelines.runs import evaluation, export
+from pipelines.runs import evaluation, export, formats
 from pipelines.runs.checkpoints import WEIGHTS, Checkpoints
 from pipelines.runs.config import read_config
 from pipelines.runs.weights import load_model
@@ -59,6 +60,10 @@ class Scoring:
 
     def card(self, config, workdir):
         return {"Input": "Rows of three numbers."}
+
+    def exported(self, functions, config, workdir):
+        score = functions["serving_default"]()
+        return types.SimpleNamespace(score=lambda rows: score({"rows": rows}))
 
     def example(self, module, config):
         return f"- output: {module.score(ROWS)['scores'].shape}\n"
@@ -129,7 +134,7 @@ class WeightsTest:
         with pytest.raises(ValueError, match="There is no checkpoint in .*; train first"):
             load_model(Scoring().build, make_config(), str(tmp_path), weights)
 
-    @pytest.mark.parametrize("format", export.FORMATS)
+    @pytest.mark.parametrize("format", formats.FORMATS)
     def test_without_a_checkpoint_nothing_is_written(self, tmp_path, format):
         with pytest.raises(ValueError, match="There is no checkpoint in"):
             export.export(Scoring(), make_config(), str(tmp_path), "last", format)
@@ -214,6 +219,39 @@ class ExportTest:
             path = export.export(Scoring(), config, str(workdir), "last")
             assert ("## Scores" in (path / "README.md").read_text()) == has_scores
 
+    def test_a_table_compares_the_exports_that_are_there(self, workdir):
+        for number in (1, 2, 3):
+            if number == 3:
+                shutil.rmtree(workdir / "export" / "1")
+            how = "last", "saved_model", None, True, f"beam_size={number}"
+            path = export.export(Scoring(), make_config(), str(workdir), *how)
+        model = load_model(Scoring().build, make_config(), str(workdir), "last")
+        score = f"mean {np.mean(model(ROWS)):.4g} (rows)"
+        table = (workdir / "export.md").read_text().splitlines()
+        rows = [line.split(" | ") for line in table if line.startswith("| export/")]
+        assert [row[:2] for row in rows] == [
+            [f"| export/{number}", f"saved_model, weights last, beam_size={number}"]
+            for number in (2, 3)
+        ]
+        assert all(row[4] == f"{score} |" and float(row[3].replace(",", "")) > 0 for row in rows)
+        card = (path / "README.md").read_text().splitlines()
+        assert f"- score: {score}" in card and f"- size: {rows[1][2]} MB" in card
+
+    def test_a_quantization_that_a_format_lacks_is_one_sentence(self, workdir):
+        before = sorted(workdir.rglob("*"))
+        for format, quantization, sentence in (
+            (
+                "saved_model",
+                "int8",
+                "unset with format='saved_model', received quantization='int8'",
+            ),
+            ("onnx", "float16", r"'int8'\) with format='onnx', received quantization='float16'"),
+        ):
+            with pytest.raises(ValueError, match=sentence):
+                how = str(workdir), "last", format, quantization
+                export.export(Scoring(), make_config(), *how)
+        assert sorted(workdir.rglob("*")) == before
+
     def test_an_export_that_fails_leaves_nothing_behind(self, workdir):
         self.export(workdir)
         before = sorted(workdir.rglob("*"))
@@ -286,10 +324,15 @@ class TranslatorTest:
         path = export.export(translation, config, str(run), "average", "onnx")
         assert path == run / "export_onnx" / "1"
         names = ["README.md", "config.json", "decoder_step.onnx", "encoder.onnx", "tokenizer.model"]
-        assert sorted(os.listdir(path)) == names
+        assert sorted(os.listdir(path)) == [*names, "translator.onnx"]
 
         text = (ROOT / "docs" / "runtimes.md").read_text("utf-8")
-        code = re.search(r"^# translate\.py\n.*?(?=^```$)", text, re.MULTILINE | re.DOTALL)[0]
+        find = r"^# {}\.py\n.*?(?=^```$)"
+        halves, whole = (
+            re.search(find.format(name), text, re.MULTILINE | re.DOTALL)[0]
+            for name in ("translate", "translate_text")
+        )
+        code = f"{halves}\nsys.argv[1] += '/translator.onnx'\n{whole}"
         code += "\nassert 'tensorflow' not in sys.modules\n"
         command = [sys.executable, "-c", code, str(path), *self.SENTENCES]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -297,7 +340,7 @@ class TranslatorTest:
         model = load_model(translation.build, config, str(run), "average")
         module = translation.serving(model, config, str(run))
         expected = translate(module, list(self.SENTENCES), config)
-        assert done.stdout.splitlines() == expected and "⁇" not in expected[0]
+        assert done.stdout.splitlines() == 2 * expected and "⁇" not in expected[0]
 
     def test_own_pairs_and_another_search_have_scores_and_answers_of_their_own(self, run, tmp_path):
         for name, lines in (("my.de", "ein Hund\nzwei Hunde\n"), ("my.en", "a dog\ntwo dogs\n")):

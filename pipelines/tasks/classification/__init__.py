@@ -1,6 +1,7 @@
 """The classification task: labelled images in, a model that names what is on an image out."""
 
 from pipelines.images.models import settle as settle
+from pipelines.images.module_inputs import inputs as inputs
 from pipelines.images.run_images import leaks as leaks
 from pipelines.images.run_images import own_test as own_test
 from pipelines.tasks.classification.choice import resolve as resolve
@@ -19,6 +20,7 @@ from pipelines.tasks.classification.evaluation import evaluate as evaluate
 from pipelines.tasks.classification.evaluation import example as example
 from pipelines.tasks.classification.evaluation import serving as serving
 from pipelines.tasks.classification.evaluation import validation_scorer as validation_scorer
+from pipelines.tasks.classification.exported import exported as exported
 from pipelines.tasks.classification.objective import begin as begin
 from pipelines.tasks.classification.objective import build as build
 from pipelines.tasks.classification.objective import finish as finish

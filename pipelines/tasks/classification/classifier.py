@@ -3,6 +3,8 @@
 Letters: `B` images, `h` height, `w` width, `c` channels, `C` classes, `k` names of an answer.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from pipelines.images.module import IMAGE, ImageModule
@@ -67,6 +69,11 @@ class Classifier(ImageModule):
         name = self._spell(tf.argmax(self._logits(pixels), axis=-1))
         return {"class_name": name, **super()._attention_pixels(pixels)}
 
+    def scorer(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Makes a function from normalised images `(B, h, w, c)` to probabilities `(B, C)`."""
+        # Not an attribute, because a `tf.Module` is exported with all of its functions.
+        return tf.function(lambda images: self._activation(self.model(images, training=False)))
+
     def signatures(self) -> dict:
         """Returns the functions to export under their names."""
         return {
@@ -85,9 +92,9 @@ class Classifier(ImageModule):
             format: str. The runtime, which makes no difference.
 
         Returns:
-            Dict by name: pairs of a `tf.function` and a list of samples of its inputs.
+            As `Task.serving` says.
         """
-        return {"model": (self.predict, self.samples())}
+        return {"model": (self.predict, self.samples(), {})}
 
     def _logits(self, pixels):
         return self.model(self.normalize(pixels), training=False)

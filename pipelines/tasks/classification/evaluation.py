@@ -62,7 +62,7 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) 
     """Classifies a split and scores it.
 
     Args:
-        module: what `serving` returns.
+        module: what `serving` or `exported` returns.
         config: the resolved config.
         split: `"test"` or `"validation"`.
 
@@ -91,7 +91,6 @@ def evaluate(module: Classifier, config: ml_collections.ConfigDict, split: str) 
 
 def _classified(module, images, config):
     """Returns a function from normalised images to probabilities, and the batches for it."""
-    activation = tf.nn.sigmoid if images.are_multi else tf.nn.softmax
     batches = evaluation_dataset(
         images,
         config.serve.batch_size,
@@ -100,7 +99,7 @@ def _classified(module, images, config):
         config.serve.crop,
         interpolation=module.interpolation,
     )
-    return tf.function(lambda x: activation(module.model(x, training=False))), batches
+    return module.scorer(), batches
 
 
 def validation_scorer(

@@ -1,6 +1,7 @@
 """The task of masked images: images without labels in, an encoder that describes images out."""
 
 from pipelines.images.models import settle as settle
+from pipelines.images.module_inputs import inputs as inputs
 from pipelines.images.run_images import leaks as leaks
 from pipelines.images.run_images import own_test as own_test
 from pipelines.tasks.masked_images.config import DEFAULTS as DEFAULTS
@@ -22,6 +23,7 @@ from pipelines.tasks.masked_images.objective import loss as loss
 from pipelines.tasks.masked_images.objective import metrics as metrics
 from pipelines.training.task import after_step as after_step
 from pipelines.training.task import begin as begin
+from pipelines.training.task import exported as exported
 from pipelines.training.task import finish as finish
 from pipelines.training.task import resolve as resolve
 from pipelines.training.task import validation_scorer as validation_scorer

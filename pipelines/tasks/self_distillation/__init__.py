@@ -1,6 +1,7 @@
 """The self-distillation task (DINO): images in, an encoder that describes images by vectors out."""
 
 from pipelines.images.models import settle as settle
+from pipelines.images.module_inputs import inputs as inputs
 from pipelines.images.run_images import leaks as leaks
 from pipelines.tasks.self_distillation.config import DEFAULTS as DEFAULTS
 from pipelines.tasks.self_distillation.config import FIXED_KEYS as FIXED_KEYS
@@ -24,5 +25,6 @@ from pipelines.tasks.self_distillation.objective import build as build
 from pipelines.tasks.self_distillation.objective import finish as finish
 from pipelines.tasks.self_distillation.objective import loss as loss
 from pipelines.tasks.self_distillation.objective import metrics as metrics
+from pipelines.training.task import exported as exported
 from pipelines.training.task import resolve as resolve
 from pipelines.training.task import write_ctranslate2 as write_ctranslate2

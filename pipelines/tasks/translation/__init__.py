@@ -20,6 +20,8 @@ from pipelines.tasks.translation.evaluation import example as example
 from pipelines.tasks.translation.evaluation import own_test as own_test
 from pipelines.tasks.translation.evaluation import serving as serving
 from pipelines.tasks.translation.evaluation import validation_scorer as validation_scorer
+from pipelines.tasks.translation.exported import exported as exported
+from pipelines.tasks.translation.exported import inputs as inputs
 from pipelines.tasks.translation.objective import begin as begin
 from pipelines.tasks.translation.objective import build as build
 from pipelines.tasks.translation.objective import loss as loss

@@ -86,6 +86,12 @@ def check_search(config: ml_collections.ConfigDict) -> None:
             "Expected model.name='transformer' with format='ctranslate2', which runs no other "
             f"translator, received model.name={config.model.name!r}."
         )
+    if config.start.weights:
+        raise ValueError(
+            "Expected no start.weights with format='ctranslate2': save the run for transformers "
+            "and convert it by ct2-transformers-converter; received "
+            f"start.weights={config.start.weights!r}."
+        )
     for key in UNLIKE:
         if config.decode[key]:
             raise ValueError(

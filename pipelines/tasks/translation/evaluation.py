@@ -152,7 +152,7 @@ def evaluate(module: Translator, config: ml_collections.ConfigDict, split: str) 
     """Translates a split and scores it.
 
     Args:
-        module: what `serving` returns.
+        module: what `serving` or `exported` returns.
         config: the resolved config.
         split: `"test"` or `"validation"`.
 

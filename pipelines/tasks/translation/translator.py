@@ -3,13 +3,17 @@
 Letters: `B` sentences, `S` source tokens, `T` target tokens, `n` hypotheses.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from kerasformer import explain
+from kerasformer.interop.onnx_text import TextSearch
 from pipelines.tasks.translation import id_translator
 from pipelines.tasks.translation.decode import search
 
 TEXT = tf.TensorSpec((None,), tf.string, name="text")
+TOKENS = tf.TensorSpec((None,), tf.int32, name="tokens")
+STARTS = tf.TensorSpec((None,), tf.int64, name="starts")
 SOURCE, TARGET = (tf.TensorSpec((None,), tf.string, name=name) for name in ("source", "target"))
 
 
@@ -131,6 +135,33 @@ class Translator(tf.Module):
             "truncated": truncated,
         }
 
+    @tf.function(input_signature=[TOKENS, STARTS])
+    def translate_tokens(self, tokens, starts):
+        """Does what `translate` does between the tokenizers, for `interop.onnx_text.TextSearch`.
+
+        Args:
+            tokens: int32 tensor `(n,)`, the ids of all sentences.
+            starts: int64 tensor `(B + 1,)`, where each sentence begins, and where the last ends.
+
+        Returns:
+            Dict of `token_ids` int32 `(B, T)`, `score` float32 `(B,)` and `truncated` bool `(B,)`.
+        """
+        starts = tf.cast(starts, tf.int32)
+        lengths = starts[1:] - starts[:-1]
+        limit = self._decode.max_source_length - 1
+        real, truncated = tf.minimum(lengths, limit)[:, None], lengths > limit
+        columns = tf.range(tf.maximum(tf.reduce_max(real), 0) + 1)
+        rows = tf.minimum(starts[:-1, None] + columns, tf.size(tokens))
+        end = self.model.end_id
+        ids = tf.gather(tf.concat([tokens, [end]], axis=0), rows)
+        source = tf.where(columns < real, ids, tf.where(columns == real, end, self.model.pad_id))
+        best = self._search(source, 1)
+        return {
+            "token_ids": best.token_ids[:, 0],
+            "score": best.scores[:, 0],
+            "truncated": truncated | self._is_cut(best),
+        }
+
     def signatures(self) -> dict:
         """Returns the functions to export under their names."""
         return {
@@ -142,13 +173,17 @@ class Translator(tf.Module):
         }
 
     def runtime_functions(self, format: str) -> dict:
-        """Returns the functions that other runtimes take, see `id_translator`.
+        """Returns the functions that other runtimes take.
+
+        They are both halves of the model, see `id_translator`; and the whole translator, unless it
+        draws tokens, because ONNX has no random numbers that are the same at each call, or has
+        tokenizers of Marian.
 
         Args:
             format: str. The runtime.
 
         Returns:
-            Dict by name: pairs of a `tf.function` and a list of samples of its inputs.
+            As `Task.serving` says.
 
         Raises:
             ValueError: when the runtime lacks operations that they need.
@@ -157,7 +192,20 @@ class Translator(tf.Module):
             raise ValueError(
                 f"A translator can be exported as saved_model or onnx, not as {format}."
             )
-        return id_translator.functions(self.model)
+        halves = id_translator.functions(self.model)
+        functions: dict[str, tuple] = {name: (*pair, {}) for name, pair in halves.items()}
+        if not self._decode.temperature and hasattr(self.tokenizer, "proto"):
+            protos = self.tokenizer.proto, self.target_tokenizer.proto
+            search = TextSearch(self.translate_tokens, *protos)
+            functions["translator"] = (self.translate, self._samples(), {"search": search})
+        return functions
+
+    def _samples(self):
+        """Makes sentences of the words of the source, two of them, one, and none."""
+        pieces = [piece.strip("▁") for piece in self.tokenizer.vocabulary]
+        words = [piece for piece in pieces if piece.isalpha()] or ["a"]
+        words = np.random.default_rng(1).choice(words, 7).tolist()
+        return [{"text": [" ".join(words[:2]), " ".join(words[2:]), ""]}, {"text": [words[0]]}]
 
     def _read(self, text):
         """Tokenizes `(B,)` strings to ids `(B, S)` with the end token, cut to the limit."""
