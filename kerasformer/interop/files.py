@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes  # noqa: F401  NumPy reads bfloat16 once this is imported.
 import numpy as np
@@ -56,7 +57,7 @@ def fetch(source) -> Path:
     return Path(folder)
 
 
-def read_json(path, kind=dict):
+def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
     """Reads a JSON file of a model.
 
     Args:
@@ -84,7 +85,7 @@ def read_json(path, kind=dict):
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """The tensors of the safetensors files of a folder, each read when it is asked for.
+    """Reads the tensors of the safetensors files of a folder, each when it is asked for.
 
     Args:
         folder: path of a folder with `model.safetensors`, or with several such files and their

@@ -1,5 +1,6 @@
 """One door for models of other libraries."""
 
+import os
 from typing import NamedTuple
 
 import keras
@@ -16,7 +17,7 @@ class Loaded(NamedTuple):
     description: Description
 
 
-def load(source):
+def load(source: str | os.PathLike) -> Loaded:
     """Makes a model of ours with the weights of another library.
 
     Reads folders of transformers and of timm, with a `config.json` and safetensors files, and ViT

@@ -224,7 +224,7 @@ def _add_health(app: FastAPI, models, state: State, metrics: Metrics) -> None:
             text = "The server is ending." if state.closing else "Models are loading."
             raise RequestError(503, text)
         served = sorted(models.keys() - set(state.broken))
-        if not served:
+        if state.broken and not served:
             raise RequestError(503, f"None of the models can be served: {list(state.broken)}.")
         broken = {"broken": list(state.broken)} if state.broken else {}
         return {"status": "ready", "models": served, **broken}

@@ -126,7 +126,9 @@ class ResizeAndCropTest:
     @pytest.mark.parametrize("shape", [(1, 800_000, 3), (800_000, 1, 3)])
     def test_a_long_thin_image_is_not_enlarged_as_a_whole(self, shape, monkeypatch):
         resize, sizes = aug.resize, []
-        monkeypatch.setattr(aug, "resize", lambda x, size: [sizes.append(size), resize(x, size)][1])
+        monkeypatch.setattr(
+            aug, "resize", lambda x, size, how: [sizes.append(size), resize(x, size, how)][1]
+        )
         assert aug.resize_and_crop(np.zeros(shape, np.uint8), (16, 16)).shape == (16, 16, 3)
         assert np.max(sizes) <= 5 * 16
 

@@ -10,6 +10,9 @@ reads them, and what it returns is handed to `make`; `write_beside(model, folder
 import json
 import os
 from pathlib import Path
+from typing import Any
+
+import keras
 
 from kerasformer.interop.description import Description, describe
 from kerasformer.interop.files import Tensors, write_tensors
@@ -20,7 +23,7 @@ FAMILIES = (bert, gpt2, marian, vit)
 BY_TYPE = {name: family for family in FAMILIES for name in family.TYPES}
 
 
-def load(folder, config):
+def load(folder: Path, config: dict[str, Any]) -> tuple[keras.Model, Description]:
     """Makes a model of a folder that transformers wrote.
 
     Args:

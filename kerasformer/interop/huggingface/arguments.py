@@ -1,5 +1,10 @@
 """Arguments of models of ours and keys of configs of transformers."""
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import keras
+
 # What transformers calls an activation, and what we do.
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -24,7 +29,7 @@ TRAINING = (
 )
 
 
-def activation_of(name):
+def activation_of(name: str) -> str:
     """Returns our name of an activation of transformers.
 
     Raises:
@@ -35,7 +40,7 @@ def activation_of(name):
     return ACTIVATIONS[name]
 
 
-def name_of_activation(activation):
+def name_of_activation(activation: str) -> str:
     """Returns what transformers calls an activation of ours.
 
     Raises:
@@ -50,7 +55,7 @@ def name_of_activation(activation):
     return names[0]
 
 
-def architecture_of(config, stem, endings):
+def architecture_of(config: Mapping[str, Any], stem: str, endings: Collection[str]) -> str:
     """Returns what the name of the class ends with that a config is of.
 
     Args:
@@ -74,7 +79,7 @@ def architecture_of(config, stem, endings):
     return name.removeprefix(stem)
 
 
-def check_fixed(config, fixed):
+def check_fixed(config: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
     """Compares a config with what must be so in it.
 
     Args:
@@ -89,7 +94,7 @@ def check_fixed(config, fixed):
             raise ValueError(f"Expected {key}={expected!r}, received {key}={config[key]!r}.")
 
 
-def label_keys(num_classes):
+def label_keys(num_classes: int) -> dict[str, Any]:
     """Returns the keys of a config that say how many classes there are, by names of no meaning.
 
     Args:
@@ -102,7 +107,9 @@ def label_keys(num_classes):
     return {"id2label": labels, "label2id": {name: int(i) for i, name in labels.items()}}
 
 
-def check_text_model(model, expected, without=()):
+def check_text_model(
+    model: keras.Model, expected: keras.Model, without: Collection[str] = ()
+) -> None:
     """Compares a `BERT` or a `LanguageModel` with the one that a config of transformers makes.
 
     Args:
@@ -119,7 +126,7 @@ def check_text_model(model, expected, without=()):
     check_arguments(model.encoder, expected.encoder, TRAINING)
 
 
-def check_arguments(model, expected, without):
+def check_arguments(model: keras.Model, expected: keras.Model, without: Collection[str]) -> None:
     """Compares a model with the one that a config of transformers makes.
 
     Args:

@@ -3,6 +3,10 @@
 Heads that fill in masked words are left out, because a `BERT` has none.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from kerasformer.interop.huggingface.arguments import (
     activation_of,
     architecture_of,
@@ -110,7 +114,9 @@ UNUSED = (
 ALIASES = (("LayerNorm[.]gamma$", "LayerNorm.weight"), ("LayerNorm[.]beta$", "LayerNorm.bias"))
 
 
-def arguments_of(folder, config, shapes):
+def arguments_of(
+    folder: Path, config: dict[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Any]:
     """Returns the arguments of a model that its folder says, and not its config.
 
     Args:
@@ -134,7 +140,7 @@ def arguments_of(folder, config, shapes):
     return read_modules(folder) or pooler
 
 
-def make(config, **others):
+def make(config: dict[str, Any], **others: Any) -> BERT:
     """Makes the model of a config, built.
 
     Args:
@@ -152,7 +158,7 @@ def make(config, **others):
     return model
 
 
-def names(config):
+def names(config: dict[str, Any]) -> Names:
     """Returns the table of the weights of a config.
 
     Args:
@@ -179,7 +185,7 @@ def names(config):
     )
 
 
-def config_of(model):
+def config_of(model: BERT) -> dict[str, Any]:
     """Makes the config of a model.
 
     Args:
@@ -207,7 +213,7 @@ def config_of(model):
     return config
 
 
-def write_beside(model, folder):
+def write_beside(model: BERT, folder: Path) -> None:
     """Writes how the vector of a sentence is made, as sentence-transformers reads it.
 
     Args:

@@ -1,5 +1,7 @@
 """GPT-2 of transformers."""
 
+from typing import Any
+
 from kerasformer.interop.huggingface.arguments import (
     activation_of,
     architecture_of,
@@ -49,7 +51,7 @@ FIXED = {
 }
 
 
-def make(config):
+def make(config: dict[str, Any]) -> LanguageModel:
     """Makes the model of a config, built.
 
     Args:
@@ -66,7 +68,7 @@ def make(config):
     return model
 
 
-def names(config):
+def names(config: dict[str, Any]) -> Names:
     """Returns the table of the weights of a config.
 
     Args:
@@ -107,7 +109,7 @@ def names(config):
     )
 
 
-def config_of(model):
+def config_of(model: LanguageModel) -> dict[str, Any]:
     """Makes the config of a model.
 
     Args:

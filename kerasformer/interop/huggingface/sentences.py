@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from kerasformer.interop.files import read_json
 
@@ -17,7 +18,7 @@ OLD_KEYS = {
 }
 
 
-def read_modules(folder):
+def read_modules(folder: Path) -> dict[str, Any]:
     """Reads what follows the encoder.
 
     Args:
@@ -45,7 +46,9 @@ def read_modules(folder):
     return {"pool": POOLS[modes[0]], "normalize": len(kinds) == 3}
 
 
-def write_modules(folder, pool, normalize, hidden_dim, max_length):
+def write_modules(
+    folder: Path, pool: str, normalize: bool, hidden_dim: int, max_length: int
+) -> None:
     """Writes what follows the encoder, so that sentence-transformers loads the folder.
 
     Args:

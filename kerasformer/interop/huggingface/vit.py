@@ -1,5 +1,7 @@
 """ViT and DeiT of transformers."""
 
+from typing import Any
+
 from kerasformer.interop.huggingface.arguments import (
     activation_of,
     check_arguments,
@@ -16,7 +18,7 @@ MODEL = VisionTransformer
 TRAINING = ("name", "trainable", "dtype", "stochastic_depth", "num_classes")
 
 
-def make(config):
+def make(config: dict[str, Any]) -> VisionTransformer:
     """Makes the model of a config, built.
 
     Raises:
@@ -27,7 +29,7 @@ def make(config):
     return model
 
 
-def names(config):
+def names(config: dict[str, Any]) -> Names:
     """Returns the table of the weights of a config."""
     kind, hidden_dim, tokens = config["model_type"], config["hidden_size"], _tokens(config)
     patch_size, (height, width) = config["patch_size"], _image_size(config)
@@ -71,7 +73,7 @@ def names(config):
     )
 
 
-def config_of(model):
+def config_of(model: VisionTransformer) -> dict[str, Any]:
     """Makes the config of a model.
 
     Raises:
