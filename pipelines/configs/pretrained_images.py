@@ -1,9 +1,9 @@
 """Fine-tuning of a published ViT-B/16, of ImageNet-21k, on a folder of photographs.
 
-The length and the size of ViT's fine-tuning (Dosovitskiy et al., 2020, and its code): 500 steps of
-512 images of 384 x 384 pixels, a cosine, no weight decay, no mixing, and gradients clipped at 1.
-There it is 98.59 % of CIFAR-10's test images after 500 steps and 99.02 % after 10,000. They train
-by SGD at a rate of 0.03, this config by AdamW at 5e-5, and 0.75 of it for each block further down.
+ViT's own fine-tuning (Dosovitskiy et al., 2020, and its code): 500 steps of 512 images of 384 x 384
+pixels by SGD with a momentum of 0.9, a rate of 0.03 after a warm-up and along a cosine, no weight
+decay, no mixing, and gradients clipped at 1. There it is 98.59 % of CIFAR-10's test images after
+500 steps and 99.02 % after 10,000.
 
 Command: `python -m apps.train --config=pretrained_images --config.data.folder=my_images \
   --workdir=runs/photos`
@@ -29,8 +29,9 @@ def get_config():
     config.train.steps = 500
     config.train.batch_size = 128
     config.train.accumulate = 4  # Batches of 512, in the memory of 128.
-    config.train.learning_rate = 5e-5
-    config.train.layer_decay = 0.75
+    config.train.optimizer = "sgd"
+    config.train.beta_1 = 0.9
+    config.train.learning_rate = 0.03
     config.train.warmup_steps = "10%"
     config.train.weight_decay = 0.0
     config.train.label_smoothing = 0.0

@@ -1,6 +1,6 @@
-"""AdamW with a learning rate for each block, which `keras.optimizers.AdamW` does not have.
+"""Optimizers with a learning rate for each block, which those of Keras do not have.
 
-Weight decay is decoupled as there; it is here because it follows the rate of its block.
+Weight decay is decoupled as in AdamW; it is here because it follows the rate of its block.
 """
 
 import re
@@ -9,20 +9,21 @@ import keras
 import tensorflow as tf
 
 
-class AdamW(keras.optimizers.Adam):
+class LayerRates:
     """Decays matrices, and gives early blocks a lower learning rate than late ones.
 
-    Only variables called `kernel` decay: no bias, scale, token, position or embedding. The factor
-    of the learning rate is `layer_decay` to the power of the number of blocks above a variable.
-    Variables before the first block count as one more block, those behind the last have factor 1.
+    Stands before an optimizer of Keras among the bases of a class. Only variables called `kernel`
+    decay: no bias, scale, token, position or embedding. The factor of the learning rate is
+    `layer_decay` to the power of the number of blocks above a variable. Variables before the first
+    block count as one more block, those behind the last have factor 1.
 
     Args:
         learning_rate: float or schedule.
         variables: the trainable variables in the order of the model.
         weight_decay: float, or function of the number of updates made. Share of a matrix that is
-            subtracted at each step, times the learning rate; 0 makes this Adam.
+            subtracted at each step, times the learning rate; 0 for none.
         layer_decay: float in `(0, 1]`. 1 lets all blocks learn alike.
-        **kwargs: passed to `keras.optimizers.Adam`.
+        **kwargs: passed to the optimizer of Keras.
 
     References:
         - [Loshchilov and Hutter, 2017](https://arxiv.org/abs/1711.05101), algorithm 2
@@ -48,6 +49,40 @@ class AdamW(keras.optimizers.Adam):
             decay = decay(self.iterations) if callable(decay) else decay
             self.assign_sub(variable, variable * (rate * decay))
         super().update_step(gradient, variable, rate)
+
+
+class AdamW(LayerRates, keras.optimizers.Adam):
+    """Adam with decoupled weight decay; its arguments are those of `LayerRates` and of Adam."""
+
+
+class SGD(LayerRates, keras.optimizers.SGD):
+    """Gradient descent with momentum; its arguments are those of `LayerRates` and of SGD."""
+
+
+def make_optimizer(train, learning_rate, variables, weight_decay):
+    """Makes the optimizer of a config.
+
+    Args:
+        train: `config.train`. `beta_1` is the momentum of `optimizer="sgd"`, which reads neither
+            `beta_2` nor `epsilon`.
+        learning_rate: float or schedule.
+        variables: the trainable variables in the order of the model.
+        weight_decay: float, or function of the number of updates made.
+
+    Returns:
+        An optimizer of Keras, built.
+
+    Example:
+
+    >>> import ml_collections
+    >>> train = ml_collections.ConfigDict({"optimizer": "sgd", "beta_1": 0.9, "layer_decay": 1.0})
+    >>> make_optimizer(train, 0.03, [], 0.0).momentum
+    0.9
+    """
+    arguments = (learning_rate, variables, weight_decay, train.layer_decay)
+    if train.optimizer == "sgd":
+        return SGD(*arguments, momentum=train.beta_1)
+    return AdamW(*arguments, **{key: train[key] for key in ("beta_1", "beta_2", "epsilon")})
 
 
 def rate_factors(paths: list[str], layer_decay: float) -> dict[str, float]:

@@ -20,6 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "learning_rate": 0.0007,
     "schedule": "inverse_square_root",
     "warmup_steps": 4000,  # Or a share of the run, such as "5%"; a tenth where they are too many.
+    "optimizer": "adamw",  # Or "sgd", whose momentum is beta_1.
     "beta_1": 0.9,
     "beta_2": 0.98,
     "epsilon": 1e-9,
@@ -41,7 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "patience": 0,  # Validations without progress before the run stops; 0 is never.
 }
 # The keys, beside those of the task, that a run never changes.
-FIXED_KEYS = ("task", "seed", "train.ema", "train.precision")
+FIXED_KEYS = ("task", "seed", "train.ema", "train.optimizer", "train.precision")
 # Those that may change at any time, because they change no weights.
 FREE_KEYS = (
     "weights",
@@ -55,6 +56,7 @@ FREE_KEYS = (
 )
 # Of these two keys one has a value.
 EITHER = {"train.steps": "train.epochs", "train.epochs": "train.steps"}
+OPTIMIZERS = ("adamw", "sgd")
 PERIODS = ("log_every", "validate_every", "checkpoint_every")
 SHARES = ("warmup_steps", *PERIODS)  # They may be shares of the run.
 NOT_NEGATIVE = ("warmup_steps", "clip_norm", "patience", "weight_decay", "weight_decay_end")
@@ -150,6 +152,7 @@ def check(
     choices = {
         "weights": (config.weights, WEIGHTS),
         "train.best_metric": (train.best_metric, metrics),
+        "train.optimizer": (train.optimizer, OPTIMIZERS),
         "train.precision": (train.precision, (*PRECISIONS, "auto")),
         "train.schedule": (train.schedule, SCHEDULES),
     }

@@ -19,7 +19,7 @@ from pipelines.distribution.workers import Workers
 from pipelines.runs.weights import assign, model_variables
 from pipelines.training.batch_statistics import moving_averages
 from pipelines.training.loss_scale import LossScale
-from pipelines.training.optimizers import AdamW
+from pipelines.training.optimizers import make_optimizer
 from pipelines.training.settings import SCHEDULES, weight_decay
 from pipelines.training.task import Task
 
@@ -65,11 +65,11 @@ class Trainer:
         self.task, self.config, self.model, self.strategy = task, config, model, strategy
         self.workers = Workers(strategy)
         self.learning_rate = SCHEDULES[config.train.schedule](config.train)
-        self.optimizer = AdamW(
+        self.optimizer = make_optimizer(
+            config.train,
             self.learning_rate,
             model.trainable_variables,
             weight_decay(config.train),
-            **{key: config.train[key] for key in ("layer_decay", "beta_1", "beta_2", "epsilon")},
         )
         self._moving = moving_averages(model)
         # With the weights, because the means and variances of the last ones would not fit.

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines.training.optimizers import AdamW, rate_factors
+from pipelines.training.optimizers import SGD, AdamW, rate_factors
 
 PATHS = [
     "vit/patch_embedding/dense/kernel",
@@ -79,3 +79,21 @@ class AdamWTest:
                 decay = 0.01 * 0.1 * step if variable.name == "kernel" else 0.0
                 expected = np.full(variable.shape, 2.0 * (1 - decay), "float32")
                 np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6)
+
+
+class SGDTest:
+    def test_momentum_rates_and_decay_are_those_written_out(self):
+        variables = make_variables()
+        for variable in variables:
+            variable.assign(np.full(variable.shape, 2.0))
+        optimizer = SGD(0.1, variables, weight_decay=0.3, layer_decay=0.5, momentum=0.9)
+        for _ in range(2):
+            optimizer.apply([keras.ops.ones(v.shape) for v in variables], variables)
+        for variable in variables:
+            rate = 0.1 * rate_factors([v.path for v in variables], 0.5)[variable.path]
+            value, velocity = 2.0, 0.0
+            for _ in range(2):
+                value -= value * rate * (0.3 if variable.name == "kernel" else 0.0)
+                velocity = 0.9 * velocity - rate
+                value += velocity
+            np.testing.assert_allclose(variable, np.full(variable.shape, value), rtol=1e-5)
