@@ -73,6 +73,11 @@ class Description(NamedTuple):
         if self.preprocessing is None:
             return
         how = self.preprocessing
+        if how.interpolation not in INTERPOLATIONS.values():
+            raise ValueError(
+                f"Expected an interpolation of {sorted(INTERPOLATIONS.values())}, received "
+                f"interpolation={how.interpolation!r}."
+            )
         height, width = how.image_size
         size = {"height": height, "width": width}
         resample = {name: number for number, name in INTERPOLATIONS.items()}[how.interpolation]
@@ -119,8 +124,7 @@ def describe(folder, config) -> Description:
 def _preprocessing(content, config):
     size, crop = content.get("size", config.get("image_size")), None
     if content.get("do_center_crop"):
-        resized = size.get("shortest_edge") if isinstance(size, dict) else size
-        crop, size = resized, content.get("crop_size", size)
+        crop, size = min(_both_sides(size)), content.get("crop_size", size)
     number = content.get("resample", 2)
     if number not in INTERPOLATIONS:
         raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 
 HUB = "hf://"
 TIMM = "timm://"
+CONFIG = "config.json"
 TENSORS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What a folder of a model needs, and nothing that runs or that is pickled.
 NEEDED = ("*.json", "*.safetensors", "*.txt", "*.spm", "*.model")
@@ -147,20 +148,31 @@ def write_tensors(tensors: Mapping[str, np.ndarray], folder) -> None:
 
 
 def _tensor_files(folder):
-    if (folder / INDEX).exists():
-        names = read_json(folder / INDEX).get("weight_map", {}).values()
-        # No file outside the folder.
-        return [folder / Path(str(name)).name for name in sorted(set(names))]
     if (folder / TENSORS).exists():
         return [folder / TENSORS]
+    if (folder / INDEX).exists():
+        names = read_json(folder / INDEX).get("weight_map", {}).values()
+        return [inside(folder, name) for name in sorted(set(names))]
     pickled = [path.name for pattern in PICKLED for path in folder.glob(pattern)]
-    if pickled:
+    received = f"received {pickled[0]}" if pickled else "which lacks it"
+    raise ValueError(
+        f"Expected {TENSORS} in {os.fspath(folder)!r}, {received}; formats that can run code when "
+        "they are read are left out: load the model once by the library that wrote it, and save it "
+        "by `model.save_pretrained(folder, safe_serialization=True)`."
+    )
+
+
+def inside(folder: Path, name: Any) -> Path:
+    """Returns the path of a file or folder that a file of a folder names.
+
+    Raises:
+        ValueError: for a name that leads elsewhere.
+    """
+    if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
         raise ValueError(
-            f"Expected {TENSORS} in {os.fspath(folder)!r}, received {pickled[0]}, a format that "
-            "can run code when it is read; load it once by the library that wrote it, and save it "
-            "by `model.save_pretrained(folder, safe_serialization=True)`."
+            f"Expected the name of a file in {os.fspath(folder)!r}, received {name!r}."
         )
-    raise ValueError(f"Expected {TENSORS} in {os.fspath(folder)!r}, which lacks it.")
+    return Path(folder, name)
 
 
 def _safetensors():

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from kerasformer.interop.description import Description, Preprocessing
-from kerasformer.interop.files import read_json
+from kerasformer.interop.files import inside, read_json
 from kerasformer.interop.names import Names, read_weights
 from kerasformer.layers.pooling import MeanPooling
 from kerasformer.models import VisionTransformer
@@ -119,6 +119,8 @@ def _make(backbone, task, arrays):
         "patch_embedding.weight": (*patch, channels, hidden_dim),
         f"block_{backbone['num_layers'] - 1}.mlp.dense_1.weight": (hidden_dim, inner),
     }
+    if task.get("num_classes"):
+        shapes["head.weight"] = (hidden_dim, task["num_classes"])
     for name, expected in shapes.items():
         found = arrays[name].shape if name in arrays else None
         if found != expected:
@@ -155,11 +157,7 @@ def _arrays(folder, with_head):
         try:
             with h5py.File(path) as file:
                 found = {}
-                file.visititems(
-                    lambda name, item, found=found: (
-                        found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-                    )
-                )
+                file.visititems(lambda name, item, found=found: found.update(_dataset(name, item)))
         except OSError as error:
             raise ValueError(f"Expected weights in {os.fspath(path)!r}: {error}.") from error
         arrays |= {
@@ -176,6 +174,21 @@ def _arrays(folder, with_head):
     return arrays
 
 
+def _dataset(name, item):
+    """Reads an array that lies in the file itself, as large as it says; nothing of a group.
+
+    Raises:
+        ValueError: for any other array.
+    """
+    if not isinstance(item, h5py.Dataset):
+        return {}
+    if item.external or item.is_virtual or item.id.get_storage_size() < item.nbytes:
+        raise ValueError(
+            f"Expected the numbers of {name!r} in the file, received {item.nbytes} bytes."
+        )
+    return {name: item[()]}
+
+
 def _files(folder):
     """Lists the files of the backbone's weights: one, or the shards of an index."""
     index = folder / f"{WEIGHTS}.json"
@@ -184,7 +197,7 @@ def _files(folder):
     names = set()
     for entry in read_json(index).get("weight_map", {}).values():
         names |= {entry} if isinstance(entry, str) else set(entry)
-    return [folder / Path(name).name for name in sorted(names)]  # No file outside the folder.
+    return [inside(folder, name) for name in sorted(names)]
 
 
 def _name(path):

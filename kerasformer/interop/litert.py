@@ -69,7 +69,7 @@ def export_litert(function, path, samples, tolerance=None, quantization="float32
     content = _convert(concrete, quantization, calibration)
     with one_sentence("LiteRT cannot load the exported model"):
         run = load_litert(content)
-    tolerance = tolerance or TOLERANCES[quantization]
+    tolerance = TOLERANCES[quantization] if tolerance is None else tolerance
     largest = largest_difference(
         concrete, run, samples, tolerance, "LiteRT", quantization == "float32"
     )

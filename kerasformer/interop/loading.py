@@ -7,7 +7,7 @@ import keras
 
 from kerasformer.interop import huggingface, keras_hub, timm
 from kerasformer.interop.description import Description
-from kerasformer.interop.files import fetch, read_json
+from kerasformer.interop.files import CONFIG, fetch, read_json
 
 
 class Loaded(NamedTuple):
@@ -50,10 +50,16 @@ def load(source: str | os.PathLike) -> Loaded:
     (True, 'vit')
     """
     folder = fetch(source)
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG)
     library = huggingface
     if "architecture" in config and "model_type" not in config:
         library = timm
     elif "class_name" in config:
         library = keras_hub
-    return Loaded(*library.load(folder, config))
+    try:
+        return Loaded(*library.load(folder, config))
+    except KeyError as error:
+        raise ValueError(f"Cannot read {folder}: its config lacks the key {error}.") from error
+    except (ArithmeticError, AttributeError, IndexError, MemoryError, TypeError) as error:
+        reason = f"a value in its config is wrong: {error}"
+        raise ValueError(f"Cannot read {folder}: {reason}.") from error

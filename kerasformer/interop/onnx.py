@@ -82,7 +82,7 @@ def export_onnx(
     with one_sentence("ONNX Runtime cannot load the exported model"):
         content = model.SerializeToString()
         run = load_onnx(content)
-    tolerance = tolerance or TOLERANCES[quantization]
+    tolerance = TOLERANCES[quantization] if tolerance is None else tolerance
     largest = largest_difference(
         concrete, run, samples, tolerance, "ONNX Runtime", quantization == "float32"
     )

@@ -17,7 +17,9 @@ Nodes = Sequence[node_def_pb2.NodeDef]
 # Without `Experimental` before them and `V2`, `V3`, ... behind. Operations that need what one of
 # these has made, such as those that read from a reader, are not listed.
 FOREIGN = frozenset(
-    "PyFunc PyFuncStateless EagerPyFunc"
+    "PyFunc PyFuncStateless EagerPyFunc XlaCustomCall"
+    # A graph in a string, of which nobody knows what it does
+    " DatasetFromGraph"
     # Files
     " ReadFile WriteFile MatchingFiles ImmutableConst FileSystemSetConfiguration RecordInput"
     " Save SaveSlices Restore RestoreSlice LoadAndRemapMatrix GenerateVocabRemapping"
@@ -26,7 +28,7 @@ FOREIGN = frozenset(
     " LoadDataset MatchingFilesDataset SaveDataset SnapshotChunkDataset SnapshotDataset"
     " SnapshotDatasetReader SnapshotNestedDatasetReader SqlDataset TextLineDataset TFRecordDataset"
     " DatasetToTFRecord DistributedSave CreateSummaryDbWriter CreateSummaryFileWriter"
-    " InitializeTRTResource SerializeTRTResource"
+    " InitializeTRTResource SerializeTRTResource DumpTensor CalibrationStatisticsSaver Skipgram"
     # The network
     " DataServiceDataset RegisterDataset RemoteCall Send Recv"
     # Either, by the addresses that they are given
@@ -39,6 +41,10 @@ TABLE = re.compile(r"InitializeTableFromTextFile(V2)?")
 ATTRIBUTES = {
     "PrintV2": ("output_stream", re.compile("file:.*", re.DOTALL)),
     "FixedUnigramCandidateSampler": ("vocab_file", re.compile(".+", re.DOTALL)),
+    **dict.fromkeys(
+        ("DecodeProtoV2", "EncodeProto"),
+        ("descriptor_source", re.compile("(?!local://|bytes://).+", re.DOTALL)),
+    ),
 }
 
 

@@ -54,7 +54,8 @@ def describe(images: Images, workdir: str, start: str = "", data: Any = None) ->
                 f"Expected images with {first['channels']} channels, as those of start.workdir="
                 f"{start} have, received images with {images.channels}."
             )
-        description |= {key: first[key] for key in ("mean", "deviation")}
+        taken = ("mean", "deviation", "interpolation")
+        description |= {key: first[key] for key in taken if key in first}
     description |= _given(data or {}, images.channels)
     text = json.dumps(description, indent=1)
     write_text(path, text)

@@ -1,6 +1,7 @@
 """What the page's queue is not asked: gradio itself answers junk with stack traces in the log."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from gradio_client.utils import is_valid_file
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)  # Its session is kept, and is a key of the page.
 MAX_BODY = 2**20  # bytes of a call; files are sent elsewhere
 JOIN, STREAM = "/queue/join", "/queue/data"
 # The doors of gradio's API, which the page does not use and does not offer.
@@ -86,7 +88,8 @@ def fault(functions: Mapping[int, BlockFunction], body: bytes) -> str | None:
         call = json.loads(body)
     except (ValueError, RecursionError):
         return "The call is not JSON."
-    if not isinstance(call, dict) or not isinstance(call.get("session_hash"), str):
+    session = call.get("session_hash") if isinstance(call, dict) else None
+    if not isinstance(session, str) or not SESSION.fullmatch(session):
         return "Expected an object with a session_hash."
     number, data = call.get("fn_index"), call.get("data")
     if type(number) is not int or number not in functions:

@@ -3,7 +3,8 @@
 `export/<version>/` holds a SavedModel, `export_onnx/<version>/` and `export_litert/<version>/` a
 file for each function of the model, the files that the run prepared of its data and its config,
 `export_ctranslate2/<version>/` what CTranslate2 reads, the tokenizers and the search; each of them
-a model card, `README.md`. A file is written only if its runtime answers as TensorFlow does.
+a model card, `README.md`. A file is written only if its runtime answers as TensorFlow does;
+of CTranslate2 the file in float32 is compared, before its weights are made smaller.
 `export.md` compares the exports that were measured.
 """
 
@@ -75,7 +76,8 @@ def export_run(
     for format in formats:
         with opened(find, workdir, f".lock-{_folder_name(format)}", "exports") as (task, config):
             config = changed(task, config, changes or {})
-            how = weights or config.weights, format, quantization, is_measured
+            measured = is_measured and config.get("data", {}).get("test", True) != ""
+            how = weights or config.weights, format, quantization, measured
             yield export(task, config, workdir, *how, file_label(changes or {}, "").strip("-"))
 
 

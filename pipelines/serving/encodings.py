@@ -10,6 +10,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from pipelines.serving.payload import RequestError
 
+MAX_ACCEPTED = 1024  # characters of `Accept-Encoding` that are read
 ACCEPTED = "gzip, deflate"  # what a request's body may be encoded with
 SMALLEST = 2**10  # bytes of an answer that is worth compressing
 LEVEL = 4  # Higher levels take twice the time for a tenth less.
@@ -136,8 +137,11 @@ def accepts_gzip(values: Sequence[str]) -> bool:
     >>> accepts_gzip(["br;q=1.0, gzip;q=0.8, *;q=0.1"]), accepts_gzip(["gzip;q=0, *"])
     (True, False)
     """
-    weights = {}
-    for entry in ",".join(values).lower().split(","):
+    weights: dict[str, float] = {}
+    accepted = ",".join(values)
+    if len(accepted) > MAX_ACCEPTED:
+        return False
+    for entry in accepted.lower().split(","):
         name, *parameters = (part.strip() for part in entry.split(";"))
         weights[name] = min((_weight(x[2:]) for x in parameters if x.startswith("q=")), default=1.0)
     weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))

@@ -175,6 +175,7 @@ def _config(app, options: Options, listening: Listening) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         http=TimedConnection,
+        ws="none",
         limit_concurrency=listening.connections,
         # Do not wait for a caller who does not fetch the answer.
         timeout_graceful_shutdown=math.ceil(options.seconds),

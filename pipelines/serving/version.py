@@ -22,6 +22,7 @@ from pipelines.serving.queue import Batching
 PATIENCE = 300.0  # most seconds between two attempts to load a version
 # Files whose contents tell apart what is of one size and time: the checksums of the variables, and
 # those of the whole SavedModel.
+PARTS = ("saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "variables", "assets")
 CONTENTS = ("variables.index", "fingerprint.pb")
 
 
@@ -155,7 +156,10 @@ class Loader:
         the one from before is returned.
         """
         known = self._known.setdefault(number, _Known())
-        files, before = fingerprint(folder), known.seen
+        try:
+            files, before = fingerprint(folder), known.seen
+        except OSError as error:  # One may not be read; loading says which.
+            files, before = [(sentence(error),)], known.seen
         known.seen = files
         if files == known.tried:
             if not known.error or self._clock() < known.again:
@@ -199,9 +203,13 @@ class Loader:
 
 
 def fingerprint(folder: Path) -> list[tuple]:
-    """Describes the files of a folder by names, sizes, times and what tells their contents."""
+    """Describes the files of a SavedModel by names, sizes, times and what tells their contents.
+
+    Other files in the folder, such as notes and logs, are left out.
+    """
     found = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    paths = (path for path in folder.rglob("*") if path.relative_to(folder).parts[0] in PARTS)
+    for path in sorted(path for path in paths if path.is_file()):
         contents = path.read_bytes() if path.name in CONTENTS else b""
         digest, facts = hashlib.blake2b(contents).digest(), path.stat()
         name = str(path.relative_to(folder))

@@ -29,7 +29,7 @@ HARMLESS = set(
 
 # Reach further without such an argument.
 OTHERS = re.compile(
-    "Reader|Collective|Debug|Copy|Send|Recv|RemoteCall|Snapshot|FileSystem|Register"
+    "Reader|Collective|Debug|Copy|Send|Recv|RemoteCall|Snapshot|FileSystem|Register|FromGraph"
 )
 
 
@@ -68,6 +68,26 @@ def table(path):
     index, line = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
     initializer = tf.lookup.TextFileInitializer(path, tf.string, line, tf.int64, index)
     return tf.lookup.StaticHashTable(initializer, -1)
+
+
+class NamedTest:
+    @pytest.mark.parametrize(
+        "operation", ["DatasetFromGraph", "DumpTensor", "CalibrationStatisticsSaver", "Skipgram"]
+    )
+    def test_what_raw_operations_lack_or_carry_in_a_string_is_refused(self, operation):
+        saved = saved_model_pb2.SavedModel()
+        saved.meta_graphs.add().graph_def.node.add(name="x", op=operation)
+        assert f"the operation {operation}" in foreign_operation(saved)
+
+    @pytest.mark.parametrize(
+        ("source", "is_refused"),
+        [("/etc/types.pb", True), ("local://", False), ("bytes://a", False)],
+    )
+    def test_types_of_messages_are_not_read_from_a_file(self, source, is_refused):
+        saved = saved_model_pb2.SavedModel()
+        node = saved.meta_graphs.add().graph_def.node.add(name="x", op="DecodeProtoV2")
+        node.attr["descriptor_source"].s = source.encode()
+        assert bool(foreign_operation(saved)) == is_refused
 
 
 class HarmlessTest:

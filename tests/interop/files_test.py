@@ -37,12 +37,14 @@ class TensorsTest:
         write_tensors({"a": np.ones(2)}, tmp_path)
         index = {"weight_map": {"a": "../model.safetensors"}}
         (inside / "model.safetensors.index.json").write_text(json.dumps(index))
-        with pytest.raises(ValueError, match="Cannot read .*inside/model.safetensors"):
+        with pytest.raises(
+            ValueError, match="name of a file in .*inside.*received .../model.safetensors"
+        ):
             Tensors(inside)
 
     def test_what_can_run_code_is_refused_with_the_way_out(self, tmp_path):
         (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
-        with pytest.raises(ValueError, match="received pytorch_model.bin, .*save_pretrained"):
+        with pytest.raises(ValueError, match="received pytorch_model.bin; .*save_pretrained"):
             Tensors(tmp_path)
 
     @pytest.mark.parametrize("content", [b"", b"\xff" * 40])

@@ -69,7 +69,9 @@ class TokenTask:
         bag = ops.sum(embedding(source) * ops.cast(source != 0, "float32")[..., None], 1, True)
         x = keras.layers.Dropout(config.model.dropout, **policy)(embedding(target) + bag)
         logits = keras.layers.Dense(VOCABULARY, **policy)(x)
-        return keras.Model({"source": source, "target": target}, logits)
+        model = keras.Model({"source": source, "target": target}, logits)
+        model.pad_id = 0  # As a translator has it, whose loss this is.
+        return model
 
     def validation_scorer(self, model, config, workdir):
         return lambda: {"bleu": next(self.scores)}

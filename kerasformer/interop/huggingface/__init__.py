@@ -9,14 +9,16 @@ reads them, and what it returns is handed to `make`; `write_beside(model, folder
 
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from kerasformer.interop.description import Description, describe
-from kerasformer.interop.files import Tensors, write_tensors
-from kerasformer.interop.huggingface import bert, gpt2, marian, vit
+from kerasformer.interop.description import PREPROCESSOR, Description, describe
+from kerasformer.interop.files import CONFIG, INDEX, Tensors, write_tensors
+from kerasformer.interop.huggingface import bert, gpt2, marian, sentences, vit
 from kerasformer.interop.names import check_shapes, read_weights, written_weights
 
 FAMILIES = (bert, gpt2, marian, vit)
@@ -57,11 +59,6 @@ def load(folder: Path, config: dict[str, Any]) -> tuple[keras.Model, Description
         if not getattr(model, "num_classes", None):  # Those of another head, now left out.
             description = description._replace(labels=None)
         return model, description
-    except KeyError as error:
-        raise ValueError(f"Cannot read {folder}: its config lacks the key {error}.") from error
-    except (AttributeError, IndexError, TypeError) as error:  # A value of another type.
-        reason = f"a value in its config is wrong: {error}"
-        raise ValueError(f"Cannot read {folder}: {reason}.") from error
     except ValueError as error:
         raise ValueError(f"Cannot read {folder}: {error}") from error
 
@@ -77,7 +74,8 @@ def save(model, folder, description: Description | None = None):
 
     Raises:
         ImportError: where safetensors is missing.
-        ValueError: for a model that no family of transformers can be.
+        ValueError: for a model that no family of transformers can be, or that is not built. What
+            was in the folder stays as it was.
 
     Example:
 
@@ -94,6 +92,8 @@ def save(model, folder, description: Description | None = None):
     if family is None:
         known = sorted(one.MODEL.__name__ for one in FAMILIES)
         raise ValueError(f"Expected a model of {known}, received {type(model).__name__}.")
+    if not model.built:
+        raise ValueError(f"Expected a model that is built, received {type(model).__name__}.")
     config = family.config_of(model)
     if description is not None and description.labels is not None:
         count = len(config.get("id2label", ()))
@@ -105,12 +105,16 @@ def save(model, folder, description: Description | None = None):
         config.update(description.label_config())
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # A folder without a config is no model, so that nobody reads what is half-written.
-    (folder / "config.json").unlink(missing_ok=True)
-    write_tensors(written_weights(model, family.names(config)), folder)
-    if hasattr(family, "write_beside"):
-        family.write_beside(model, folder)
-    if description is not None:
-        description.write(folder)
-    text = json.dumps({**config, "dtype": "float32"}, indent=2)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix=".save-", dir=folder) as made:
+        write_tensors(written_weights(model, family.names(config)), made)
+        if hasattr(family, "write_beside"):
+            family.write_beside(model, Path(made))
+        if description is not None:
+            description.write(made)
+        # A folder without a config is no model, so that nobody reads one that is half there.
+        for name in (CONFIG, INDEX, PREPROCESSOR, sentences.MODULES):
+            (folder / name).unlink(missing_ok=True)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        text = json.dumps({**config, "dtype": "float32"}, indent=2)
+        Path(made, CONFIG).write_text(text + "\n", encoding="utf-8")
+        os.replace(Path(made, CONFIG), folder / CONFIG)

@@ -180,6 +180,11 @@ def names(config: dict[str, Any]) -> Names:
         shapes={
             "word_embeddings.weight": (sizes["vocabulary_size"], hidden_dim),
             "position_embeddings.weight": (sizes["max_length"], hidden_dim),
+            **(
+                {"token_type_embeddings.weight": (sizes["num_token_types"], hidden_dim)}
+                if sizes.get("num_token_types")
+                else {}
+            ),
             f"layer.{last}.{INNER[kind]}": (sizes["intermediate_dim"], hidden_dim),
         },
     )

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kerasformer.interop.files import read_json
+from kerasformer.interop.files import inside, read_json
 
 MODULES, POOLING, SENTENCES = "modules.json", "1_Pooling", "sentence_bert_config.json"
 POOLS = {"cls": "class", "mean": "mean"}
@@ -38,7 +38,7 @@ def read_modules(folder: Path) -> dict[str, Any]:
     known = [["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]]
     if kinds not in known:
         raise ValueError(f"Expected modules.json with modules of {known}, received {kinds}.")
-    config = read_json(Path(folder) / Path(str(modules[1].get("path"))).name / "config.json")
+    config = read_json(inside(folder, modules[1].get("path")) / "config.json")
     modes = config.get("pooling_mode", [mode for key, mode in OLD_KEYS.items() if config.get(key)])
     modes = [modes] if isinstance(modes, str) else modes
     if len(modes) != 1 or modes[0] not in POOLS:

@@ -39,6 +39,8 @@ NEUTRAL = {
     "pos_embed": "learn",
 }
 
+HEADS = ("head.weight", "head.fc.weight")
+
 
 class Source(NamedTuple):
     """What a config of timm and the shapes of its tensors say of a model.
@@ -60,9 +62,19 @@ class Source(NamedTuple):
     shapes: Shapes
 
     def count(self, prefix: str) -> int:
-        """Counts the blocks whose tensors begin with a prefix and a number."""
+        """Counts the blocks whose tensors begin with a prefix and a number.
+
+        Raises:
+            ValueError: when a number is left out.
+        """
         found = (re.match(rf"{re.escape(prefix)}(\d+)[.]", name) for name in self.shapes)
-        return 1 + max((int(match[1]) for match in found if match), default=-1)
+        numbers = {int(match[1]) for match in found if match}
+        if numbers != set(range(len(numbers))):
+            raise ValueError(
+                f"Expected blocks {prefix}0 to {prefix}{len(numbers) - 1}, received "
+                f"{prefix}{max(numbers)}."
+            )
+        return len(numbers)
 
     def shape(self, name: str, rank: int) -> tuple[int, ...]:
         """Returns the shape of a tensor.
@@ -132,7 +144,7 @@ def read_source(config: Mapping[str, Any], shapes: Shapes) -> Source:
     """Reads a `config.json` of timm.
 
     Raises:
-        ValueError: when it does not say the size of the images.
+        ValueError: when it does not say the size of the images, or the head has other classes.
     """
     arguments, pretrained = config.get("model_args") or {}, config.get("pretrained_cfg") or {}
     size = arguments.get("img_size") or (pretrained.get("input_size") or ())[1:]
@@ -140,6 +152,12 @@ def read_source(config: Mapping[str, Any], shapes: Shapes) -> Source:
         raise ValueError("Expected pretrained_cfg.input_size in config.json, received none.")
     size = tuple(size) if isinstance(size, list) else size
     classes = config.get("num_classes", pretrained.get("num_classes"))
+    for name in HEADS:
+        if classes and shapes.get(name, (classes,))[0] != classes:
+            raise ValueError(
+                f"Expected {name} for num_classes={classes}, as the config says, received the "
+                f"shape {shapes[name]}."
+            )
     return Source(
         config["architecture"].partition(".")[0],
         pair("input_size", size),

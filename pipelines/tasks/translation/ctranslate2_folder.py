@@ -8,7 +8,7 @@ import ml_collections
 from kerasformer.interop.agreement import largest_difference, traced
 from kerasformer.interop.ctranslate2 import export_ctranslate2
 from kerasformer.interop.ctranslate2_translator import SEARCH, TOKENIZERS, CTranslate2Translator
-from kerasformer.tokenizers import UNKNOWN_ID
+from kerasformer.tokenizers import UNKNOWN_ID, SentencePieceTokenizer
 from pipelines.tasks.translation.translator import Translator
 from pipelines.text.pairs import read_pairs
 
@@ -37,6 +37,12 @@ def write_ctranslate2(
         ValueError: when CTranslate2 cannot express the model or its search, or answers differ.
     """
     check_search(config)
+    if not isinstance(module.tokenizer, SentencePieceTokenizer):
+        raise ValueError(
+            "Expected a run with tokenizers of its own with format='ctranslate2', received one "
+            "that began with a Marian model: save it for transformers, and convert it by "
+            "ct2-transformers-converter."
+        )
     write_files(module, config.decode, folder)
     largest = difference(module, folder, read_pairs(config.data, "validation")[:NUM_SAMPLES])
     if quantization != "float32":
@@ -85,12 +91,6 @@ def check_search(config: ml_collections.ConfigDict) -> None:
         raise ValueError(
             "Expected model.name='transformer' with format='ctranslate2', which runs no other "
             f"translator, received model.name={config.model.name!r}."
-        )
-    if config.start.weights:
-        raise ValueError(
-            "Expected no start.weights with format='ctranslate2': save the run for transformers "
-            "and convert it by ct2-transformers-converter; received "
-            f"start.weights={config.start.weights!r}."
         )
     for key in UNLIKE:
         if config.decode[key]:

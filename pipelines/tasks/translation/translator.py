@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kerasformer import explain
 from kerasformer.interop.onnx_text import TextSearch
+from kerasformer.tokenizers import SentencePieceTokenizer
 from pipelines.tasks.translation import id_translator
 from pipelines.tasks.translation.decode import search
 
@@ -194,7 +195,7 @@ class Translator(tf.Module):
             )
         halves = id_translator.functions(self.model)
         functions: dict[str, tuple] = {name: (*pair, {}) for name, pair in halves.items()}
-        if not self._decode.temperature and hasattr(self.tokenizer, "proto"):
+        if not self._decode.temperature and isinstance(self.tokenizer, SentencePieceTokenizer):
             protos = self.tokenizer.proto, self.target_tokenizer.proto
             search = TextSearch(self.translate_tokens, *protos)
             functions["translator"] = (self.translate, self._samples(), {"search": search})

@@ -64,6 +64,9 @@ class MarianTest:
 
     def test_a_model_that_no_marian_can_be_is_refused(self, tmp_path):
         model = Seq2SeqTransformer(7, 1, 4, 2, 3, use_logits_bias=True, epsilon=1e-5)
+        with pytest.raises(ValueError, match="a model that is built, received Seq2SeqTransformer"):
+            huggingface.save(model, tmp_path / "new")
+        model.build()
         with pytest.raises(ValueError, match="position_layout='interleaved', but .*'concatenated'"):
             huggingface.save(model, tmp_path / "new")
         assert not (tmp_path / "new").exists()
