@@ -217,7 +217,7 @@ class LearnedPositionEmbedding(keras.layers.Layer):
 
     def call(self, inputs, *, positions=None):
         length = inputs.shape[1]
-        if length is not None and length > self.max_length:
+        if isinstance(length, int) and length > self.max_length:  # JAX may know it as a symbol.
             raise ValueError(
                 f"Expected at most max_length={self.max_length} positions, received "
                 f"length={length}."
