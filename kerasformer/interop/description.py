@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,8 +63,7 @@ class Description(NamedTuple):
 
     def label_config(self):
         """Returns the keys of a config of transformers that name the classes."""
-        names = {str(index): name for index, name in enumerate(self.labels or ())}
-        return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+        return label_keys(self.labels or ())
 
     def write(self, folder):
         """Writes what stands beside the weights into a folder, as transformers reads it."""
@@ -96,6 +96,17 @@ class Description(NamedTuple):
         }
         text = json.dumps(content, indent=2) + "\n"
         (Path(folder) / PREPROCESSOR).write_text(text, encoding="utf-8")
+
+
+def label_keys(labels: Iterable[str]) -> dict[str, Any]:
+    """Returns the keys of a config of transformers that name classes, in their order."""
+    names = {str(index): name for index, name in enumerate(labels)}
+    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+
+
+def unnamed(num_classes: int) -> list[str]:
+    """Returns what transformers calls classes without names."""
+    return [f"LABEL_{index}" for index in range(num_classes)]
 
 
 def describe(folder, config) -> Description:

@@ -201,7 +201,7 @@ def _files(folder):
 
 
 def _name(path):
-    """Names a variable of a file as `NAMES` does."""
+    """Returns the name of a variable of a file, as `NAMES` makes it."""
     if path in VARIABLES:
         return VARIABLES[path]
     match = BLOCK.fullmatch(path)

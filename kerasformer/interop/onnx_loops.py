@@ -59,7 +59,7 @@ def _drop_identities(graph) -> None:
 
 
 def rename(graph, names) -> None:
-    """Gives what the nodes of a graph and of the graphs in it read other names."""
+    """Renames what the nodes of a graph, and of the graphs in it, read."""
     for node in graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = names.get(name, name)

@@ -12,6 +12,7 @@ from kerasformer.layers.masks import padding_mask
 from kerasformer.layers.pooling import MeanPooling, TokenPooling
 from kerasformer.layers.residual import make_normalization
 from kerasformer.models.texts import TextModel
+from kerasformer.models.vit_variants import published
 
 
 def _sizes(num_layers, hidden_dim, num_heads, **others):
@@ -214,7 +215,7 @@ class BERT(TextModel):
         Raises:
             ValueError: for an unknown variant.
         """
-        return cls(vocabulary_size, **{**cls.published(variant), **overrides})
+        return cls(vocabulary_size, **{**published(cls.VARIANTS, variant), **overrides})
 
     def build(self, inputs_shape=None):
         self.build_parts()

@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasformer.layers.masks import text_mask
 from kerasformer.models.texts import TextModel
+from kerasformer.models.vit_variants import published
 
 
 def _gpt2(num_layers, hidden_dim, num_heads):
@@ -149,7 +150,7 @@ class LanguageModel(TextModel):
         """
         # One token stands before, behind and between texts.
         last = {key: vocabulary_size - 1 for key in ("start_id", "end_id", "pad_id")}
-        return cls(vocabulary_size, **{**cls.published(variant), **last, **overrides})
+        return cls(vocabulary_size, **{**published(cls.VARIANTS, variant), **last, **overrides})
 
     @property
     def special_ids(self):

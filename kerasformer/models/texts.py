@@ -164,25 +164,6 @@ class TextModel(Composite, keras.Model):
         """Adds the vectors of positions, where there are any, to a sequence."""
         return inputs if self.positions is None else self.positions(inputs, positions=positions)
 
-    @classmethod
-    def published(cls, variant):
-        """Returns the arguments of a published model.
-
-        Args:
-            variant: str. A key of `VARIANTS`.
-
-        Returns:
-            Dict of arguments of the constructor.
-
-        Raises:
-            ValueError: for an unknown variant.
-        """
-        if variant not in cls.VARIANTS:
-            raise ValueError(
-                f"Expected variant to be one of {sorted(cls.VARIANTS)}, received {variant=}."
-            )
-        return cls.VARIANTS[variant]
-
     # Traced, because vectors and logits are float32 under any dtype policy.
     compute_output_spec = keras.Operation.compute_output_spec
 

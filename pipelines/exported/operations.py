@@ -99,7 +99,7 @@ def _foreign_in(graph: meta_graph_pb2.MetaGraphDef) -> str | None:
 
 
 def _asked_for(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
-    """Names the tensors of TensorFlow 1 that are the answers, or the first values of variables."""
+    """Lists the tensors of TensorFlow 1 that are the answers, or the first values of variables."""
     for signature in graph.signature_def.values():
         yield from (output.name for output in signature.outputs.values())
     for name, collection in graph.collection_def.items():
@@ -148,7 +148,7 @@ def _names_of_assets(graph: meta_graph_pb2.MetaGraphDef) -> set[str]:
 def _arguments_with_assets(
     function: function_pb2.FunctionDef, graph: meta_graph_pb2.MetaGraphDef, called: set[str]
 ) -> set[str]:
-    """Names the arguments that TensorFlow fills with the paths of assets.
+    """Lists the arguments that TensorFlow fills with the paths of assets.
 
     Args:
         function: one of the graph.
@@ -181,7 +181,7 @@ def _upstream(nodes: Nodes, names: Iterable[str]) -> dict[str, node_def_pb2.Node
 
 
 def _called(nodes: Iterable, functions: Mapping[str, function_pb2.FunctionDef]) -> Iterator[str]:
-    """Names the functions that nodes call."""
+    """Lists the functions that nodes call."""
     for node in nodes:
         attributes = node.attr.values()
         names = [node.op, *(x.func.name for x in attributes)]
@@ -190,7 +190,7 @@ def _called(nodes: Iterable, functions: Mapping[str, function_pb2.FunctionDef]) 
 
 
 def _closure(names: Iterable[str], functions: Mapping[str, function_pb2.FunctionDef]) -> set[str]:
-    """Names functions, and those that they call, and so on."""
+    """Lists functions, and those that they call, and so on."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:

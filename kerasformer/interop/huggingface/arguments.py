@@ -79,6 +79,28 @@ def architecture_of(config: Mapping[str, Any], stem: str, endings: Collection[st
     return name.removeprefix(stem)
 
 
+def read_arguments(
+    config: Mapping[str, Any], keys: Mapping[str, str], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Reads arguments of a model of ours from a config.
+
+    Args:
+        config: dict.
+        keys: dict of the keys in the config by the names of the arguments.
+        defaults: dict of what the arguments are whose keys a config may lack.
+
+    Returns:
+        Dict of arguments by name.
+
+    Raises:
+        KeyError: for a key that is missing and has no default.
+    """
+    return {
+        ours: config.get(theirs, defaults[ours]) if ours in defaults else config[theirs]
+        for ours, theirs in keys.items()
+    }
+
+
 def check_fixed(config: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
     """Compares a config with what must be so in it.
 
@@ -92,19 +114,6 @@ def check_fixed(config: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
     for key, expected in fixed.items():
         if config.get(key, expected) != expected:
             raise ValueError(f"Expected {key}={expected!r}, received {key}={config[key]!r}.")
-
-
-def label_keys(num_classes: int) -> dict[str, Any]:
-    """Returns the keys of a config that say how many classes there are, by names of no meaning.
-
-    Args:
-        num_classes: int.
-
-    Returns:
-        Dict of `id2label` and `label2id`.
-    """
-    labels = {str(index): f"LABEL_{index}" for index in range(num_classes)}
-    return {"id2label": labels, "label2id": {name: int(i) for i, name in labels.items()}}
 
 
 def check_text_model(

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kerasformer.interop.description import label_keys, unnamed
 from kerasformer.interop.huggingface.arguments import (
     activation_of,
     architecture_of,
     check_fixed,
     check_text_model,
-    label_keys,
     name_of_activation,
+    read_arguments,
 )
 from kerasformer.interop.huggingface.sentences import read_modules, write_modules
 from kerasformer.interop.names import Names
@@ -172,21 +173,19 @@ def names(config: dict[str, Any]) -> Names:
     """
     kind, sizes = config["model_type"], _arguments(config)
     hidden_dim, last = sizes["hidden_dim"], sizes["num_layers"] - 1
+    shapes = {
+        "word_embeddings.weight": (sizes["vocabulary_size"], hidden_dim),
+        "position_embeddings.weight": (sizes["max_length"], hidden_dim),
+        f"layer.{last}.{INNER[kind]}": (sizes["intermediate_dim"], hidden_dim),
+    }
+    if sizes["num_token_types"]:
+        shapes["token_type_embeddings.weight"] = (sizes["num_token_types"], hidden_dim)
     return Names(
         pairs=PAIRS[kind],
         prefix=f"{kind}.",
         unused=UNUSED,
         aliases=ALIASES,
-        shapes={
-            "word_embeddings.weight": (sizes["vocabulary_size"], hidden_dim),
-            "position_embeddings.weight": (sizes["max_length"], hidden_dim),
-            **(
-                {"token_type_embeddings.weight": (sizes["num_token_types"], hidden_dim)}
-                if sizes.get("num_token_types")
-                else {}
-            ),
-            f"layer.{last}.{INNER[kind]}": (sizes["intermediate_dim"], hidden_dim),
-        },
+        shapes=shapes,
     )
 
 
@@ -210,7 +209,7 @@ def config_of(model: BERT) -> dict[str, Any]:
     }
     config[KEYS[kind]["activation"]] = name_of_activation(model.activation)
     if model.num_classes:
-        config.update(label_keys(model.num_classes))
+        config.update(label_keys(unnamed(model.num_classes)))
     others = ()
     if _is_encoder(config):
         others = ("pool", "pooler_activation", "normalize")
@@ -259,11 +258,7 @@ def _arguments(config):
     kind, architecture = config["model_type"], _architecture(config)
     check_fixed(config, FIXED)
     arguments = {"num_token_types": None, "epsilon": DEFAULTS["epsilon"]}
-    for ours, theirs in KEYS[kind].items():
-        if theirs in config or ours not in DEFAULTS:
-            arguments[ours] = config[theirs]
-        else:
-            arguments[ours] = DEFAULTS[ours]
+    arguments |= read_arguments(config, KEYS[kind], DEFAULTS)
     arguments["activation"] = activation_of(arguments["activation"])
     arguments["pad_id"] = arguments["pad_id"] or 0  # It may be null.
     if architecture in (CLASSIFIER, TAGGER):

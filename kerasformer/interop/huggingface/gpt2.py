@@ -8,6 +8,7 @@ from kerasformer.interop.huggingface.arguments import (
     check_fixed,
     check_text_model,
     name_of_activation,
+    read_arguments,
 )
 from kerasformer.interop.names import Names
 from kerasformer.models import LanguageModel
@@ -136,10 +137,7 @@ def _arguments(config):
     """Returns the arguments of the `LanguageModel` of a config."""
     architecture_of(config, "GPT2", ("LMHeadModel", "Model"))
     check_fixed(config, FIXED)
-    arguments = {
-        ours: config.get(theirs, DEFAULTS[ours]) if ours in DEFAULTS else config[theirs]
-        for ours, theirs in KEYS.items()
-    }
+    arguments = read_arguments(config, KEYS, DEFAULTS)
     arguments["activation"] = activation_of(arguments["activation"])
     arguments["intermediate_dim"] = arguments["intermediate_dim"] or 4 * arguments["hidden_dim"]
     if not isinstance(arguments["end_id"], int):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kerasformer.interop.description import label_keys, unnamed
 from kerasformer.interop.huggingface.arguments import (
     activation_of,
     check_arguments,
@@ -103,7 +104,7 @@ def config_of(model: VisionTransformer) -> dict[str, Any]:
     }
     check_arguments(model, VisionTransformer(**_arguments(config)), TRAINING)
     if model.num_classes:
-        config["id2label"] = {str(index): f"LABEL_{index}" for index in range(model.num_classes)}
+        config["id2label"] = label_keys(unnamed(model.num_classes))["id2label"]
     config["num_channels"] = model.patch_embedding.dense.kernel.shape[0] // (height * width)
     return config
 
